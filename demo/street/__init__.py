@@ -1,0 +1,9 @@
+"""Procedural driving scenes, 256 by 128 pixels, with exact masks of seventeen classes.
+
+`draw_scene(seed, index)` is all that others need; `scene.py` is the place to begin reading.
+"""
+
+from demo.street.classes import CLASSES
+from demo.street.scene import draw_scene
+
+__all__ = ["CLASSES", "draw_scene"]
