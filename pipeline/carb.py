@@ -6,7 +6,7 @@ crop, G / L CLIP's pseudo-masks of the crop / of a window w in it, and CE the me
 
     warm-up     loss = CE(z, G) + CE(z|w, L)
     then        loss = CE(reliable) + lambda CE(noisy) + CE_local(reliable) + lambda CE_local(noisy)
-    lambda      base * mean(last 5 CE(reliable)) / mean(last 5 CE(noisy)), of the global view, no gradient
+    lambda      base * mean(last 5 CE(reliable)) / mean(last 5 CE(noisy)), global view, no gradient
 
 A pixel is reliable where the segmenter's vote equals CLIP's label, and noisy elsewhere.
 """
@@ -27,8 +27,8 @@ from pipeline.views import Box
 class CarbTerms:
     """The parts of the loss of one step, 0-d tensors; only ``total`` and its terms carry gradient.
 
-    In warm-up the plain terms stand in ``reliable`` and ``local_reliable``, the noisy ones are 0 and
-    ``weight`` is 1.
+    In warm-up the plain terms stand in ``reliable`` and ``local_reliable``, the noisy ones are 0
+    and ``weight`` is 1.
     """
 
     total: Tensor
@@ -46,8 +46,9 @@ def split_by_consistency(
 ) -> tuple[Tensor, Tensor]:
     """Split the valid pixels by whether the segmenter agrees with CLIP.
 
-    The segmenter votes only among classes known to be in the image, as CLIP did. (The authors multiply
-    the logits by 0/1 image labels instead, so that an absent class beats negative present ones.)
+    The segmenter votes only among classes known to be in the image, as CLIP did. (The authors
+    multiply the logits by 0/1 image labels instead, so that an absent class beats negative present
+    ones.)
 
     Args:
         logits: segmenter scores, ``[B, C, H, W]`` float.
@@ -80,9 +81,9 @@ def _world_sum(value: Tensor) -> Tensor:
 def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
     """Mean loss over a region of the global batch, and whether the region has any pixel.
 
-    An empty region contributes 0 and no gradient (the authors': NaN). The value is the same on every
-    process; the gradient is the own photos' share times the number of processes, for data-parallel
-    training averages gradients.
+    An empty region contributes 0 and no gradient (the authors': NaN). The value is the same on
+    every process; the gradient is the own photos' share times the number of processes, for
+    data-parallel training averages gradients.
     """
     world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     share = torch.where(region, losses, 0).sum()

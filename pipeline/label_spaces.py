@@ -1,7 +1,7 @@
 """Which classes a data set has: names, colours, and the words CLIP is asked for.
 
-A class index is always the position in its label space: Cityscapes trainIds for Cityscapes, 0..10 for
-CamVid. ``IGNORE_INDEX`` marks pixels that count nowhere; it is never a class.
+A class index is always the position in its label space: Cityscapes trainIds for Cityscapes, 0..10
+for CamVid. ``IGNORE_INDEX`` marks pixels that count nowhere; it is never a class.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ class LabelSpace:
         return np.array([info.colour for info in self.classes], dtype=np.uint8)
 
     def words(self, overrides: dict[str, list[str]]) -> list[list[str]]:
-        """Words for each class, by index; ``overrides`` (class name -> words) replaces the usual ones.
+        """Words for each class, by index; ``overrides`` (class name -> words) replaces the usual
+        ones.
 
         Raises:
             ValueError: an override names a class that this label space does not have.

@@ -1,9 +1,9 @@
 """Where things are: crops, local windows, flips and covers, as pure geometry.
 
-One convention everywhere: the origin is the top left corner of the photo, axis order is (row, column),
-a pixel is a unit square whose centre lies at +0.5, boxes exclude their ends and may have fractional
-edges. Resampling never aligns corners. A photo, its cached logits at any resolution and its crops thus
-share one continuous plane, and a `Box` cuts the same place out of each.
+One convention everywhere: the origin is the top left corner of the photo, axis order is (row,
+column), a pixel is a unit square whose centre lies at +0.5, boxes exclude their ends and may have
+fractional edges. Resampling never aligns corners. A photo, its cached logits at any resolution and
+its crops thus share one continuous plane, and a `Box` cuts the same place out of each.
 """
 
 import math
@@ -93,7 +93,7 @@ def draw_local_box(
 
 
 def sub_view(view: View, window: Box) -> View:
-    """The view that shows ``window`` (in pixels of ``view``) and nothing else, at the same scale."""
+    """The view of ``window`` (in pixels of ``view``) alone, at the same scale."""
     step_y, step_x = view.box.height / view.size[0], view.box.width / view.size[1]
     left = view.size[1] - window.left - window.width if view.flipped else window.left
     box = Box(
@@ -165,9 +165,7 @@ def sample_grid(grids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def level_size(image_size: tuple[int, int], *, zoom: float, patch_size: int) -> tuple[int, int]:
     """Size of the magnified photo: the nearest whole number of patches, at least one."""
-    height, width = (
-        max(1, round(side * zoom / patch_size)) * patch_size for side in image_size
-    )
+    height, width = (max(1, round(side * zoom / patch_size)) * patch_size for side in image_size)
     return height, width
 
 

@@ -18,7 +18,7 @@ CASES = ["main", "tallcrop", "ignore"]
 
 
 def run_golden(data: NpzFile) -> list[tuple[CarbTerms, Tensor, Tensor]]:
-    """Terms, queue and gradient of each step of a golden file, in the authors' order of operations."""
+    """Terms, queue and gradient of each step of a golden file."""
     loss = CarbLoss(
         tau=0.0,
         warmup_steps=int(data["warmup_iter"]),
@@ -114,7 +114,7 @@ def slow_regions(
 
 @pytest.mark.parametrize("tau", [0.0, 0.4])
 def test_loss_equals_a_slow_loop_in_double_precision(batch, tau: float) -> None:
-    logits, masks, local, boxes, labels = batch
+    logits, masks, local, _, labels = batch
     terms = CarbLoss(tau=tau, warmup_steps=0).double()(*batch)
     reliable, noisy = slow_regions(logits, masks, labels, tau)
     near, far = slow_regions(logits[:, :, 2:5, 3:7], local, labels, tau)
@@ -170,7 +170,7 @@ def test_fixed_weight_of_one_and_equal_regions_is_their_sum(batch) -> None:
 
 
 def test_empty_noisy_region_adds_nothing_and_pushes_nothing(batch) -> None:
-    logits, masks, local, boxes, labels = batch
+    _, masks, _, boxes, labels = batch
     loss = CarbLoss(tau=0.0, warmup_steps=0).double()
     sure = F.one_hot(masks.masked_fill(masks == 255, 0), 4).permute(0, 3, 1, 2).double()
     sure.requires_grad_()
@@ -184,12 +184,10 @@ def test_empty_noisy_region_adds_nothing_and_pushes_nothing(batch) -> None:
 
 
 def test_everything_ignored_is_zero_with_zero_gradient(batch) -> None:
-    logits, masks, local, boxes, labels = batch
+    logits, masks, _, boxes, labels = batch
     logits.requires_grad_()
     nothing = torch.full_like(masks, IGNORE_INDEX)
-    terms = CarbLoss(tau=0.0, warmup_steps=0)(
-        logits, nothing, nothing[:, :3, :4], boxes, labels
-    )
+    terms = CarbLoss(tau=0.0, warmup_steps=0)(logits, nothing, nothing[:, :3, :4], boxes, labels)
     terms.total.backward()
     assert float(terms.total.detach()) == 0
     assert not logits.grad.any()

@@ -1,0 +1,30 @@
+"""Drawn scenes as a data set on disk, stored like any other."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from demo.street import draw_scene
+from pipeline.label_spaces import LABEL_SPACES
+from pipeline.runtime import progress
+
+
+def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = False) -> None:
+    """Draw scenes into ``root/split/images`` and ``root/split/masks``.
+
+    Args:
+        root: folder of the data set.
+        split: name of the split.
+        seed: scenes of another seed share nothing.
+        count: number of scenes.
+        wide: wider ranges of light, colour and camera, as for pretraining.
+    """
+    palette = LABEL_SPACES["demo"].palette
+    for kind in ("images", "masks"):
+        (root / split / kind).mkdir(parents=True, exist_ok=True)
+    for index in progress(range(count), label=f"draw {split}", total=count):
+        image, mask = draw_scene(seed, index, wide=wide)
+        picture = Image.fromarray(mask)
+        picture.putpalette(palette.tobytes())
+        picture.save(root / split / "masks" / f"{index:05d}.png")
+        Image.fromarray(image).save(root / split / "images" / f"{index:05d}.png")

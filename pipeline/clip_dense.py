@@ -1,0 +1,299 @@
+"""A frozen open_clip model that answers for every patch of a photo.
+
+Without the last block's attention each patch keeps its own value vector, which the model's own
+projections carry into the space of the texts. Source: Zhou et al., Extract Free Dense Labels from
+CLIP (arXiv 2112.01071), as used by Kim et al., AAAI 2024 (arXiv 2312.13646).
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.pretrained import download_pretrained_from_hf
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.utils import to_2tuple
+from torch import Tensor, nn
+
+LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+RESNET_STRIDE = 32  # pixels of one cell of the last ModifiedResNet stage
+SUPPORTED_TOWERS = "ModifiedResNet or VisionTransformer (pool_type tok or avg, plain attention)"
+REFUSED = ("timm_model_name", "attentional_pool", "scale_heads", "scale_attn_inner", "scale_attn")
+
+
+class DenseClip(nn.Module):
+    """A frozen CLIP with patch features and text embeddings in one space; see ``load_clip``.
+
+    Attributes:
+        name: what ``params.yaml: clip.model`` said.
+        mean, std: CLIP's own normalisation of RGB in [0, 1], one number a channel.
+        patch_size: side of a patch, pixels.
+        image_size: ``(height, width)`` the tower was trained with, pixels.
+    """
+
+    def __init__(self, model: open_clip.CLIP, tokenizer: Any, *, name: str, config: Any) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.name, self.config = tokenizer, name, config
+        visual = model.visual
+        self.is_resnet = isinstance(visual, ModifiedResNet)
+        self.mean = tuple(float(value) for value in visual.preprocess_cfg["mean"])
+        self.std = tuple(float(value) for value in visual.preprocess_cfg["std"])
+        self.patch_size = RESNET_STRIDE if self.is_resnet else int(visual.patch_size[0])
+        self.image_size: tuple[int, int] = tuple(to_2tuple(visual.image_size))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: the model is frozen, its batch-norm statistics too."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def patch_features(self, images: Tensor) -> Tensor:
+        """One feature a patch, in the space of the texts.
+
+        The tower may run under the caller's autocast; the normalisation is float32 always.
+
+        Args:
+            images: ``[B, 3, H, W]`` float, normalised by ``mean`` and ``std``, of any size.
+
+        Returns:
+            ``[B, D, h, w]`` float32 of L2 norm 1; h and w are H and W in patches, rounded.
+
+        Raises:
+            ValueError: the images are not ``[B, 3, H, W]`` float.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            found = f"{tuple(images.shape)} {images.dtype}"
+            raise ValueError(f"images must be [B, 3, H, W] float, CLIP-normalised, got {found}")
+        images = _resize_to_patches(images, patch_size=self.patch_size)
+        tower = _resnet_features if self.is_resnet else _vit_features
+        features = tower(self.model.visual, images)
+        return F.normalize(features.float(), dim=1)
+
+    @torch.no_grad()
+    def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:
+        """One embedding a class: the mean over its words and the templates, in float32 always.
+
+        Args:
+            words: for each class the words that mean it, at least one.
+            templates: format strings with ``{}`` where the word goes.
+
+        Returns:
+            ``[C, D]`` float32 of L2 norm 1 on the model's device.
+
+        Raises:
+            ValueError: a class has no word, or a template no place for one.
+        """
+        if not (words and all(words) and templates and all("{}" in text for text in templates)):
+            found = f"words {words} and templates {templates}"
+            raise ValueError(f"each class needs a word and each prompt a {{}} for it, got {found}")
+        with torch.autocast(self.device.type, enabled=False):
+            return F.normalize(torch.stack([self._mean_prompt(n, templates) for n in words]), dim=1)
+
+    def _mean_prompt(self, names: list[str], templates: list[str]) -> Tensor:
+        tokens = self.tokenizer([template.format(name) for name in names for template in templates])
+        embedded: Tensor = self.model.encode_text(tokens.to(self.device), normalize=True)
+        return embedded.mean(dim=0)  # [D]
+
+    @torch.no_grad()
+    def patch_logits(self, images: Tensor, text: Tensor) -> Tensor:
+        """Cosine similarity of every patch to every class, float32, in [-1, 1].
+
+        Args:
+            images: as ``patch_features`` takes them, ``[B, 3, H, W]``.
+            text: one embedding a class, ``[C, D]``.
+
+        Returns:
+            ``[B, C, h, w]``. Classes differ by hundredths, too little for bfloat16.
+        """
+        features = self.patch_features(images)
+        with torch.autocast(features.device.type, enabled=False):
+            return torch.einsum("bdhw,cd->bchw", features, F.normalize(text.float(), dim=1))
+
+    def weights_digest(self) -> str:
+        """SHA-256 of all that fixes the answers: each weight, and the configuration.
+
+        The activation and the number of heads change each feature and no weight.
+        """
+        settings = json.dumps([self.config, self.mean, self.std], sort_keys=True)
+        total = hashlib.sha256(settings.encode())
+        for name, weight in sorted(self.model.state_dict().items()):
+            total.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            total.update(weight.cpu().numpy().tobytes())
+        return total.hexdigest()
+
+
+def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
+    """Stretch to the nearest whole number of patches a side: bicubic, align_corners False.
+
+    Theirs pads with zeros right and below, then stretches the padding's answers over the image.
+    """
+    size = [max(1, int(side / patch_size + 0.5)) * patch_size for side in images.shape[-2:]]
+    if size == list(images.shape[-2:]):
+        return images
+    return F.interpolate(images, size=size, mode="bicubic", align_corners=False)
+
+
+def _vit_features(visual: VisionTransformer, images: Tensor) -> Tensor:
+    """The value path of a vision transformer: ``[B, 3, H, W]`` -> ``[B, D, h, w]``, not normalised.
+
+    ``ln_post`` acts on each patch, wherever the model has it: a pool of one patch is that patch.
+    """
+    patches = visual.conv1(images)  # [B, width, h, w]
+    grid = (patches.shape[-2], patches.shape[-1])
+    positions = _position_tokens(visual, grid)  # [1 + h * w, width]
+    patches = patches.flatten(2).transpose(1, 2) + positions[1:]  # [B, h * w, width]
+    class_token = (visual.class_embedding + positions[0]).expand(len(images), 1, -1)
+    tokens = visual.ln_pre(torch.cat([class_token, patches], dim=1))
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        tokens = block(tokens)
+    values = _value_block(last, tokens[:, 1:])  # each patch by itself: no class token any more
+    features: Tensor = visual.ln_post(values) @ visual.proj  # [B, h * w, D]
+    return features.transpose(1, 2).reshape(len(images), -1, *grid)
+
+
+def _position_tokens(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
+    """Position embeddings ``[1 + h * w, width]`` for a grid of patches, the class token's first.
+
+    Theirs compares token counts, so a 2x8 grid takes the 4x4 grid's positions as they stand; ours
+    compares grids. Bicubic, align_corners False.
+    """
+    positions: Tensor = visual.positional_embedding
+    if grid == tuple(visual.grid_size):
+        return positions
+    trained = positions[1:].T.reshape(1, -1, *visual.grid_size)  # [1, width, h0, w0]
+    resized = F.interpolate(trained, size=grid, mode="bicubic", align_corners=False)
+    return torch.cat([positions[:1], resized[0].flatten(1).T])
+
+
+def _value_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+    """The last block without attention: each token ``[B, N, width]`` keeps its own value vector.
+
+    ``v = W_o(W_v LN1(x) + b_v) + b_o; x = x + v; x = x + MLP(LN2(x))``, with the block's layer
+    scales where it has them. Queries and keys are not computed.
+    """
+    attention, width = block.attn, tokens.shape[-1]
+    weight, bias = attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
+    values = attention.out_proj(F.linear(block.ln_1(tokens), weight, bias))
+    tokens = tokens + block.ls_1(values)
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))  # type: ignore[no-any-return]
+
+
+def _resnet_features(visual: ModifiedResNet, images: Tensor) -> Tensor:
+    """The value path of a CLIP ResNet: ``[B, 3, H, W]`` -> ``[B, D, h, w]``, not normalised.
+
+    ``c_proj(v_proj(x))`` of the attention pool on each cell, without its position embedding.
+    """
+    stages = visual.forward_intermediates(images, indices=1, intermediates_only=True)
+    cells, pool = stages["image_intermediates"][-1], visual.attnpool  # [B, width, h, w]
+    features: Tensor = pool.c_proj(pool.v_proj(cells.permute(0, 2, 3, 1)))  # [B, h, w, D]
+    return features.permute(0, 3, 1, 2)
+
+
+def load_clip(model: str, pretrained: str | None) -> DenseClip:
+    """Load a frozen CLIP through open_clip, in float32 on the CPU.
+
+    Refusals come before downloads. open_clip alone goes on with random weights, and with pickles.
+
+    Args:
+        model: open_clip name (``ViT-B-16-quickgelu``), ``hf-hub:owner/name``, ``local-dir:folder``.
+        pretrained: for an open_clip name its tag (``openai``) or a ``.safetensors`` file; None
+            for the other two, which bring their weights.
+
+    Raises:
+        ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
+    """
+    _check_name(model)
+    _check_weights(model, pretrained)
+    with _blaming(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
+        config = open_clip.get_model_config(model)
+        vision, _ = config["vision_cfg"], config["text_cfg"]
+    _check_tower(model, vision)
+    with _blaming(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
+        if model.startswith(HF_HUB):  # the file that open_clip then takes before any pickle
+            download_pretrained_from_hf(model.removeprefix(HF_HUB), filename=WEIGHTS_FILE)
+        with torch.random.fork_rng(devices=[]):  # building draws weights, loading replaces them
+            loaded = open_clip.create_model_from_pretrained(
+                model, pretrained, precision="fp32", return_transform=False
+            )
+        return DenseClip(loaded, open_clip.get_tokenizer(model), name=model, config=config)
+
+
+@contextmanager
+def _blaming(model: str, needed: str) -> Iterator[None]:
+    """Turn what open_clip, safetensors, torch or the hub raise into one sentence for the user."""
+    try:
+        yield
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"params.yaml: clip.model {model!r} must have a readable {needed}, found {found}; "
+            f"repair the file or choose another model"
+        ) from error
+
+
+def _check_name(model: str) -> None:
+    """Refuse a name that leads nowhere; a hub's name is known only by asking it."""
+    folder = Path(model.removeprefix(LOCAL_DIR))
+    if model.startswith(LOCAL_DIR):
+        if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+            raise ValueError(
+                f"params.yaml: clip.model {model!r} must be a folder with {CONFIG_FILE} and "
+                f"{WEIGHTS_FILE}, found {sorted(path.name for path in folder.glob('*'))}; add them"
+            )
+    elif not model.startswith(HF_HUB) and model not in open_clip.list_models():
+        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
+        raise ValueError(
+            f"params.yaml: clip.model must be an open_clip name, {HF_HUB}owner/name or "
+            f"{LOCAL_DIR}folder, got {model!r}; close names: {', '.join(near) or None}"
+        )
+
+
+def _check_weights(model: str, pretrained: str | None) -> None:
+    """Refuse weights that are missing, named twice, pickled, or trained with another activation."""
+    if model.startswith((LOCAL_DIR, HF_HUB)):
+        if pretrained is None:
+            return
+        raise ValueError(
+            f"params.yaml: clip.pretrained must be null for {model!r}, which brings its own "
+            f"weights, got {pretrained!r}; set it to null or name an open_clip model"
+        )
+    tag = open_clip.get_pretrained_cfg(model, pretrained or "")
+    if tag.get("quick_gelu") and not open_clip.get_model_config(model).get("quick_gelu"):
+        raise ValueError(
+            f"params.yaml: clip.model must be '{model}-quickgelu' for clip.pretrained "
+            f"{pretrained!r}, whose weights were trained with QuickGELU, got {model!r}"
+        )
+    if not tag and not (pretrained or "").endswith(".safetensors"):
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "no tag"
+        raise ValueError(
+            f"params.yaml: clip.pretrained must name trained weights for {model!r}, a .safetensors "
+            f"file or one of: {tags}; got {pretrained!r}"
+        )
+
+
+def _check_tower(model: str, vision: dict[str, Any]) -> None:
+    """Refuse an image tower without a value path here, by open_clip's name for its class."""
+    refused = {key: vision[key] for key in REFUSED if vision.get(key)}
+    if vision.get("pool_type", "tok") not in ("tok", "avg"):
+        refused["pool_type"] = vision["pool_type"]
+    if refused:
+        tower = "TimmModel" if "timm_model_name" in refused else "VisionTransformer"
+        found = ", ".join(f"{key} {value!r}" for key, value in refused.items())
+        raise ValueError(
+            f"params.yaml: clip.model must have the image tower {SUPPORTED_TOWERS}, "
+            f"{model!r} has {tower} with {found}; choose another model"
+        )

@@ -1,0 +1,29 @@
+"""CamVid in the SegNet layout: ``<split>/*.png`` and ``<split>annot/*.png``, 11 classes,
+480x360."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.datasets.scene import Scene
+from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+
+SPLITS = ("train", "val", "test")
+LABEL_SPACE = LABEL_SPACES["camvid"]
+
+
+def mask_table() -> np.ndarray:
+    """Ids 0..10 are the classes, 11 is void."""
+    table = np.full(256, -1, dtype=np.int16)
+    table[:11] = np.arange(11)
+    table[[11, IGNORE_INDEX]] = IGNORE_INDEX
+    return table
+
+
+def find_scenes(root: Path, split: str) -> list[Scene]:
+    """All photos of a split, by name; a photo without annotation has no mask."""
+    scenes = []
+    for image in sorted((root / split).glob("*.png")):
+        mask = root / f"{split}annot" / image.name
+        scenes.append(Scene(image, mask if mask.exists() else None, split, f"{split}/{image.stem}"))
+    return scenes

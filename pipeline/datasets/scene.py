@@ -1,0 +1,75 @@
+"""A photo of a data set, with its human mask where there is one, and how to read both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One photo of a data set.
+
+    Attributes:
+        image: file of the photo.
+        mask: file of its human annotation, or None. Only evaluation and the simulation of
+            image-level labels open it.
+        split: such as ``train`` or ``val``.
+        key: names the scene within the data set, ``<split>/<name>``.
+    """
+
+    image: Path
+    mask: Path | None
+    split: str
+    key: str
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read a photo as upright RGB.
+
+    Raises:
+        ValueError: the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            upright: Image.Image = ImageOps.exif_transpose(picture)
+            return upright.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        found = "no such file" if not path.exists() else str(error)
+        raise ValueError(f"{path}: not readable as a picture ({found}); replace the file") from None
+
+
+def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
+    """Read a human mask as class indices.
+
+    Args:
+        path: a single-channel picture of ids.
+        table: ``[256]`` int16, class index or ``IGNORE_INDEX`` of each id, -1 where the data set
+        has
+            no such id.
+
+    Returns:
+        ``[H, W]`` uint8.
+
+    Raises:
+        ValueError: the file is unreadable, has several channels, or holds an id not in the table.
+    """
+    try:
+        with Image.open(path) as picture:
+            ids = np.asarray(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        found = "no such file" if not path.exists() else str(error)
+        raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
+    if ids.ndim != 2 or ids.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: a mask must be one 8-bit channel of class ids, found {ids.dtype} of shape "
+            f"{ids.shape}; export it as such"
+        )
+    mask: np.ndarray = table[ids]
+    if (mask < 0).any():
+        raise ValueError(
+            f"{path}: holds id {int(ids[mask < 0][0])}, which the data set does not define; "
+            "check that the mask belongs to this data set"
+        )
+    return mask.astype(np.uint8)

@@ -1,0 +1,202 @@
+"""How good are the pseudo-masks and the segmenter, against human masks. Nothing here feeds
+training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.datasets.scene import Scene, read_image
+from pipeline.image_labels import ImageLabels, read_scene_mask
+from pipeline.inference import input_size, predict_logits
+from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
+from pipeline.pseudo_masks import hard_mask
+from pipeline.runtime import progress
+from pipeline.segmenter import Segmenter
+from pipeline.store import PseudoMaskStore
+
+Figures = dict[str, Any]
+
+
+@dataclass
+class RegionScore:
+    """How often CLIP and the segmenter are right inside one region of the pixels."""
+
+    pixels: int = 0
+    clip: int = 0
+    segmenter: int = 0
+
+    def add(self, region: np.ndarray, clip_right: np.ndarray, segmenter_right: np.ndarray) -> None:
+        """Count one photo; all maps ``[H, W]`` bool."""
+        self.pixels += int(region.sum())
+        self.clip += int((region & clip_right).sum())
+        self.segmenter += int((region & segmenter_right).sum())
+
+    def figures(self, total: int) -> Figures:
+        """Share of the pixels, and both accuracies within; NaN where the region is empty."""
+        pixels = self.pixels or np.nan
+        return {
+            "share": self.pixels / total if total else np.nan,
+            "CLIP accuracy": self.clip / pixels,
+            "segmenter accuracy": self.segmenter / pixels,
+        }
+
+
+@dataclass
+class SegmenterScore:
+    """What scoring a segmenter gives.
+
+    Attributes:
+        confusion: ``[C, C]`` int64, rows = mask.
+        regions: ``reliable`` and ``noisy``, where there are pseudo-masks and image-level labels.
+        photo_iou: mean IoU of each photo by itself, by key.
+    """
+
+    confusion: np.ndarray
+    regions: dict[str, RegionScore] = field(default_factory=dict)
+    photo_iou: dict[str, float] = field(default_factory=dict)
+
+
+def figures_of(matrix: np.ndarray, classes: Sequence[str]) -> Figures:
+    """The usual figures of a confusion matrix, as fractions of 1."""
+    return {
+        "mIoU": mean_iou(matrix),
+        "pixel accuracy": accuracy(matrix),
+        "IoU": dict(zip(classes, iou(matrix).tolist(), strict=True)),
+    }
+
+
+def per_class_rows(matrix: np.ndarray, classes: Sequence[str]) -> list[Figures]:
+    """One row a class: IoU, precision, recall."""
+    columns = zip(classes, iou(matrix), precision(matrix), recall(matrix), strict=True)
+    return [
+        {"class": name, "IoU": float(i), "precision": float(p), "recall": float(r)}
+        for name, i, p, r in columns
+    ]
+
+
+def score_segmenter(
+    segmenter: Segmenter,
+    scenes: Sequence[Scene],
+    *,
+    table: np.ndarray,
+    store: PseudoMaskStore | None,
+    labels: ImageLabels,
+) -> SegmenterScore:
+    """Score whole photos: no image-level labels shown, logits upsampled to the mask, arg-max.
+
+    Args:
+        segmenter: the model.
+        scenes: photos with human masks.
+        table: ids of the masks -> class indices, see `read_mask`.
+        store: pseudo-masks, for the reliable and noisy regions; None: no regions.
+        labels: image-level labels of the photos; only the regions use them.
+
+    Raises:
+        ValueError: a photo or mask is unreadable, or their sizes differ.
+    """
+    count = len(segmenter.classes)
+    score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
+    if store is not None:
+        score.regions = {"reliable": RegionScore(), "noisy": RegionScore()}
+    for scene in progress(scenes, label="evaluate", total=len(scenes)):
+        mask = read_scene_mask(scene, table)
+        logits = predict_logits(segmenter, read_image(scene.image), mask.shape).cpu()
+        one = confusion(logits.argmax(dim=0), mask, count)
+        score.confusion = score.confusion + one
+        score.photo_iou[scene.key] = mean_iou(one)
+        if store is not None and scene.key in labels:
+            _score_regions(score.regions, logits, mask, labels[scene.key], store, scene.key)
+    return score
+
+
+def _score_regions(
+    regions: dict[str, RegionScore],
+    logits: torch.Tensor,
+    mask: np.ndarray,
+    image_labels: np.ndarray,
+    store: PseudoMaskStore,
+    key: str,
+) -> None:
+    """Split a photo as CARB does at tau = 0, and count who is right where."""
+    present = torch.from_numpy(image_labels)
+    grid = torch.from_numpy(store.read(key, store.levels[0]))
+    clip = hard_mask(grid, present, (mask.shape[0], mask.shape[1])).numpy()
+    vote = logits.masked_fill(~present[:, None, None], -torch.inf).argmax(dim=0).numpy()
+    valid = mask != IGNORE_INDEX
+    for name, region in (("reliable", vote == clip), ("noisy", vote != clip)):
+        regions[name].add(region & valid, clip == mask, vote == mask)
+
+
+def score_store(
+    store: PseudoMaskStore, scenes: Sequence[Scene], labels: ImageLabels, *, table: np.ndarray
+) -> tuple[dict[str, np.ndarray], Figures]:
+    """Score the pseudo-masks, given image-level labels, at every level.
+
+    Args:
+        store: the pseudo-masks.
+        scenes: photos with human masks.
+        labels: their image-level labels; photos without are left out.
+        table: ids of the masks -> class indices.
+
+    Returns:
+        a confusion matrix ``[C, C]`` int64 for each level; and how the levels' agreement tells
+        right from wrong: share of pixels where all levels agree, accuracy of the global level there
+        and elsewhere.
+    """
+    count = len(store.classes)
+    matrices = {level: np.zeros((count, count), dtype=np.int64) for level in store.levels}
+    agree, differ = RegionScore(), RegionScore()
+    for scene in progress(scenes, label="evaluate", total=len(scenes)):
+        if scene.key not in labels:
+            continue
+        mask, masks = read_scene_mask(scene, table), []
+        for level in store.levels:
+            grid = torch.from_numpy(store.read(scene.key, level))
+            present = torch.from_numpy(labels[scene.key])
+            masks.append(hard_mask(grid, present, (mask.shape[0], mask.shape[1])).numpy())
+            matrices[level] = matrices[level] + confusion(masks[-1], mask, count)
+        same = np.all([other == masks[0] for other in masks], axis=0)
+        valid = mask != IGNORE_INDEX
+        for score, region in ((agree, same), (differ, ~same)):
+            score.add(region & valid, masks[0] == mask, masks[-1] == mask)
+    total = agree.pixels + differ.pixels
+    names = {"CLIP accuracy": f"{store.levels[0]} accuracy"}
+    names["segmenter accuracy"] = f"{store.levels[-1]} accuracy"
+    regions = {
+        name: {names.get(key, key): value for key, value in score.figures(total).items()}
+        for name, score in (("levels agree", agree), ("levels differ", differ))
+    }
+    return matrices, regions
+
+
+def protocol(segmenter: Segmenter, scenes: Sequence[Scene], data: str) -> Figures:
+    """How the figures were made: what was shown to the model and how."""
+    first = read_image(scenes[0].image)
+    shown = input_size(
+        (first.height, first.width), base_size=segmenter.base_size, stride=segmenter.stride
+    )
+    return {
+        "data": data,
+        "photos": len(scenes),
+        "input": f"whole photo, the first of {first.height}x{first.width} shown at "
+        f"{shown[0]}x{shown[1]}",
+        "image-level labels shown": False,
+        "flips, scales, windows": "none",
+        "logits": "upsampled to the mask's size (bilinear), arg-max",
+        "IoU": "summed over all photos; classes with an empty union and pixels of 255 left out",
+    }
+
+
+def pseudo_mask_pictures(
+    scene: Scene, store: PseudoMaskStore, labels: ImageLabels, size: tuple[int, int]
+) -> list[np.ndarray]:
+    """The pseudo-mask of each level, ``[H, W]``; all ignored where the photo has no labels."""
+    if scene.key not in labels:
+        return [np.full(size, IGNORE_INDEX) for _ in store.levels]
+    present = torch.from_numpy(labels[scene.key])
+    grids = [torch.from_numpy(store.read(scene.key, level)) for level in store.levels]
+    return [hard_mask(grid, present, size).numpy() for grid in grids]

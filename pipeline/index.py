@@ -1,0 +1,112 @@
+"""The index of a data set: which photos, where, how large, of which bytes. It knows no human
+mask."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.datasets import DATASETS, load_scenes
+from pipeline.datasets.scene import Scene, read_image
+from pipeline.runtime import file_digest, progress, write_json
+
+
+@dataclass(frozen=True)
+class IndexedPhoto:
+    """One photo of the index.
+
+    Attributes:
+        key: ``<split>/<name>``.
+        split: the data set's split.
+        image: its file, relative to the data set's root, with forward slashes.
+        size: ``(height, width)`` in pixels, upright.
+        digest: SHA-256 of the file.
+    """
+
+    key: str
+    split: str
+    image: str
+    size: tuple[int, int]
+    digest: str
+
+    def path(self, root: Path) -> Path:
+        """Its file under ``root``.
+
+        Raises:
+            ValueError: the index leads out of ``root``.
+        """
+        path = root / self.image
+        if Path(self.image).is_absolute() or ".." in Path(self.image).parts:
+            raise ValueError(f"{self.image}: leads out of {root}; run `dvc repro prepare`")
+        return path
+
+
+@dataclass(frozen=True)
+class SceneIndex:
+    """All photos of a data set that the pipeline uses."""
+
+    dataset: str
+    photos: list[IndexedPhoto]
+
+    def of_split(self, split: str) -> list[IndexedPhoto]:
+        """The photos of one split, in order."""
+        return [photo for photo in self.photos if photo.split == split]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(path, {"dataset": self.dataset, "photos": [asdict(p) for p in self.photos]})
+
+    @classmethod
+    def read(cls, path: Path) -> "SceneIndex":
+        """Read what `write` wrote.
+
+        Raises:
+            ValueError: the file is missing or no index.
+        """
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            photos = [
+                IndexedPhoto(
+                    p["key"], p["split"], p["image"], (p["size"][0], p["size"][1]), p["digest"]
+                )
+                for p in content["photos"]
+            ]
+            return cls(content["dataset"], photos)
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such index; run `dvc repro prepare`") from None
+        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: no scene index ({error}); run `dvc repro prepare`") from None
+
+
+def used_scenes(name: str, root: Path) -> list[Scene]:
+    """The training and validation photos: what training learns from and evaluation scores.
+
+    Raises:
+        ValueError: see `load_scenes`.
+    """
+    return [scene for split in ("train", "val") for scene in load_scenes(name, root, split)]
+
+
+def index_scenes(name: str, root: Path, scenes: list[Scene]) -> SceneIndex:
+    """Look at every photo once: that it decodes whole, its size, its digest.
+
+    Raises:
+        ValueError: a photo cannot be read; the message names it.
+    """
+    photos = []
+    for scene in progress(scenes, label="photos", total=len(scenes)):
+        picture = read_image(scene.image)
+        photos.append(
+            IndexedPhoto(
+                key=scene.key,
+                split=scene.split,
+                image=scene.image.relative_to(root).as_posix(),
+                size=(picture.height, picture.width),
+                digest=file_digest(scene.image),
+            )
+        )
+    return SceneIndex(name, photos)
+
+
+def classes_of(index: SceneIndex) -> list[str]:
+    """Class names of the index's data set."""
+    return DATASETS[index.dataset].label_space.names

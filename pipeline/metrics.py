@@ -1,0 +1,175 @@
+"""How good is a prediction: the confusion matrix and the figures that follow from it.
+
+Counts are int64 throughout (float32 sums lose pixels on large data sets), and matrices of parts add
+up with ``+`` to the matrix of the whole. IoU as in Cityscapes and mmsegmentation: the counts of all
+images are summed first and divided once; pixels whose mask is 255 count nowhere.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from pipeline.label_spaces import IGNORE_INDEX
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
+
+
+class Confusion(np.ndarray[tuple[int, int], np.dtype[np.int64]]):
+    """Counts ``[C, C]`` int64, rows = mask, that also know which pixels were predicted as no class.
+
+    Such a pixel (a pseudo-mask's 255) belongs to the area of its mask class, so to its union, but
+    to no predicted class: a square matrix cannot hold it. ``missed`` ``[C]`` int64 counts them and
+    adds up under ``+``. A slice, a ratio or ``np.asarray`` is about the square counts alone.
+    """
+
+    missed: IntArray
+
+    def __array_finalize__(self, source: Any) -> None:
+        if isinstance(source, Confusion) and source.shape == self.shape:
+            self.missed = source.missed
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any
+    ) -> Any:
+        """Apply ``ufunc`` to the counts; a sum of two matrices also sums what they missed."""
+        sums = ufunc is np.add and method == "__call__"
+        if sums and out and not isinstance(out[0], Confusion):
+            raise TypeError("sum confusions with `total = total + part`, not with `+=`")
+        if out:
+            options["out"] = tuple(np.asarray(item) for item in out)
+        counts = getattr(ufunc, method)(*(np.asarray(item) for item in inputs), **options)
+        if not sums:
+            return counts
+        total = out[0] if out else counts.view(Confusion)
+        total.missed = sum(_missed(item) for item in inputs)
+        return total
+
+    def __reduce__(self) -> Any:
+        return _join, (np.asarray(self), self.missed)
+
+
+def _join(counts: IntArray, missed: IntArray) -> Confusion:
+    joined = counts.view(Confusion)
+    joined.missed = missed
+    return joined
+
+
+def _missed(confusion: Any) -> Any:
+    return getattr(confusion, "missed", 0)
+
+
+def _array(values: Tensor | AnyArray) -> AnyArray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _ids(values: Tensor | AnyArray, name: str) -> IntArray:
+    """Any integer array or tensor as flat int64."""
+    array = _array(values)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold class indices (integers), got {array.dtype}")
+    return array.astype(np.int64).reshape(-1)
+
+
+def confusion(
+    pred: Tensor | AnyArray,
+    mask: Tensor | AnyArray,
+    num_classes: int,
+    ignore_index: int = IGNORE_INDEX,
+) -> IntArray:
+    """Count how often each class of the mask was predicted as each class.
+
+    Args:
+        pred: predicted class per pixel, any integer type and shape. A value that is no class (a
+            pseudo-mask's 255) is a miss: it enlarges the union of the pixel's mask class, as in
+            mmsegmentation. Such a result is a ``Confusion``, otherwise it is an ordinary array.
+        mask: human annotation, of the same shape; ``ignore_index`` counts nowhere.
+        num_classes: C.
+        ignore_index: the value of unannotated pixels.
+
+    Returns:
+        ``[C, C]`` int64, rows = mask, columns = prediction.
+
+    Raises:
+        ValueError: the shapes differ, a type is not an integer one, or the mask holds a
+            value that is neither a class nor ``ignore_index``.
+    """
+    if tuple(pred.shape) != tuple(mask.shape):
+        raise ValueError(
+            f"prediction and mask must have the same shape, got {tuple(pred.shape)} and "
+            f"{tuple(mask.shape)}; upsample the logits to the mask's size before the arg-max"
+        )
+    truth, guess = _ids(mask, "mask"), _ids(pred, "prediction")
+    valid = truth != ignore_index
+    truth, guess = truth[valid], guess[valid]
+    strange = truth[(truth < 0) | (truth >= num_classes)]
+    if strange.size:
+        raise ValueError(
+            f"mask values must be 0..{num_classes - 1} or {ignore_index} (ignored), "
+            f"got {strange[0]}; is the mask of another label space?"
+        )
+    column = np.where((guess < 0) | (guess >= num_classes), num_classes, guess)
+    width = num_classes + 1  # the last column: predicted as no class
+    wide = np.bincount(truth * width + column, minlength=num_classes * width)
+    wide = wide.reshape(num_classes, width).astype(np.int64)
+    counts, missed = np.ascontiguousarray(wide[:, :-1]), wide[:, -1].copy()
+    return _join(counts, missed) if missed.any() else counts
+
+
+def areas(confusion: Tensor | AnyArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Pixels of each class: ``hit, predicted, annotated``, each ``[C]`` int64.
+
+    Args:
+        confusion: ``[C, C]`` counts, rows = mask.
+
+    Raises:
+        ValueError: the matrix is not square.
+    """
+    counts = _array(confusion).astype(np.int64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"a confusion matrix must be [C, C], got {list(counts.shape)}")
+    return counts.diagonal().copy(), counts.sum(0), counts.sum(1) + _missed(confusion)
+
+
+def _ratio(part: IntArray, whole: IntArray) -> FloatArray:
+    """``part / whole`` in float64, NaN where the whole is empty."""
+    ratio: FloatArray = np.full(part.shape, np.nan)
+    return np.divide(part, whole, out=ratio, where=whole > 0)
+
+
+def iou(confusion: Tensor | AnyArray) -> FloatArray:
+    """Intersection over union of each class, ``[C]`` float64 NaN where the union is empty."""
+    hit, predicted, annotated = areas(confusion)
+    return _ratio(hit, predicted + annotated - hit)
+
+
+def recall(confusion: Tensor | AnyArray) -> FloatArray:
+    """Share of each class's annotated pixels that were found, ``[C]`` float64, NaN if none."""
+    hit, _, annotated = areas(confusion)
+    return _ratio(hit, annotated)
+
+
+def precision(confusion: Tensor | AnyArray) -> FloatArray:
+    """Share of each class's predicted pixels that are right, ``[C]`` float64, NaN if none."""
+    hit, predicted, _ = areas(confusion)
+    return _ratio(hit, predicted)
+
+
+def accuracy(confusion: Tensor | AnyArray) -> float:
+    """Share of all annotated pixels that are right; NaN if there are none."""
+    hit, _, annotated = areas(confusion)
+    return float(_ratio(hit.sum(keepdims=True), annotated.sum(keepdims=True))[0])
+
+
+def nan_mean(values: FloatArray) -> float:
+    """Mean of the values that are numbers; NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def mean_iou(confusion: Tensor | AnyArray) -> float:
+    """Mean IoU over the classes with a non-empty union (mIoU); NaN if there are none."""
+    return nan_mean(iou(confusion))

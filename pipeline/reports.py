@@ -1,0 +1,190 @@
+"""What the stages leave to read and to look at: figures, tables, panels."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import DatasetParams, load_params
+from pipeline.datasets import DATASETS, load_scenes
+from pipeline.datasets.scene import Scene, read_image
+from pipeline.evaluation import (
+    Figures,
+    figures_of,
+    per_class_rows,
+    protocol,
+    pseudo_mask_pictures,
+    score_segmenter,
+    score_store,
+)
+from pipeline.image_labels import ImageLabels, read_image_labels, read_scene_mask
+from pipeline.index import SceneIndex, classes_of
+from pipeline.inference import predict_mask
+from pipeline.runtime import atomic_path, write_json
+from pipeline.segmenter import Segmenter
+from pipeline.store import PseudoMaskStore
+from pipeline.tables import write_table
+from pipeline.visualise import (
+    colour_mask,
+    confusion_figure,
+    iou_bars,
+    panel,
+    save_png,
+)
+
+log = logging.getLogger("carb")
+PANELS = 6
+SHEET = 12
+
+
+def spread(items: Sequence[Scene], count: int) -> list[Scene]:
+    """A few items, evenly spread over all."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
+
+
+def annotated(name: str, root: Path, split: str) -> list[Scene]:
+    """Photos of a split that have human masks.
+
+    Raises:
+        ValueError: see `load_scenes`; or none has a mask.
+    """
+    scenes = [scene for scene in load_scenes(name, root, split) if scene.mask is not None]
+    if not scenes:
+        raise ValueError(f"{root}: no photo of split '{split}' has a human mask to score against")
+    return scenes
+
+
+def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: Path) -> None:
+    """What is in the data: a sheet of training photos, and how many photos hold each class."""
+    classes = classes_of(index)
+    train = np.stack([row for key, row in labels.items() if key.startswith("train/")])
+    rows = [
+        {"class": name, "photos": int(count), "share": round(count / len(train), 4)}
+        for name, count in zip(classes, train.sum(axis=0), strict=True)
+    ]
+    photos = index.of_split("train")
+    places = np.linspace(0, len(photos) - 1, min(SHEET, len(photos))).round().astype(int)
+    pictures = [np.asarray(read_image(photos[place].path(root))) for place in places]
+    sheet = [pictures[start : start + 4] for start in range(0, len(pictures), 4)]
+    with atomic_path(out) as draft:
+        draft.mkdir()
+        write_table(draft / "image_labels.csv", rows)
+        save_png(draft / "photos.png", panel(sheet))
+    for split in ("train", "val"):
+        log.info("%s: %d photos of %s", split, len(index.of_split(split)), index.dataset)
+    log.info("classes a training photo: %.1f of %d", train.sum(axis=1).mean(), len(classes))
+
+
+def pseudo_report(
+    store: PseudoMaskStore,
+    labels: ImageLabels,
+    dataset: DatasetParams,
+    *,
+    out: Path,
+    metrics: Path,
+) -> None:
+    """Figures, table and pictures of the pseudo-masks, by split and level."""
+    root, table = Path(dataset.root), DATASETS[dataset.name].mask_table
+    palette = DATASETS[dataset.name].label_space.palette
+    figures: Figures = {}
+    with atomic_path(out) as draft:
+        draft.mkdir()
+        for split in ("train", "val"):
+            scenes = annotated(dataset.name, root, split)
+            matrices, regions = score_store(store, scenes, labels, table=table)
+            levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
+            figures[split] = {**levels, "regions": regions}
+            bars = {name: np.array(list(f["IoU"].values())) for name, f in levels.items()}
+            iou_bars(bars, store.classes, draft / f"iou_{split}.png")
+            for name, one in levels.items():
+                log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
+        rows = []
+        for scene in spread(scenes, PANELS):
+            mask = read_scene_mask(scene, table)
+            masks = pseudo_mask_pictures(scene, store, labels, (mask.shape[0], mask.shape[1]))
+            shown = [colour_mask(one, palette) for one in (*masks, mask)]
+            rows.append([np.asarray(read_image(scene.image)), *shown])
+        titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "human mask"]
+        save_png(
+            draft / "panels.png", panel(rows, titles=titles, names=store.classes, palette=palette)
+        )
+    write_json(metrics, figures)
+
+
+def segmenter_report(
+    segmenter: Segmenter,
+    *,
+    store: Path,
+    image_labels: Path,
+    params: Path,
+    out: Path,
+    metrics: Path,
+) -> None:
+    """Figures, tables and pictures of the segmenter on the validation photos.
+
+    Raises:
+        ValueError: an input is missing or made for other classes.
+    """
+    dataset = load_params(params).dataset
+    table, classes = DATASETS[dataset.name].mask_table, segmenter.classes
+    if classes != DATASETS[dataset.name].label_space.names:
+        raise ValueError(
+            f"the segmenter knows {len(classes)} classes that are not those of "
+            f"'{dataset.name}' ({params.name}: dataset.name); run `dvc repro train`"
+        )
+    scenes = annotated(dataset.name, Path(dataset.root), "val")
+    masks, labels = PseudoMaskStore.open(store), read_image_labels(image_labels, classes)
+    score = score_segmenter(segmenter, scenes, table=table, store=masks, labels=labels)
+    total = sum(region.pixels for region in score.regions.values())
+    figures = {
+        **figures_of(score.confusion, classes),
+        "regions": {name: region.figures(total) for name, region in score.regions.items()},
+        "protocol": protocol(segmenter, scenes, f"{dataset.name}, val"),
+    }
+    with atomic_path(out) as draft:
+        draft.mkdir()
+        write_table(draft / "per_class.csv", per_class_rows(score.confusion, classes))
+        write_table(draft / "regions.csv", _region_rows(figures["regions"]))
+        confusion_figure(score.confusion, classes, draft / "confusion.png")
+        _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, table)
+    write_json(metrics, figures)
+    log.info(
+        "segmenter on %d photos: mIoU %.1f, pixel accuracy %.1f",
+        len(scenes),
+        100 * figures["mIoU"],
+        100 * figures["pixel accuracy"],
+    )
+
+
+def _region_rows(regions: Figures) -> list[Figures]:
+    """One row a region and network, for a bar chart."""
+    return [
+        {"region": f"{who.removesuffix(' accuracy')}, {name}", "accuracy": value}
+        for name, figures in regions.items()
+        for who, value in figures.items()
+        if who != "share"
+    ]
+
+
+def _segmenter_panels(
+    path: Path,
+    segmenter: Segmenter,
+    scenes: Sequence[Scene],
+    store: PseudoMaskStore,
+    labels: ImageLabels,
+    table: np.ndarray,
+) -> None:
+    """Photo, finest pseudo-mask, prediction and human mask of a few photos."""
+    rows = []
+    for scene in spread(scenes, PANELS):
+        mask, image = read_scene_mask(scene, table), read_image(scene.image)
+        size = (mask.shape[0], mask.shape[1])
+        pseudo = pseudo_mask_pictures(scene, store, labels, size)
+        shown = [*pseudo, predict_mask(segmenter, image, size), mask]
+        pictures = [colour_mask(one, segmenter.palette) for one in shown]
+        rows.append([np.asarray(image), *pictures])
+    titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "segmenter", "human mask"]
+    names, palette = segmenter.classes, segmenter.palette
+    save_png(path, panel(rows, titles=titles, names=names, palette=palette))

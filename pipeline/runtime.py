@@ -1,0 +1,228 @@
+"""What every stage needs of the machine: whole files, digests, progress, precision, clear
+failure."""
+
+import functools
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
+    import torch
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("carb")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a directory (with all below it) to the disk."""
+    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        handle = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, link or directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; it takes the place of ``path`` only if all went
+    well.
+
+    Readers see the old content or the new, never a half. Works for a file and for a directory. An
+    existing ``path`` may be a link into DVC's cache: it is replaced, never written through.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    remove(draft)
+    try:
+        yield draft
+        _sync(draft)
+        if draft.is_dir() and path.exists():  # rename() replaces files, not filled directories
+            old = path.with_name(f".{path.name}.old")
+            remove(old)
+            path.rename(old)
+            draft.rename(path)
+            remove(old)
+        else:
+            draft.replace(path)
+    finally:
+        remove(draft)
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN (a class that never occurs) by None: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; NaN becomes null."""
+    with atomic_path(path) as draft:
+        draft.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256 of a JSON-able value, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def progress(items: Iterable[T], *, label: str, total: int, done: int = 0) -> Iterator[T]:
+    """Pass ``items`` through and show how far we are: a bar on a terminal, a line each 10 s in a
+    log.
+
+    Args:
+        items: what is worked through.
+        label: what the work is, one or two words.
+        total: number of items of the whole work.
+        done: how many were done before (a resumed run).
+    """
+    if sys.stderr.isatty():
+        yield from _progress_bar(items, label, total, done)
+        return
+    start = spoken = time.monotonic()
+    count = done
+    for count, item in enumerate(items, start=done + 1):
+        yield item
+        now = time.monotonic()
+        if now - spoken >= 10:
+            rate = (count - done) / (now - start)
+            left_s = (total - count) / rate
+            log.info("%s %d/%d, %.1f/s, %.0f s left", label, count, total, rate, left_s)
+            spoken = now
+    log.info("%s %d/%d done in %.1f s", label, count, total, time.monotonic() - start)
+
+
+def _progress_bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, completed=done)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def command(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function a good command line: log lines, and a sentence in place of a traceback.
+
+    ``ValueError`` and ``OSError`` are what users and their disks cause: they print as
+    ``error: <sentence>`` and end the process with exit code 2. Anything else is our own fault and
+    keeps its traceback.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        log.setLevel(logging.INFO)
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    return run
+
+
+@functools.cache
+def pick_precision(wanted: str, device_type: str) -> str:
+    """Resolve ``auto`` to the precision that pays on this machine: ``bf16-mixed`` or ``32-true``.
+
+    On a GPU the hardware says whether it multiplies in bfloat16. A CPU is timed: a processor may
+    have bfloat16 instructions and still be slower with them.
+    """
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if device_type == "cuda":
+        pays = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        pays = _matmul_s(torch.bfloat16) < 0.8 * _matmul_s(torch.float32)
+    return "bf16-mixed" if pays else "32-true"
+
+
+def _matmul_s(dtype: "torch.dtype") -> float:
+    """Best time of a matrix product of a small network's size, in seconds."""
+    import torch
+
+    a, b = torch.ones(2048, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    times = []
+    for _ in range(15):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def start_fabric(precision: str) -> "Fabric":
+    """Start Lightning Fabric on whatever the machine offers: CPU, one GPU, many GPUs, many nodes.
+
+    How many devices is the launcher's business (``torchrun``, SLURM, or the environment variable
+    ``CARB_DEVICES``), never that of ``params.yaml``: it does not change the result. On a CPU each
+    run gives the same bytes.
+
+    Args:
+        precision: ``auto``, ``bf16-mixed`` or ``32-true``.
+    """
+    import torch
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.backends.cuda.matmul.allow_tf32 = True
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("CARB_DEVICES", "1")))
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local_size,
+        num_nodes=max(1, world_size // local_size),
+        strategy="ddp" if max(world_size, local_size) > 1 else "auto",
+        precision=pick_precision(precision, accelerator),  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric

@@ -1,0 +1,260 @@
+"""The cache of CLIP's patch logits in Zarr: whole-shard writes and fingerprints.
+
+Layout: one group a level, each with the array ``logits [N, C, h, w]`` float16, one chunk a photo,
+many photos a shard; the grid of a photo smaller than the largest stands in the top left corner.
+Logits are those before any image-level label is applied, so the cache serves every label set. The
+root attributes tell what made the content (``recipe``) and, photo by photo, of which bytes
+(``digests``).
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.storage import LocalStore
+
+from pipeline.runtime import file_digest, fingerprint, write_json
+
+FORMAT = 1
+SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
+SHARD_PHOTOS = 256  # at most; a reader loads the index of a whole shard
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What identifies a stored photo: its key, the digest of its file and its size in pixels."""
+
+    key: str
+    digest: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that determines the content of a store.
+
+    Attributes:
+        recipe: what CLIP is, is asked and does; equal recipes and photos give equal logits.
+        classes: class names, by index.
+        photos: what is stored, in order.
+        grids: for each level the ``(h, w)`` of each photo.
+    """
+
+    recipe: dict[str, Any]
+    classes: list[str]
+    photos: list[Photo]
+    grids: dict[str, list[Grid]]
+
+    def shape(self, level: str) -> tuple[int, int, int, int]:
+        """Shape of a level's array: the largest grid holds every photo."""
+        rows, columns = (max(sides) for sides in zip(*self.grids[level], strict=True))
+        return len(self.photos), len(self.classes), rows, columns
+
+    def shard_size(self, level: str) -> int:
+        """Photos a shard; a function of the grid, so that new photos leave full shards alone."""
+        photo_bytes = 2 * math.prod(self.shape(level)[1:])
+        return max(1, min(SHARD_PHOTOS, SHARD_BYTES // photo_bytes))
+
+    def shards(self, level: str) -> list[range]:
+        """The rows of each shard."""
+        count, size = len(self.photos), self.shard_size(level)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def shard_file(self, level: str, shard: int) -> str:
+        """A shard's file, relative to the store."""
+        return f"{level}/logits/c/{shard}/0/0/0"
+
+    def attributes(self) -> dict[str, Any]:
+        """The root attributes of the store."""
+        return {
+            "format": FORMAT,
+            "recipe": self.recipe,
+            "classes": self.classes,
+            "keys": [photo.key for photo in self.photos],
+            "digests": [photo.digest for photo in self.photos],
+            "sizes": [list(photo.size) for photo in self.photos],
+            "grids": {level: [list(grid) for grid in grids] for level, grids in self.grids.items()},
+        }
+
+    def fingerprint(self) -> str:
+        """Names the content: equal fingerprints, equal bytes (on one kind of machine)."""
+        return fingerprint(self.attributes())
+
+
+class PseudoMaskStore:
+    """Read access to a finished store; get one from `open`.
+
+    Attributes:
+        keys: the photos.
+        classes: class names, by index.
+        levels: the view levels, the global one first.
+        text: CLIP's embedding of each class, ``[C, D]`` float32.
+    """
+
+    def __init__(self, path: Path, root: zarr.Group) -> None:
+        self.path = path
+        attributes: dict[str, Any] = root.attrs.asdict()
+        self.attributes = attributes
+        self.keys: list[str] = attributes["keys"]
+        self.classes: list[str] = attributes["classes"]
+        self.levels: list[str] = list(attributes["grids"])
+        self.sizes: dict[str, tuple[int, int]] = {
+            key: (size[0], size[1])
+            for key, size in zip(self.keys, attributes["sizes"], strict=True)
+        }
+        self.text: np.ndarray = np.asarray(_array(root, "text"))
+        self._row = {key: row for row, key in enumerate(self.keys)}
+        self._arrays = {level: _array(root, f"{level}/logits") for level in self.levels}
+
+    @classmethod
+    def open(cls, path: Path | str) -> "PseudoMaskStore":
+        """Open a finished store.
+
+        Raises:
+            ValueError: there is no store at ``path``, or it is damaged or of another format.
+        """
+        path = Path(path)
+        repair = "run `dvc repro pseudo` to make it"
+        if not (path / "zarr.json").is_file():
+            raise ValueError(f"{path}: no pseudo-mask store here; {repair}")
+        try:
+            root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+            if root.attrs.get("format") != FORMAT:
+                raise ValueError("another format")
+            return cls(path, root)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not a whole pseudo-mask store ({error}); {repair}") from None
+
+    def grid_size(self, key: str, level: str) -> Grid:
+        """``(h, w)`` of a photo's logits at a level."""
+        rows, columns = self.attributes["grids"][level][self._row[key]]
+        return rows, columns
+
+    def read(self, key: str, level: str) -> np.ndarray:
+        """Patch logits of a photo, ``[C, h, w]`` float32, spanning it whole."""
+        rows, columns = self.grid_size(key, level)
+        return self.read_padded(key, level)[:, :rows, :columns].astype(np.float32)
+
+    def read_padded(self, key: str, level: str) -> np.ndarray:
+        """As stored, ``[C, h, w]`` float16 of the level's largest grid; unused cells are 0."""
+        array: np.ndarray = np.asarray(self._arrays[level][self._row[key]])
+        return array
+
+
+def _array(root: zarr.Group, name: str) -> "zarr.Array[Any]":
+    array = root[name]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"'{name}' is no array")
+    return array
+
+
+def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[Any]"]:
+    """Lay out an empty store; the same plan gives the same files."""
+    root = zarr.create_group(LocalStore(path), attributes=plan.attributes())
+    root.create_array("text", data=text)
+    arrays = {}
+    for level in plan.grids:
+        shape = plan.shape(level)
+        arrays[level] = root.create_array(
+            f"{level}/logits",
+            shape=shape,
+            dtype="float16",
+            chunks=(1, *shape[1:]),
+            shards=(plan.shard_size(level), *shape[1:]),
+            fill_value=0,
+        )
+    return arrays
+
+
+class StoreWriter:
+    """Writes a store shard by shard into a draft folder; what a stopped run finished is kept.
+
+    Args:
+        draft: scratch folder of this plan alone (name it by ``plan.fingerprint()``).
+        plan: what the store must hold.
+        text: CLIP's embedding of each class, ``[C, D]`` float32.
+        previous: an earlier store whose logits may be reused, or None.
+    """
+
+    def __init__(
+        self, draft: Path, plan: Plan, *, text: np.ndarray, previous: PseudoMaskStore | None
+    ) -> None:
+        self.plan, self.path = plan, draft / "masks.zarr"
+        self._ledger = draft / "finished"
+        if not self._ledger.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+            self._arrays = _create(self.path, plan, text)
+            self._ledger.mkdir()
+        else:
+            root = zarr.open_group(LocalStore(self.path), mode="r+")
+            self._arrays = {level: _array(root, f"{level}/logits") for level in plan.grids}
+        usable = previous is not None and previous.attributes["recipe"] == plan.recipe
+        self._previous = previous if usable else None
+        self._known: dict[str, str] = {}
+        if self._previous is not None:
+            stored = self._previous.attributes["digests"]
+            self._known = dict(zip(stored, self._previous.keys, strict=True))
+
+    def _record(self, level: str, shard: int) -> Path:
+        return self._ledger / f"{level}-{shard}.json"
+
+    def pending(self) -> list[tuple[str, int]]:
+        """Shards that are not finished: no record, or not the recorded bytes."""
+        jobs = []
+        for level in self.plan.grids:
+            for shard in range(len(self.plan.shards(level))):
+                record, file = (
+                    self._record(level, shard),
+                    self.path / self.plan.shard_file(level, shard),
+                )
+                done = record.is_file() and file.is_file()
+                if not done or json.loads(record.read_text()) != file_digest(file):
+                    jobs.append((level, shard))
+        return jobs
+
+    def missing(self, level: str, shard: int) -> list[int]:
+        """Rows of a shard that CLIP has to look at; the others stand in the previous store."""
+        photos = self.plan.photos
+        rows = self.plan.shards(level)[shard]
+        return [row for row in rows if not self._reusable(photos[row], level, row)]
+
+    def _reusable(self, photo: Photo, level: str, row: int) -> bool:
+        if self._previous is None or photo.digest not in self._known:
+            return False
+        key = self._known[photo.digest]
+        return self._previous.grid_size(key, level) == self.plan.grids[level][row]
+
+    def write_shard(
+        self, level: str, shard: int, compute: Callable[[int], np.ndarray]
+    ) -> Iterator[int]:
+        """Fill a shard and write it in one piece.
+
+        Args:
+            level: name of the level.
+            shard: index of the shard.
+            compute: gives the logits of a row, ``[C, h, w]``, where they cannot be reused.
+
+        Yields:
+            each row as it is ready (for progress); the shard is on disk when the iterator ends.
+        """
+        rows = self.plan.shards(level)[shard]
+        block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
+        missing = set(self.missing(level, shard))
+        for place, row in enumerate(rows):
+            if row in missing:
+                logits = compute(row)
+            else:
+                assert self._previous is not None
+                logits = self._previous.read(self._known[self.plan.photos[row].digest], level)
+            block[place, :, : logits.shape[1], : logits.shape[2]] = logits
+            yield row
+        self._arrays[level][rows.start : rows.stop] = block
+        file = self.path / self.plan.shard_file(level, shard)
+        write_json(self._record(level, shard), file_digest(file))

@@ -1,0 +1,231 @@
+"""Stage 2: the segmenter learns from the cached pseudo-masks. Nothing here can find a human
+mask."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
+from pipeline.carb import CarbLoss, CarbTerms
+from pipeline.checkpoints import Progress, load_checkpoint, save_checkpoint, seed_step
+from pipeline.config import Params
+from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.runtime import progress
+from pipeline.schedules import learning_rate, make_optimizer, set_lr
+from pipeline.store import PseudoMaskStore
+from pipeline.views import Box
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("carb")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LOG_EVERY = 10
+_NO_WINDOW = Box(0, 0, 1, 1)
+LogStep = Callable[[dict[str, float]], None]
+ShowModel = Callable[[int, nn.Module], None]
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Make crops what ImageNet encoders expect.
+
+    Args:
+        images: ``[B, 3, H, W]`` uint8 RGB.
+
+    Returns:
+        ``[B, 3, H, W]`` float32, channels last.
+    """
+    mean, std = (
+        images.new_tensor(value, dtype=torch.float32)[:, None, None]
+        for value in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    pixels = images.contiguous(memory_format=torch.channels_last).float() / 255
+    return (pixels - mean) / std
+
+
+def class_frequency(
+    store: PseudoMaskStore, photos: Sequence[TrainingPhoto], levels: Sequence[str]
+) -> Tensor:
+    """Share of each class in the pseudo-masks of the training photos, ``[C]`` float64.
+
+    Counted on the patch grids: cheap, and as good an estimate.
+    """
+    counts = torch.zeros(len(store.classes), dtype=torch.float64)
+    for photo in photos:
+        absent = torch.from_numpy(~photo.image_labels)[:, None, None]
+        for level in levels:
+            logits = torch.from_numpy(store.read(photo.key, level))
+            classes = logits.masked_fill(absent, -torch.inf).argmax(dim=0)
+            counts += torch.bincount(classes.flatten(), minlength=len(counts)) / classes.numel()
+    return counts / counts.sum()
+
+
+def class_weights(frequency: Tensor, power: float) -> Tensor | None:
+    """Weight of each class in the loss: frequency to the power ``-power``; None at 0 (paper)."""
+    if power == 0:
+        return None
+    return frequency.clamp_min(1e-4).pow(-power).float()
+
+
+def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingPhoto]) -> CarbLoss:
+    """The CARB loss as the parameters say."""
+    power = params.train.class_weight_power
+    levels = store.levels if params.train.local_term else store.levels[:1]
+    frequency = class_frequency(store, photos, levels) if power else torch.ones(1)
+    return CarbLoss(
+        tau=params.carb.tau,
+        warmup_steps=params.carb.warmup_steps,
+        base=params.carb.base,
+        queue_size=params.carb.queue_size,
+        weight=params.carb.weight,
+        class_weights=class_weights(frequency, power),
+    )
+
+
+def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss) -> CarbTerms:
+    """One forward pass: both views' pseudo-masks against the same logits."""
+    with torch.no_grad():
+        near = batch.near.hard_masks(batch.image_labels)
+        if batch.far is not None:
+            far = batch.far.hard_masks(batch.image_labels)
+    logits = model(normalise(batch.images))
+    if batch.far is None:  # no local view: an empty window, whose terms are 0
+        far = near.new_full((len(near), 1, 1), IGNORE_INDEX)
+    boxes = batch.local_boxes or [_NO_WINDOW] * len(near)
+    terms: CarbTerms = carb(logits, near, far, boxes, batch.image_labels)
+    return terms
+
+
+def fit(
+    fabric: "Fabric",
+    model: nn.Module,
+    store: PseudoMaskStore,
+    photos: Sequence[TrainingPhoto],
+    params: Params,
+    *,
+    checkpoint: Path,
+    log_step: LogStep,
+    show: ShowModel,
+) -> nn.Module:
+    """Train to the end, from the checkpoint if there is one.
+
+    Args:
+        fabric: the devices.
+        model: segmenter, images ``[B, 3, H, W]`` -> logits ``[B, C, H, W]``.
+        store: the pseudo-masks.
+        photos: what to learn from.
+        params: all parameters.
+        checkpoint: file of the state, in a scratch folder of this run alone.
+        log_step: told the figures of every tenth step, of a resumed run also the past ones.
+        show: given step and model from time to time, to make pictures.
+
+    Returns:
+        the trained model, in eval mode.
+
+    Raises:
+        ValueError: the loss is not finite; names step, photos and term.
+    """
+    carb = make_loss(params, store, photos)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, params.train)
+    modules: dict[str, nn.Module] = {"model": model, "carb": carb}
+    done = Progress(0, [])
+    if checkpoint.is_file():
+        done = load_checkpoint(checkpoint, modules=modules, optimizer=optimizer)
+        log.info("resuming after step %d", done.step)
+    for figures in done.history:
+        log_step(figures)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    carb.to(fabric.device)
+    loader = _loader(fabric, store, photos, params, start=done.step)
+    steps = progress(loader, label="train", total=params.train.steps, done=done.step)
+    clock = time.monotonic()
+    for step, batch in enumerate(steps, start=done.step + 1):
+        done.step = step
+        wrapped.train()
+        figures = _train_step(fabric, wrapped, optimizer, carb, batch, step, params)
+        if step % LOG_EVERY == 0:
+            done.history.append(figures)
+            rate = LOG_EVERY * params.train.batch_size / (time.monotonic() - clock)
+            log_step(figures | {"images_per_s": rate})
+            clock = time.monotonic()
+        if fabric.global_rank == 0 and step % params.train.preview_every == 0:
+            show(step, model.eval())
+        if fabric.global_rank == 0 and step % params.train.checkpoint_every == 0:
+            save_checkpoint(checkpoint, modules=modules, optimizer=optimizer, progress=done)
+    return model.eval()
+
+
+def _loader(
+    fabric: "Fabric",
+    store: PseudoMaskStore,
+    photos: Sequence[TrainingPhoto],
+    params: Params,
+    *,
+    start: int,
+) -> "DataLoader[Batch]":
+    """Batches from step ``start`` on, this process's share of each."""
+    if params.train.batch_size % fabric.world_size:
+        raise ValueError(
+            f"params.yaml: train.batch_size must be a multiple of the number of devices "
+            f"({fabric.world_size}), got {params.train.batch_size}"
+        )
+    near, *far = store.levels
+    crops = Crops(
+        photos,
+        store,
+        near=near,
+        far=far if params.train.local_term else [],
+        views=params.views,
+        augment=params.augment,
+        seed=params.seed,
+    )
+    steps = Steps(
+        start=start,
+        stop=params.train.steps,
+        batch_size=params.train.batch_size,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    pin = fabric.device.type == "cuda"
+    return make_loader(crops, steps, workers=params.train.workers, pin=pin)
+
+
+def _train_step(
+    fabric: "Fabric",
+    model: nn.Module,
+    optimizer: Optimizer,
+    carb: CarbLoss,
+    batch: Batch,
+    step: int,
+    params: Params,
+) -> dict[str, float]:
+    """One update; returns its figures."""
+    seed_step(params.seed, step)
+    lr = learning_rate(step - 1, params.train)
+    set_lr(optimizer, lr)
+    terms = loss_of(batch.to(fabric.device), model, carb)
+    _check_finite(terms, step, batch.keys)
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(terms.total)
+    optimizer.step()
+    figures = {name: float(value.detach()) for name, value in vars(terms).items()}
+    return {"step": float(step), **figures, "lr": lr}
+
+
+def _check_finite(terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
+    """Stop at once on a loss that is not finite: weights trained on it are worth nothing."""
+    if bool(terms.total.detach().isfinite()):
+        return
+    wrong = [name for name, value in vars(terms).items() if not bool(value.isfinite())]
+    raise ValueError(
+        f"step {step}: the loss is not finite ({', '.join(wrong)}) on {', '.join(keys)}; lower "
+        "params.yaml: train.lr, or look at these photos; the last checkpoint stays"
+    )

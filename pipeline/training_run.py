@@ -1,0 +1,199 @@
+"""A training run from files to files: what it reads, where it resumes, what it leaves."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from pipeline.batches import TrainingPhoto
+from pipeline.config import Params
+from pipeline.curves import Curves
+from pipeline.datasets import DATASETS
+from pipeline.datasets.scene import read_image
+from pipeline.encoders import load_encoder
+from pipeline.image_labels import ImageLabels, read_image_labels
+from pipeline.index import SceneIndex, classes_of
+from pipeline.inference import predict_mask
+from pipeline.pseudo_masks import hard_mask
+from pipeline.runtime import atomic_path, file_digest, fingerprint, remove, start_fabric
+from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
+from pipeline.store import PseudoMaskStore
+from pipeline.training import IMAGENET_MEAN, IMAGENET_STD, fit
+from pipeline.visualise import colour_mask, panel
+
+log = logging.getLogger("carb")
+PREVIEW_PHOTOS = 3
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that training sees; see `read`."""
+
+    index: SceneIndex
+    labels: ImageLabels
+    store: PseudoMaskStore
+    encoder: Path
+    fingerprint: str
+
+    @classmethod
+    def read(
+        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: Params
+    ) -> "Inputs":
+        """Open the inputs and check that they belong together.
+
+        Raises:
+            ValueError: a file is missing or was made for other classes or photos.
+        """
+        scenes, store = SceneIndex.read(index), PseudoMaskStore.open(masks)
+        classes = classes_of(scenes)
+        if store.classes != classes:
+            raise ValueError(
+                f"{masks} was written for {len(store.classes)} classes, {index} holds "
+                f"'{scenes.dataset}' with {len(classes)}; run `dvc repro pseudo`"
+            )
+        missing = sorted({photo.key for photo in scenes.photos} - set(store.keys))
+        if missing:
+            raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
+        labels = read_image_labels(image_labels, classes)
+        name = fingerprint(
+            {
+                "params": params.model_dump(
+                    mode="json", exclude={"clip": True, "warm_start": True}
+                ),
+                "store": store.attributes,
+                "labels": file_digest(image_labels),
+                "encoder": file_digest(encoder) if encoder.is_file() else None,
+            }
+        )
+        return cls(scenes, labels, store, encoder, name)
+
+    def photos(self, split: str, root: Path) -> list[TrainingPhoto]:
+        """The photos of a split that have image-level labels."""
+        return [
+            TrainingPhoto(photo.key, photo.path(root), photo.size, self.labels[photo.key])
+            for photo in self.index.of_split(split)
+            if photo.key in self.labels
+        ]
+
+
+def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
+    """The untrained segmenter, its encoder with the weights that the encoder stage chose.
+
+    Raises:
+        ValueError: the architecture does not exist, or crops do not fit it.
+    """
+    torch.manual_seed(params.seed)
+    text = params.segmenter.classifier == "text"
+    model = build_segmenter(
+        arch=params.segmenter.arch,
+        encoder=params.segmenter.encoder,
+        num_classes=len(inputs.store.classes),
+        options=params.segmenter.options,
+        text=torch.from_numpy(inputs.store.text) if text else None,
+    )
+    load_encoder(model, inputs.encoder)
+    stride = size_divisor(model)
+    if any(side % stride for side in params.views.crop):
+        raise ValueError(
+            f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
+            f"{list(params.views.crop)}"
+        )
+    return model
+
+
+def train_segmenter(
+    inputs: Inputs, params: Params, *, out: Path, curves: Path, scratch: Path
+) -> None:
+    """Train and save; work in progress lies in a scratch folder named by the run's fingerprint.
+
+    Args:
+        inputs: what training sees.
+        params: all parameters.
+        out: folder for the segmenter.
+        curves: folder for curves and pictures.
+        scratch: folder for work in progress.
+    """
+    root, work = Path(params.dataset.root), scratch / f"train-{inputs.fingerprint[:16]}"
+    fabric = start_fabric(params.train.precision)
+    model = first_segmenter(inputs, params)
+    palette = DATASETS[inputs.index.dataset].label_space.palette
+    with atomic_path(curves) as draft:
+        live = Curves(draft, scratch / "speed")
+        previews = Previews(inputs.photos("val", root)[:PREVIEW_PHOTOS], inputs.store, palette)
+
+        def show(step: int, current: nn.Module) -> None:
+            segmenter = _as_segmenter(current, inputs, params, palette)
+            live.log_picture(f"preview/{step:06d}", previews.draw(segmenter))
+
+        model = fit(
+            fabric,
+            model,
+            inputs.store,
+            inputs.photos("train", root),
+            params,
+            checkpoint=work / "checkpoint.safetensors",
+            log_step=live.log_step,
+            show=show,
+        )
+        live.close()
+    if fabric.global_rank == 0:
+        save_segmenter(
+            out,
+            model,
+            classes=inputs.store.classes,
+            palette=palette,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            base_size=params.views.base_size,
+            extra={"dataset": inputs.index.dataset, "steps": params.train.steps},
+        )
+        remove(work)
+
+
+def _as_segmenter(
+    model: nn.Module, inputs: Inputs, params: Params, palette: np.ndarray
+) -> Segmenter:
+    return Segmenter(
+        model=model,
+        classes=inputs.store.classes,
+        palette=palette,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        base_size=params.views.base_size,
+        stride=size_divisor(model),
+        extra={},
+    )
+
+
+class Previews:
+    """Pictures of how the predictions on a few validation photos come about.
+
+    Args:
+        photos: the photos.
+        store: the pseudo-masks.
+        palette: colours of the classes.
+    """
+
+    def __init__(
+        self, photos: Sequence[TrainingPhoto], store: PseudoMaskStore, palette: np.ndarray
+    ) -> None:
+        self.photos, self.store, self.palette = photos, store, palette
+
+    def draw(self, segmenter: Segmenter) -> Image.Image:
+        """One row a photo: photo, pseudo-mask of each level, prediction."""
+        rows = []
+        for photo in self.photos:
+            image, labels = read_image(photo.path), torch.from_numpy(photo.image_labels)
+            masks = [
+                hard_mask(torch.from_numpy(self.store.read(photo.key, level)), labels, photo.size)
+                for level in self.store.levels
+            ]
+            shown = [*(mask.numpy() for mask in masks), predict_mask(segmenter, image, photo.size)]
+            rows.append([np.asarray(image), *(colour_mask(mask, self.palette) for mask in shown)])
+        titles = ["photo", *(f"CLIP, {level}" for level in self.store.levels), "segmenter"]
+        return panel(rows, titles=titles, names=self.store.classes, palette=self.palette)

@@ -1,0 +1,262 @@
+"""A start for the encoder where no other weights are at hand: it learns CLIP's own dense features.
+
+No label of any kind is used: the target is what CLIP sees at each place, so any photos will do. The
+paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
+from pipeline.clip_dense import DenseClip, load_clip
+from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
+from pipeline.datasets.scene import read_image
+from pipeline.encoders import imagenet_encoder, load_encoder
+from pipeline.index import SceneIndex, classes_of
+from pipeline.pseudo_masks import cover_features
+from pipeline.runtime import progress, remove, start_fabric
+from pipeline.schedules import one_cycle_lr, set_lr
+from pipeline.segmenter import build_segmenter
+from pipeline.training import LOG_EVERY, normalise
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("carb")
+STRIDE = 4  # pixels a position of the student's output
+WIDTH = 128  # channels of its pyramid
+
+
+@dataclass(frozen=True)
+class FeatureGrids:
+    """CLIP's dense features of each photo, on disk; serves `Crops` like a pseudo-mask store.
+
+    Attributes:
+        features: ``[N, D, h, w]`` float16, grids in the top left corner.
+        sizes: key -> ``(h, w)``.
+        mean: ``[D]`` float32, the average feature: what all places share says nothing.
+    """
+
+    features: np.ndarray
+    sizes: dict[str, tuple[int, int]]
+    mean: Tensor
+
+    def grid_size(self, key: str, level: str) -> tuple[int, int]:
+        """``(h, w)`` of a photo's features; there is one level."""
+        return self.sizes[key]
+
+    def read_padded(self, key: str, level: str) -> np.ndarray:
+        """``[D, h, w]`` float16; a copy, for the file is read only."""
+        return np.array(self.features[list(self.sizes).index(key)])
+
+
+class Student(nn.Module):
+    """The encoder under a small feature pyramid that predicts CLIP's features.
+
+    Args:
+        encoder: an smp encoder.
+        dim: D, the width of CLIP's features.
+    """
+
+    def __init__(self, encoder: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        channels: Sequence[int] = encoder.out_channels  # type: ignore[assignment]
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels[2:])
+        self.head = nn.Sequential(
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+            nn.BatchNorm2d(WIDTH),
+            nn.ReLU(),
+            nn.Conv2d(WIDTH, dim, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` -> ``[B, D, H / 4, W / 4]``."""
+        maps = self.encoder(images)[2:]  # strides 4, 8, ...
+        total: Tensor | None = None
+        for level, lateral in zip(reversed(maps), reversed(self.lateral), strict=True):
+            own = lateral(level)
+            if total is not None:
+                own = own + F.interpolate(total, own.shape[-2:], mode="bilinear")
+            total = own
+        result: Tensor = self.head(total)
+        return result
+
+
+def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Module:
+    """The encoder that the segmenter starts from, as ``segmenter.encoder_weights`` says.
+
+    Args:
+        index: the photos; the training ones are learned from if the weights are to come from CLIP.
+        params: all parameters.
+        scratch: folder for CLIP's features.
+
+    Raises:
+        ValueError: the weights cannot be had or do not fit the encoder.
+    """
+    source = params.segmenter.encoder_weights
+    torch.manual_seed(params.warm_start.seed)
+    if source == "imagenet":
+        return imagenet_encoder(
+            params.segmenter.encoder, arch=params.segmenter.arch, options=params.segmenter.options
+        )
+    model = build_segmenter(
+        arch=params.segmenter.arch,
+        encoder=params.segmenter.encoder,
+        num_classes=len(classes_of(index)),
+        options=params.segmenter.options,
+        text=None,
+    )
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    if source == "clip":
+        _learn_from_clip(encoder, index, params, scratch=scratch)
+    elif source != "none":
+        load_encoder(model, Path(source))
+    return encoder
+
+
+def _learn_from_clip(
+    encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
+) -> None:
+    fabric = start_fabric(params.train.precision)
+    clip = load_clip(params.clip.model, params.clip.pretrained).to(fabric.device)
+    root = Path(params.dataset.root)
+    unknown = np.zeros(0, dtype=bool)
+    photos = [
+        TrainingPhoto(photo.key, photo.path(root), photo.size, unknown)
+        for photo in index.of_split("train")
+    ]
+    file = scratch / "clip_features.npy"
+    with fabric.autocast():
+        grids = embed_photos(photos, clip, params.clip.levels, file=file)
+    learn_encoder(
+        fabric,
+        encoder,
+        photos,
+        grids,
+        params.warm_start,
+        views=params.views,
+        augment=params.augment,
+        workers=params.train.workers,
+    )
+    remove(file)
+
+
+def embed_photos(
+    photos: Sequence[TrainingPhoto],
+    clip: DenseClip,
+    levels: dict[str, LevelParams],
+    *,
+    file: Path,
+) -> FeatureGrids:
+    """Look at every photo with CLIP at every level; the sum of the levels, on the finest grid.
+
+    Args:
+        photos: the photos; their image-level labels are not looked at.
+        clip: the frozen model.
+        levels: the view levels.
+        file: scratch file that holds the features (they may exceed the memory).
+    """
+    finest = max(levels.values(), key=lambda level: level.zoom)
+    sizes, out, total = {}, None, torch.zeros(1)
+    for row, photo in enumerate(progress(photos, label="CLIP features", total=len(photos))):
+        image = read_image(photo.path)
+        target = cover_features(image, finest, clip, clip.patch_features)
+        for level in levels.values():
+            if level is not finest:
+                grid = cover_features(image, level, clip, clip.patch_features)[None]
+                target += F.interpolate(grid, target.shape[-2:], mode="bilinear")[0]
+        rows, columns = target.shape[-2:]
+        if out is None:
+            largest = _largest_grid(photos, target.shape, photo.size)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shape = (len(photos), *largest)
+            out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+        out[row, :, :rows, :columns] = target.cpu().numpy()
+        sizes[photo.key] = (rows, columns)
+        total = total + target.mean(dim=(1, 2)).cpu()
+    assert out is not None
+    return FeatureGrids(out, sizes, total / len(photos))
+
+
+def _largest_grid(
+    photos: Sequence[TrainingPhoto], grid: torch.Size, size: tuple[int, int]
+) -> tuple[int, int, int]:
+    """A grid that holds every photo, from one photo's grid and size; one cell for rounding."""
+    rows, columns = (
+        1 + max(-(-photo.size[axis] * grid[axis + 1] // size[axis]) for photo in photos)
+        for axis in (0, 1)
+    )
+    return grid[0], rows, columns
+
+
+def learn_encoder(
+    fabric: "Fabric",
+    encoder: nn.Module,
+    photos: Sequence[TrainingPhoto],
+    grids: FeatureGrids,
+    params: WarmStartParams,
+    *,
+    views: ViewsParams,
+    augment: AugmentParams,
+    workers: int,
+) -> nn.Module:
+    """Train the encoder to see what CLIP sees.
+
+    Args:
+        fabric: the devices.
+        encoder: an smp encoder, changed in place.
+        photos: the photos.
+        grids: CLIP's features of them.
+        params: optimisation.
+        views: sizes of the crops, as in training.
+        augment: photometric ranges.
+        workers: processes that cut crops.
+
+    Returns:
+        the encoder, in eval mode.
+    """
+    torch.manual_seed(params.seed)
+    student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=params.lr, weight_decay=params.weight_decay
+    )
+    wrapped, optimizer = fabric.setup(student.train(), optimizer)
+    mean = grids.mean[:, None, None].to(fabric.device)
+    crops = Crops(
+        photos,
+        grids,
+        near="features",
+        far=[],
+        views=views,
+        augment=augment,
+        seed=params.seed,
+        grid_stride=STRIDE,
+    )
+    steps = Steps(
+        start=0,
+        stop=params.steps,
+        batch_size=params.batch_size,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    loader = make_loader(crops, steps, workers=workers, pin=fabric.device.type == "cuda")
+    for step, batch in enumerate(progress(loader, label="encoder", total=params.steps)):
+        set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
+        moved = batch.to(fabric.device)
+        found = wrapped(normalise(moved.images)).float()
+        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        if (step + 1) % (10 * LOG_EVERY) == 0:
+            log.info("encoder: step %d, 1 - cosine %.4f", step + 1, float(loss.detach()))
+    return encoder.eval()

@@ -1,0 +1,34 @@
+"""Give the segmenter's encoder its first weights: random, ImageNet's, a file's, or learned from
+CLIP. Reads the index, and photos and CLIP where it learns; writes encoder.safetensors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def main(
+    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("models/encoder.safetensors"),
+    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Give the segmenter's encoder its first weights."""
+    from pipeline.config import load_params
+    from pipeline.encoders import save_encoder
+    from pipeline.index import SceneIndex
+    from pipeline.warm_start import first_encoder
+
+    settings = load_params(params)
+    encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
+    save_encoder(encoder, out, half=False)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,62 @@
+"""Score a segmenter. In the pipeline: on the data set's validation photos. By hand: on any folder,
+with masks for figures, without for predictions; `typer stages/eval.py run --images DIR`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+FOLDER, PIPELINE = "A folder of photos", "In the pipeline"
+
+
+@app.command()
+@command
+def main(
+    images: Annotated[
+        Path | None, typer.Option(help="Photos to predict.", rich_help_panel=FOLDER)
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Their human masks (PNG of class ids, same names).", rich_help_panel=FOLDER
+        ),
+    ] = None,
+    model: Annotated[Path, typer.Option(help="Folder of a trained segmenter.")] = Path(
+        "models/segmenter"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("predictions"),
+    metrics: Annotated[
+        Path, typer.Option(help="Figures to write.", rich_help_panel=PIPELINE)
+    ] = Path("results/metrics.json"),
+    store: Annotated[Path, typer.Option(help="Pseudo-masks.", rich_help_panel=PIPELINE)] = Path(
+        "data/masks.zarr"
+    ),
+    image_labels: Annotated[
+        Path, typer.Option(help="Image-level labels.", rich_help_panel=PIPELINE)
+    ] = Path("data/image_labels.csv"),
+    params: Annotated[Path, typer.Option(help="Parameter file.", rich_help_panel=PIPELINE)] = Path(
+        "params.yaml"
+    ),
+) -> None:
+    """Score a segmenter on a folder (--images), or else on the data set that params.yaml names.
+
+    With --masks the folder is scored; without, predictions and overlays are written.
+    """
+    from pipeline.folder_evaluation import evaluate_folder
+    from pipeline.reports import segmenter_report
+    from pipeline.segmenter import load_segmenter
+
+    segmenter = load_segmenter(model)
+    if images is not None:
+        evaluate_folder(segmenter, images, masks, out=out)
+        return
+    segmenter_report(
+        segmenter, store=store, image_labels=image_labels, params=params, out=out, metrics=metrics
+    )
+
+
+if __name__ == "__main__":
+    app()

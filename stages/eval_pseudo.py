@@ -1,0 +1,42 @@
+"""Score the pseudo-masks against human masks. Reads masks.zarr, image-level labels, the data set's
+folder; writes metrics.json, a per-class table and pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def main(
+    image_labels: Annotated[Path, typer.Option(help="Image-level labels.")] = Path(
+        "data/image_labels.csv"
+    ),
+    masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
+    out: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
+        "results/eval_pseudo"
+    ),
+    metrics: Annotated[Path, typer.Option(help="Figures to write.")] = Path(
+        "results/eval_pseudo.json"
+    ),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Score the pseudo-masks against human masks, level by level."""
+    from pipeline.config import load_params
+    from pipeline.image_labels import read_image_labels
+    from pipeline.reports import pseudo_report
+    from pipeline.store import PseudoMaskStore
+
+    settings = load_params(params)
+    store = PseudoMaskStore.open(masks)
+    labels = read_image_labels(image_labels, store.classes)
+    pseudo_report(store, labels, settings.dataset, out=out, metrics=metrics)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,46 @@
+"""Run CLIP once over every photo. Reads index, photos and CLIP; writes masks.zarr."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def main(
+    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
+    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Run CLIP once over every photo and keep its patch logits."""
+    from pipeline.clip_dense import load_clip
+    from pipeline.config import load_params
+    from pipeline.index import SceneIndex
+    from pipeline.prompts import resolve_templates
+    from pipeline.pseudo_masks import make_store
+    from pipeline.runtime import start_fabric
+
+    settings = load_params(params)
+    scenes = SceneIndex.read(index)
+    templates = resolve_templates(settings.clip.templates)
+    clip = load_clip(settings.clip.model, settings.clip.pretrained)
+    make_store(
+        start_fabric(settings.clip.precision),
+        clip,
+        scenes,
+        root=Path(settings.dataset.root),
+        params=settings.clip,
+        templates=templates,
+        out=out,
+        scratch=scratch,
+    )
+
+
+if __name__ == "__main__":
+    app()

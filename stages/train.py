@@ -1,0 +1,43 @@
+"""Train the segmenter on the cached pseudo-masks. Reads index, photos, image-level labels,
+masks.zarr and the encoder's first weights; writes the segmenter and its curves. It is shown no
+human mask."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def main(
+    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    image_labels: Annotated[Path, typer.Option(help="Image-level labels.")] = Path(
+        "data/image_labels.csv"
+    ),
+    masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
+    encoder: Annotated[Path, typer.Option(help="First weights of the encoder.")] = Path(
+        "models/encoder.safetensors"
+    ),
+    out: Annotated[Path, typer.Option(help="Segmenter to write.")] = Path("models/segmenter"),
+    curves: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("results/train"),
+    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Train the segmenter on the cached pseudo-masks."""
+    from pipeline.config import load_params
+    from pipeline.training_run import Inputs, train_segmenter
+
+    settings = load_params(params)
+    inputs = Inputs.read(
+        index=index, image_labels=image_labels, masks=masks, encoder=encoder, params=settings
+    )
+    train_segmenter(inputs, settings, out=out, curves=curves, scratch=scratch)
+
+
+if __name__ == "__main__":
+    app()
