@@ -1,0 +1,58 @@
+"""Make the demo encoder: it learns the demo CLIP's dense features on drawn scenes of other seeds.
+
+No label of any kind is used. This is `segmenter.encoder_weights: clip` on photos that the demo does not
+hold; see pipeline/warm_start.py.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demo.drawn_dataset import draw_split
+from pipeline.config import load_params
+from pipeline.encoders import save_encoder
+from pipeline.index import SceneIndex, index_scenes
+from pipeline.datasets import load_scenes
+from pipeline.runtime import command
+from pipeline.warm_start import first_encoder
+
+SEED = 777  # the demo draws seeds below, the demo CLIP learned from 1000 and more
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("demo/encoder.safetensors"),
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 2400,
+    batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 16,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 1200,
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Train the encoder as params.yaml's CLIP, levels, views and encoder say."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_encoder(Path(folder), params, out=out, steps=steps, batch=batch, scenes=scenes)
+
+
+@command
+def make_encoder(
+    folder: Path, params: Path, *, out: Path, steps: int, batch: int, scenes: int
+) -> None:
+    """Draw, index, learn, and write the encoder in float16."""
+    settings = load_params(params)
+    draw_split(folder, "train", seed=SEED, count=scenes, wide=True)
+    found = load_scenes("demo", folder, "train")
+    index: SceneIndex = index_scenes("demo", folder, found)
+    settings = settings.model_copy(
+        update={
+            "dataset": settings.dataset.model_copy(update={"root": str(folder)}),
+            "segmenter": settings.segmenter.model_copy(update={"encoder_weights": "clip"}),
+            "warm_start": settings.warm_start.model_copy(
+                update={"steps": steps, "batch_size": batch}
+            ),
+        }
+    )
+    save_encoder(first_encoder(index, settings, scratch=folder), out, half=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

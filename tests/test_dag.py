@@ -1,0 +1,89 @@
+"""dvc.yaml says what is true of the code, and imports go one way."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.config import load_params
+from tests.import_closure import ROOT, import_closure, modules_named_in
+
+DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
+STAGES: dict[str, Any] = DAG["stages"]
+# Which modules may import which: a module imports those of earlier rows and of its own.
+LAYERS = [
+    ["config", "runtime", "label_spaces", "metrics", "tables"],
+    ["views", "carb", "prompts", "clip_dense", "schedules", "checkpoints", "visualise", "curves"],
+    ["datasets", "store", "augment", "encoders"],
+    ["segmenter", "index", "image_labels"],
+    ["pseudo_masks", "batches", "inference"],
+    ["training", "evaluation"],
+    ["warm_start", "training_run", "reports", "folder_evaluation"],
+]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_lists_exactly_the_files_it_imports(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    needed = set(import_closure(stage))
+    missing = "\n".join(f"      - {path}" for path in sorted(needed - listed))
+    assert needed <= listed, f"add to dvc.yaml, stage {stage}:\n{missing}"
+    assert listed <= needed, f"remove from dvc.yaml, stage {stage}: {sorted(listed - needed)}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_watches_parameters_that_exist(stage: str) -> None:
+    params = load_params(ROOT / "params.yaml").model_dump()
+    for name in STAGES[stage].get("params", []):
+        value: Any = params
+        for part in name.split("."):
+            assert part in value, name
+            value = value[part]
+
+
+def test_training_has_no_path_to_human_masks() -> None:
+    for stage in ("pseudo", "encoder", "train"):
+        assert "${dataset.root}" not in STAGES[stage]["deps"]
+        assert "dataset" not in STAGES[stage]["params"]
+
+
+def test_tau_concerns_training_alone() -> None:
+    assert [name for name in STAGES if "carb" in STAGES[name].get("params", [])] == ["train"]
+
+
+def test_image_labels_do_not_concern_pseudo() -> None:
+    assert "data/image_labels.csv" not in STAGES["pseudo"]["deps"]
+
+
+def test_every_declared_plot_and_metric_is_an_output() -> None:
+    outs = [out if isinstance(out, str) else next(iter(out)) for s in STAGES.values()
+            for out in s["outs"]]
+    paths = [*DAG["metrics"], *(plot for plot in DAG["plots"] if isinstance(plot, str))]
+    for plot in DAG["plots"]:
+        if not isinstance(plot, str):
+            paths += next(iter(plot.values()))["y"]
+    for path in paths:
+        assert any(path == out or path.startswith(f"{out}/") for out in outs), path
+
+
+def _layer(module: str) -> int:
+    name = module.removeprefix("pipeline.").split(".")[0]
+    return next(number for number, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "pipeline").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_imports_go_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    own = own.removesuffix(".__init__")
+    for module in modules_named_in(path):
+        assert not module.startswith(("stages", "demo")), f"{own} imports {module}"
+        if module != "pipeline" and own != "pipeline":
+            assert _layer(module) <= _layer(own), f"{own} imports {module}"
+
+
+def test_stages_import_no_other_stage() -> None:
+    for path in (ROOT / "stages").glob("*.py"):
+        assert not any(name.startswith("stages.") for name in modules_named_in(path)), path

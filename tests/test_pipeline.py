@@ -1,0 +1,139 @@
+"""The whole pipeline from the command line, on four drawn scenes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from PIL import Image
+
+from pipeline.store import PseudoMaskStore
+from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
+
+SCRATCH = "scratch"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every output; ``scratch`` is not compared."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and SCRATCH not in path.relative_to(folder).parts
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    prepare_folder(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_until("eval_pseudo")
+    return folder
+
+
+@pytest.fixture
+def here(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(finished)
+    return finished
+
+
+def test_running_it_again_from_nothing_gives_the_same_bytes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run_until("eval_pseudo")
+    assert digests(tmp_path) == digests(finished)
+
+
+def test_metrics_hold_figures_regions_and_protocol(here: Path) -> None:
+    metrics = json.loads((here / "results/metrics.json").read_text())
+    assert 0 <= metrics["mIoU"] <= 1
+    assert len(metrics["IoU"]) == 17
+    assert set(metrics["regions"]) == {"reliable", "noisy"}
+    assert metrics["protocol"]["image-level labels shown"] is False
+    assert metrics["protocol"]["photos"] == 2
+    shares = [region["share"] for region in metrics["regions"].values()]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_pseudo_masks_are_scored_by_split_and_level(here: Path) -> None:
+    metrics = json.loads((here / "results/eval_pseudo.json").read_text())
+    assert set(metrics) == {"train", "val"}
+    assert set(metrics["val"]) == {"global", "local", "regions"}
+
+
+def test_curves_hold_every_term(here: Path) -> None:
+    names = {path.stem for path in (here / "results/train/plots/metrics").glob("*.tsv")}
+    terms = {"total", "reliable", "noisy", "local_reliable", "local_noisy"}
+    assert names == terms | {"weight", "reliable_fraction", "lr"}
+    assert (here / "results/train/plots/images/preview/000020.png").is_file()
+    assert (here / "scratch/speed/plots/metrics/images_per_s.tsv").is_file()
+
+
+def test_work_in_progress_is_gone(here: Path) -> None:
+    assert [path.name for path in (here / "scratch").iterdir()] == ["speed"]
+
+
+def test_store_holds_all_classes_before_any_label(here: Path) -> None:
+    store = PseudoMaskStore.open("data/masks.zarr")
+    assert len(store.keys) == 6
+    assert store.read(store.keys[0], "global").shape == (17, 8, 16)
+    assert store.read(store.keys[0], "local").shape == (17, 16, 32)
+    assert np.isfinite(store.read(store.keys[0], "local")).all()
+
+
+def test_saved_segmenter_opens_with_plain_smp(here: Path) -> None:
+    model = smp.from_pretrained("models/segmenter")
+    assert model.eval()(torch.zeros(1, 3, 64, 128)).shape == (1, 17, 64, 128)
+
+
+def test_folder_is_scored_by_hand(here: Path) -> None:
+    images, masks = "data/demo/val/images", "data/demo/val/masks"
+    result = run_stage("eval", "--images", images, "--masks", masks, "--out", "scored")
+    assert result.exit_code == 0, result.output
+    by_hand = json.loads((here / "scored/metrics.json").read_text())
+    in_dag = json.loads((here / "results/metrics.json").read_text())
+    assert by_hand["IoU"] == in_dag["IoU"]
+    assert len(list((here / "scored/overlays").glob("*.png"))) == 2
+
+
+def test_folder_without_masks_is_predicted(here: Path) -> None:
+    result = run_stage("eval", "--images", "data/demo/val/images", "--out", "predicted")
+    assert result.exit_code == 0, result.output
+    with Image.open("predicted/masks/00000.png") as mask:
+        assert mask.size == (256, 128)
+        assert np.asarray(mask).max() < 17
+    assert not (here / "predicted/metrics.json").exists()
+
+
+def test_second_pseudo_run_asks_clip_nothing(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = digests(here / "data/masks.zarr")
+    assert run_stage("pseudo").exit_code == 0
+    assert "CLIP looks at 0 views" in caplog.text
+    assert digests(here / "data/masks.zarr") == before
+
+
+def test_text_classifier_trains_and_saves_a_plain_model(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(tmp_path, {"segmenter.classifier": "text", "train.steps": 2})
+    arguments = ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "segmenter")]
+    result = run_stage("train", *arguments, "--curves", str(tmp_path / "curves"))
+    assert result.exit_code == 0, result.output
+    assert smp.from_pretrained(tmp_path / "segmenter").segmentation_head[0].out_channels == 17
+
+
+def test_encoder_learns_from_clip(here: Path, tmp_path: Path) -> None:
+    changes = {"segmenter.encoder_weights": "clip", "warm_start.steps": 3}
+    write_params(tmp_path, changes | {"warm_start.batch_size": 2})
+    out = tmp_path / "encoder.safetensors"
+    params = str(tmp_path / "params.yaml")
+    result = run_stage("encoder", "--params", params, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes() != (here / "models/encoder.safetensors").read_bytes()
+    assert [path.name for path in (here / "scratch").iterdir()] == ["speed"]

@@ -1,0 +1,77 @@
+"""A whole run of the pipeline in a folder: four small drawn scenes, a random CLIP, a few steps."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from stages import draw, encoder, eval_pseudo, prepare, pseudo, train
+from stages import eval as evaluate
+from tests.clip_folder import VIT, model_config, random_weights, write_clip
+from tests.import_closure import ROOT
+
+APPS = {
+    "draw": draw.app,
+    "prepare": prepare.app,
+    "pseudo": pseudo.app,
+    "encoder": encoder.app,
+    "train": train.app,
+    "eval": evaluate.app,
+    "eval_pseudo": eval_pseudo.app,
+}
+OPTIONS = {
+    "draw": ["--train", "4", "--val", "2", "--seed", "3"],
+    "eval": ["--out", "results/eval"],
+}
+TINY: dict[str, Any] = {
+    "clip.model": "local-dir:clip",
+    "clip.templates": "plain",
+    "clip.precision": "32-true",
+    "views.base_size": [64, 128],
+    "views.crop": [64, 128],
+    "views.local_window": [32, 64],
+    "segmenter.encoder": "resnet18",
+    "segmenter.encoder_weights": "none",
+    "segmenter.options": {"decoder_channels": [16, 16, 8, 8, 4]},
+    "carb.warmup_steps": 10,
+    "train.steps": 20,
+    "train.batch_size": 2,
+    "train.workers": 0,
+    "train.precision": "32-true",
+    "train.checkpoint_every": 10,
+    "train.preview_every": 20,
+}
+
+
+def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    """The committed params.yaml with tiny sizes, then ``changes`` (dotted name -> value)."""
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    for name, value in (TINY | changes).items():
+        *sections, key = name.split(".")
+        section = content
+        for part in sections:
+            section = section[part]
+        section[key] = value
+    YAML().dump(content, folder / "params.yaml")
+
+
+def prepare_folder(folder: Path, changes: dict[str, Any] | None = None) -> None:
+    """Parameters and a random CLIP, as a clone would have them."""
+    write_params(folder, changes or {})
+    config = model_config(VIT)
+    write_clip(folder / "clip", config, random_weights(config))
+
+
+def run_stage(stage: str, *arguments: str) -> Result:
+    """Run a stage's command line in this process and in the current folder."""
+    return CliRunner().invoke(APPS[stage], [*OPTIONS.get(stage, []), *arguments])
+
+
+def run_until(last: str) -> None:
+    """Run the stages in order, up to ``last``."""
+    for stage in APPS:
+        result = run_stage(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
+        if stage == last:
+            return
