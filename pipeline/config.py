@@ -1,18 +1,30 @@
 """The schema of params.yaml: every value of the science, checked before any work starts."""
 
 import difflib
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticKnownError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]  # (height, width) in pixels
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _refuse_switch(value: object) -> object:
+    """Refuse true and false as numbers, for Python takes them as 1 and 0 (``carb.weight: true``)."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_refuse_switch)]
+Whole = Annotated[int, BeforeValidator(_refuse_switch)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[Whole, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Size = tuple[Count, Count]  # (height, width) in pixels
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 
 
@@ -26,8 +38,8 @@ class DatasetParams(Section):
     """Which photos, and where their image-level labels come from."""
 
     name: Literal["demo", "camvid"]
-    root: str
-    image_labels: str | None
+    root: Text
+    image_labels: Text | None
     min_pixels: Count
 
 
@@ -37,24 +49,30 @@ class LevelParams(Section):
 
     zoom: Positive
     window: Size
-    overlap: Annotated[float, Field(ge=0, lt=1)]
+    overlap: Annotated[Number, Field(ge=0, lt=1)]
 
 
 class ClipParams(Section):
     """The frozen CLIP, what it is asked, and how it looks at a photo."""
 
-    model: str
-    pretrained: str | None
+    model: Text
+    pretrained: Text | None
     dense: Literal["value"]
     templates: Literal["carb", "plain"]
-    words: dict[str, Annotated[list[str], Field(min_length=1)]]
+    words: dict[str, Annotated[list[Text], Field(min_length=1)]]
     precision: Precision
     levels: dict[str, LevelParams]
 
     @model_validator(mode="after")
     def _levels_are_global_then_local(self) -> Self:
         if list(self.levels)[:1] != ["global"]:
-            raise ValueError("levels must start with 'global'")
+            raise ValueError(f"levels must start with 'global', got {list(self.levels)}")
+        for name in self.levels:  # each names a folder of the store, which also holds 'text'
+            if name == "text" or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    "levels must have names of letters, digits, '-' and '_', other than 'text', "
+                    f"got {name!r}"
+                )
         return self
 
 
@@ -71,7 +89,8 @@ class ViewsParams(Section):
     def _windows_fit(self) -> Self:
         if any(local > crop for local, crop in zip(self.local_window, self.crop, strict=True)):
             raise ValueError(
-                f"local_window {list(self.local_window)} must fit into crop {list(self.crop)}"
+                f"local_window must fit into views.crop {list(self.crop)}, "
+                f"got {list(self.local_window)}"
             )
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale must be [smallest, largest], got {list(self.scale)}")
@@ -82,9 +101,9 @@ class AugmentParams(Section):
     """Photometric changes; each is drawn once a crop."""
 
     brightness: Fraction
-    contrast: Annotated[float, Field(ge=0, lt=1)]
-    saturation: Annotated[float, Field(ge=0, lt=1)]
-    hue: Annotated[float, Field(ge=0, le=0.5)]
+    contrast: Annotated[Number, Field(ge=0, lt=1)]
+    saturation: Annotated[Number, Field(ge=0, lt=1)]
+    hue: Annotated[Number, Field(ge=0, le=0.5)]
 
 
 class SegmenterParams(Section):
@@ -101,7 +120,7 @@ class CarbParams(Section):
     """Consistency-Aware Region Balancing."""
 
     tau: Fraction
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Annotated[Whole, Field(ge=0)]
     base: NotNegative
     queue_size: Count
     weight: NotNegative | None
@@ -121,7 +140,7 @@ class TrainParams(Section):
     weight_decay: NotNegative
     class_weight_power: NotNegative
     precision: Precision
-    workers: Annotated[int, Field(ge=0)]
+    workers: Annotated[Whole, Field(ge=0)]
     checkpoint_every: Count
     preview_every: Count
 
@@ -129,7 +148,7 @@ class TrainParams(Section):
 class WarmStartParams(Section):
     """How the encoder learns CLIP's dense features when segmenter.encoder_weights is 'clip'."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[Whole, Field(ge=0)]
     steps: Count
     batch_size: Count
     lr: Positive
@@ -139,7 +158,7 @@ class WarmStartParams(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)]
     dataset: DatasetParams
     clip: ClipParams
     views: ViewsParams
@@ -150,37 +169,88 @@ class Params(Section):
     warm_start: WarmStartParams
 
 
-def _known_keys(path: tuple[str | int, ...]) -> list[str]:
-    """Keys that the schema allows beside the last one of ``path``."""
-    model: type[BaseModel] = Params
-    for part in path[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        ):
-            return list(model.model_fields) if field is None else []
-        model = field.annotation
-    return list(model.model_fields)
+def _described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
+    """What a value of this type must be, in words.
+
+    Args:
+        kind: a type annotation of the schema.
+        limits: pydantic's metadata beside it, such as bounds.
+    """
+    arguments = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _described(arguments[0], arguments[1:])
+    if get_origin(kind) is Literal:
+        return " or ".join(f"'{choice}'" for choice in arguments)
+    if get_origin(kind) is tuple:
+        return f"a list of {len(arguments)} values, each {_described(arguments[0])}"
+    if type(None) in arguments:
+        return f"null or {_described(arguments[0], limits)}"
+    nouns = {bool: "true or false", str: "text", int: "a whole number", list: "a list"}
+    noun = nouns.get(get_origin(kind) or kind)
+    if noun is None and kind is not float:
+        return "a section of 'key: value' lines"
+    bounds = _bounds(limits)
+    noun = f"{noun} that is {bounds}" if noun and bounds else noun or bounds or "a number"
+    return f"{noun}, each value {_described(arguments[0])}" if arguments else noun
 
 
-def _sentence(error: ValidationError, path: Path) -> str:
-    """The first thing wrong: which parameter, what was found, what to do."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"]), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "remove it"
-        return f"{path.name}: {name} is no parameter; {hint}"
-    if first["type"] == "missing":
-        return (
-            f"{path.name}: {name} is missing; add it (the committed params.yaml shows its meaning)"
-        )
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{path.name}: {name}: {text}"
-    text = text[0].lower() + text[1:].replace("Input", "").strip()
-    text = text.removeprefix("input ").strip()
-    return f"{path.name}: {name} {text}, got {first['input']!r}"
+def _bounds(limits: tuple[Any, ...]) -> str:
+    """Pydantic's limits in words; a field nested in a type carries them in its own ``metadata``."""
+    flat = [item for limit in limits for item in getattr(limit, "metadata", [limit])]
+    found = {
+        name: getattr(item, name)
+        for item in flat
+        for name in ("gt", "ge", "lt", "le", "min_length")
+        if hasattr(item, name)
+    }
+    if "ge" in found and "le" in found:
+        return f"between {found['ge']} and {found['le']}"
+    words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "min_length": "not empty"}
+    return " and ".join(words[name].format(value) for name, value in found.items())
+
+
+def _shown(value: object) -> str:
+    """A value as a short text in one line, its simple kinds as YAML writes them."""
+    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _unknown_key(section: type[BaseModel], key: str) -> str:
+    close = difflib.get_close_matches(key, section.model_fields, n=1)
+    return f"is no parameter; did you mean '{close[0]}'?" if close else "is no parameter; remove it"
+
+
+def _sentence(error: ValidationError, content: Any) -> str:
+    """The first thing wrong, as a sentence: the parameter, what must hold, what was found.
+
+    Args:
+        error: what pydantic found.
+        content: the file, as read.
+    """
+    faults = error.errors()  # a misspelt key is also a missing one: its own name comes first
+    fault = min(faults, key=lambda one: one["type"] not in ("extra_forbidden", "invalid_key"))
+    path = fault["loc"]
+    if fault["type"] == "value_error":  # our own validators name the parameter themselves
+        return ".".join([*map(str, path), fault["msg"].removeprefix("Value error, ")])
+    kind: Any = Params
+    limits: tuple[Any, ...] = ()
+    value, name = content, ""
+    for part in path[:-2] if path[-1] == "[key]" else path:
+        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        if section is None and get_origin(kind) is not dict:
+            break  # an item of a list: show the whole list
+        name = f"{name}.{part}".removeprefix(".")
+        if section is None:
+            kind, limits = get_args(kind)[1], ()
+        elif part not in section.model_fields:
+            return f"{name} {_unknown_key(section, str(part))}"
+        elif part not in value:
+            return f"{name} is missing; add it (the committed params.yaml shows its meaning)"
+        else:
+            field = section.model_fields[str(part)]
+            kind, limits = field.annotation, tuple(field.metadata)
+        value = value.get(part)
+    return f"{name} must be {_described(kind, limits)}, got {_shown(value)}"
 
 
 def load_params(path: Path) -> Params:
@@ -196,13 +266,16 @@ def load_params(path: Path) -> Params:
         raise ValueError(f"{path}: no such file; copy one of recipes/*.yaml to params.yaml")
     try:
         content = YAML(typ="safe", pure=True).load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # ruamel.yaml lets IndexError, KeyError and others through
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
-        raise ValueError(f"{path.name}: not readable as YAML{line}; correct its syntax") from None
+        found = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ValueError(
+            f"{path.name}: not readable as YAML{line} ({found}); correct its syntax"
+        ) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {content!r}")
+        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {_shown(content)}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_sentence(error, path)) from None
+        raise ValueError(f"{path.name}: {_sentence(error, content)}") from None

@@ -16,6 +16,7 @@ from pipeline.config import ClipParams, LevelParams
 from pipeline.datasets import DATASETS
 from pipeline.datasets.scene import read_image
 from pipeline.index import SceneIndex
+from pipeline.label_spaces import LabelSpace
 from pipeline.runtime import atomic_path, progress, remove
 from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
 from pipeline.views import Box, blend, cover, level_size
@@ -39,14 +40,11 @@ def plan_store(
     precision: str,
 ) -> Plan:
     """Say what the store must hold: everything that determines a logit, and every photo's grids."""
-    recipe: dict[str, Any] = {
+    recipe = asked_of_clip(params, words) | {
         "maths": MATHS,
         "weights": clip.weights_digest(),
-        "dense": params.dense,
-        "words": words,
-        "templates": templates,
+        "sentences": templates,
         "precision": precision,
-        "levels": {name: level.model_dump(mode="json") for name, level in params.levels.items()},
     }
     photos = [Photo(photo.key, photo.digest, photo.size) for photo in index.photos]
     grids = {
@@ -54,6 +52,37 @@ def plan_store(
         for name, level in params.levels.items()
     }
     return Plan(recipe, classes, photos, grids)
+
+
+def asked_of_clip(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
+    """The part of a store's recipe that params.yaml alone decides."""
+    return {
+        "dense": params.dense,
+        "templates": params.templates,
+        "words": words,
+        "levels": {name: level.model_dump(mode="json") for name, level in params.levels.items()},
+    }
+
+
+def check_store(store: PseudoMaskStore, params: ClipParams, label_space: LabelSpace) -> None:
+    """Refuse a store that was made for other parameters or another data set.
+
+    Raises:
+        ValueError: names the store, what differs and what to do.
+    """
+    if store.classes != label_space.names:
+        raise ValueError(
+            f"{store.path} was written for {len(store.classes)} classes "
+            f"({', '.join(store.classes[:3])}, ...), params.yaml asks for '{label_space.name}' "
+            f"({len(label_space.classes)}); run `dvc repro pseudo`"
+        )
+    recipe: dict[str, Any] = store.attributes["recipe"]
+    for name, wanted in asked_of_clip(params, label_space.words(params.words)).items():
+        if recipe.get(name) != wanted:
+            raise ValueError(
+                f"{store.path} was written for another clip.{name} than params.yaml has; "
+                "run `dvc repro pseudo`"
+            )
 
 
 def _grid(size: tuple[int, int], level: LevelParams, patch_size: int) -> Grid:

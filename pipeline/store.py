@@ -41,7 +41,8 @@ class Plan:
     """All that determines the content of a store.
 
     Attributes:
-        recipe: what CLIP is, is asked and does; equal recipes and photos give equal logits.
+        recipe: what CLIP is, is asked and does; equal recipes and photos give equal logits. Its
+            entry ``levels``, if any, tells what each level does.
         classes: class names, by index.
         photos: what is stored, in order.
         grids: for each level the ``(h, w)`` of each photo.
@@ -148,6 +149,11 @@ class PseudoMaskStore:
         return array
 
 
+def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
+    """What determines the logits of one level; those of other levels do not matter to it."""
+    return {**recipe, "levels": recipe.get("levels", {}).get(level)}
+
+
 def _array(root: zarr.Group, name: str) -> "zarr.Array[Any]":
     array = root[name]
     if not isinstance(array, zarr.Array):
@@ -195,12 +201,9 @@ class StoreWriter:
         else:
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: _array(root, f"{level}/logits") for level in plan.grids}
-        usable = previous is not None and previous.attributes["recipe"] == plan.recipe
-        self._previous = previous if usable else None
-        self._known: dict[str, str] = {}
-        if self._previous is not None:
-            stored = self._previous.attributes["digests"]
-            self._known = dict(zip(stored, self._previous.keys, strict=True))
+        self._previous, self._known = previous, dict[str, str]()
+        if previous is not None:
+            self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
 
     def _record(self, level: str, shard: int) -> Path:
         return self._ledger / f"{level}-{shard}.json"
@@ -227,6 +230,9 @@ class StoreWriter:
 
     def _reusable(self, photo: Photo, level: str, row: int) -> bool:
         if self._previous is None or photo.digest not in self._known:
+            return False
+        recipe = self._previous.attributes["recipe"]
+        if _recipe_of(recipe, level) != _recipe_of(self.plan.recipe, level):
             return False
         key = self._known[photo.digest]
         return self._previous.grid_size(key, level) == self.plan.grids[level][row]

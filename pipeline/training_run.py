@@ -19,7 +19,7 @@ from pipeline.encoders import load_encoder
 from pipeline.image_labels import ImageLabels, read_image_labels
 from pipeline.index import SceneIndex, classes_of
 from pipeline.inference import predict_mask
-from pipeline.pseudo_masks import hard_mask
+from pipeline.pseudo_masks import check_store, hard_mask
 from pipeline.runtime import atomic_path, file_digest, fingerprint, remove, start_fabric
 from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
 from pipeline.store import PseudoMaskStore
@@ -51,11 +51,7 @@ class Inputs:
         """
         scenes, store = SceneIndex.read(index), PseudoMaskStore.open(masks)
         classes = classes_of(scenes)
-        if store.classes != classes:
-            raise ValueError(
-                f"{masks} was written for {len(store.classes)} classes, {index} holds "
-                f"'{scenes.dataset}' with {len(classes)}; run `dvc repro pseudo`"
-            )
+        check_store(store, params.clip, DATASETS[scenes.dataset].label_space)
         missing = sorted({photo.key for photo in scenes.photos} - set(store.keys))
         if missing:
             raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
