@@ -11,6 +11,8 @@ import open_clip
 import torch
 from torch import Tensor
 
+from pipeline.prompts import SCENE_TEMPLATES
+
 # The first wording is the name of the class in the demo's label space.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "road": ("road", "street", "roadway", "asphalt"),
@@ -32,14 +34,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "bicycle": ("bicycle", "bike"),
 }
 
-# The authors of CARB add these five to open_clip's 80 ImageNet templates (their commit 26f7c68).
-SCENE_TEMPLATES = (
-    "there is a {} in the scene.",
-    "there is the {} in the scene.",
-    "this is a {} in the scene.",
-    "this is the {} in the scene.",
-    "this is one {} in the scene.",
-)
 SINGLE_TEMPLATES = (
     "{}",
     "a photo of a {}.",

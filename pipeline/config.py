@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 
 def _refuse_switch(value: object) -> object:
-    """Refuse true and false as numbers, for Python takes them as 1 and 0 (``carb.weight: true``)."""
+    """Refuse true and false as numbers: ``carb.weight: true`` would fix lambda at 1."""
     if isinstance(value, bool):
         raise PydanticKnownError("float_type")
     return value

@@ -59,13 +59,15 @@ def evaluate_folder(segmenter: Segmenter, images: Path, masks: Path | None, *, o
         segmenter: the model.
         images: folder of photos.
         masks: folder of human masks of the same names (``.png``), or None.
-        out: folder to write: ``masks/`` (palette PNGs of class indices), ``overlays/``, and with
+        out: folder to write, an earlier output is replaced: ``masks/`` (palette PNGs of class indices), ``overlays/``, and with
             masks ``metrics.json``, ``per_class.csv``, ``confusion.png``.
 
     Raises:
-        ValueError: a file is missing, unreadable or does not fit its photo.
+        ValueError: a file is missing, unreadable or does not fit its photo; or ``out`` holds
+            other files.
     """
     scenes = folder_scenes(images, masks)
+    _check_out(out)
     with atomic_path(out) as draft:
         for name in ("masks", "overlays"):
             (draft / name).mkdir(parents=True)
@@ -80,6 +82,13 @@ def evaluate_folder(segmenter: Segmenter, images: Path, masks: Path | None, *, o
         if masks is not None:
             _write_figures(draft, segmenter, scenes)
     log.info("wrote %d predictions to %s", len(scenes), out)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse to replace anything but an earlier output: ``out`` is deleted with all it holds."""
+    ours = {"masks", "overlays", "metrics.json", "per_class.csv", "confusion.png"}
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
+        raise ValueError(f"--out {out}: holds other files; give the name of a new folder")
 
 
 def _write_figures(folder: Path, segmenter: Segmenter, scenes: list[Scene]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+# The five that the authors of CARB add (their commit 26f7c68).
 SCENE_TEMPLATES = (
     "there is a {} in the scene.",
     "there is the {} in the scene.",

@@ -56,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield draft
         _sync(draft)
-        if draft.is_dir() and path.exists():  # rename() replaces files, not filled directories
+        if draft.is_dir() and os.path.lexists(path):  # rename() replaces files, not directories
             old = path.with_name(f".{path.name}.old")
             remove(old)
             path.rename(old)

@@ -133,7 +133,8 @@ def fit(
         ValueError: the loss is not finite; names step, photos and term.
     """
     carb = make_loss(params, store, photos)
-    model = model.to(memory_format=torch.channels_last)
+    # Before the optimiser is restored: its state goes where the weights are, and Fabric leaves it.
+    model = model.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, params.train)
     modules: dict[str, nn.Module] = {"model": model, "carb": carb}
     done = Progress(0, [])

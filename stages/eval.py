@@ -27,7 +27,7 @@ def main(
     model: Annotated[Path, typer.Option(help="Folder of a trained segmenter.")] = Path(
         "models/segmenter"
     ),
-    out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     metrics: Annotated[
         Path, typer.Option(help="Figures to write.", rich_help_panel=PIPELINE)
     ] = Path("results/metrics.json"),
@@ -43,7 +43,9 @@ def main(
 ) -> None:
     """Score a segmenter on a folder (--images), or else on the data set that params.yaml names.
 
-    With --masks the folder is scored; without, predictions and overlays are written.
+    Predictions and overlays of the folder are written, and with --masks its figures too:
+
+        typer stages/eval.py run --images photos --masks annotations --out scored
     """
     from pipeline.folder_evaluation import evaluate_folder
     from pipeline.reports import segmenter_report

@@ -135,6 +135,10 @@ CASES = {
     "folder to score empty": Case("eval", ("--images", "holds no photo"),
                                   spoil=lambda: Path("empty").mkdir(),
                                   arguments=("--images", "empty")),
+    "folder to write holds other files": Case(
+        "eval", ("--out", "data/demo", "new folder"),
+        arguments=("--images", "data/demo/val/images", "--out", "data/demo"),
+    ),
     "mask of a photo to score missing": Case(
         "eval", ("--masks", "00000.png"), spoil=lambda: Path("data/demo/val/masks/00000.png").unlink(),
         arguments=("--images", "data/demo/val/images", "--masks", "data/demo/val/masks"),

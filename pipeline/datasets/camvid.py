@@ -21,9 +21,12 @@ def mask_table() -> np.ndarray:
 
 
 def find_scenes(root: Path, split: str) -> list[Scene]:
-    """All photos of a split, by name; a photo without annotation has no mask."""
+    """All photos of a split, by name; a photo without annotation has no mask.
+
+    Hidden files are none: archives packed on a Mac bring a ``._x.png`` beside each ``x.png``.
+    """
     scenes = []
-    for image in sorted((root / split).glob("*.png")):
+    for image in sorted((root / split).glob("[!.]*.png")):
         mask = root / f"{split}annot" / image.name
         scenes.append(Scene(image, mask if mask.exists() else None, split, f"{split}/{image.stem}"))
     return scenes

@@ -27,5 +27,5 @@ def find_scenes(root: Path, split: str) -> list[Scene]:
     """All drawn scenes of a split, by index."""
     return [
         Scene(image, root / split / "masks" / image.name, split, f"{split}/{image.stem}")
-        for image in sorted((root / split / "images").glob("*.png"))
+        for image in sorted((root / split / "images").glob("[!.]*.png"))
     ]

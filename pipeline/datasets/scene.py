@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # by Pillow's choice
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -35,7 +37,7 @@ def read_image(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             upright: Image.Image = ImageOps.exif_transpose(picture)
             return upright.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         found = "no such file" if not path.exists() else str(error)
         raise ValueError(f"{path}: not readable as a picture ({found}); replace the file") from None
 
@@ -58,7 +60,7 @@ def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             ids = np.asarray(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         found = "no such file" if not path.exists() else str(error)
         raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
     if ids.ndim != 2 or ids.dtype != np.uint8:
