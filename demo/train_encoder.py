@@ -1,7 +1,7 @@
 """Make the demo encoder: it learns the demo CLIP's dense features on drawn scenes of other seeds.
 
-No label of any kind is used. This is `segmenter.encoder_weights: clip` on photos that the demo does not
-hold; see pipeline/warm_start.py.
+No label of any kind is used. This is `segmenter.encoder_weights: clip` on photos that the demo does
+not hold; see pipeline/warm_start.py.
 """
 
 import tempfile
@@ -12,9 +12,9 @@ import typer
 
 from demo.drawn_dataset import draw_split
 from pipeline.config import load_params
+from pipeline.datasets import load_scenes
 from pipeline.encoders import save_encoder
 from pipeline.index import SceneIndex, index_scenes
-from pipeline.datasets import load_scenes
 from pipeline.runtime import command
 from pipeline.warm_start import first_encoder
 

@@ -67,11 +67,11 @@ class ClipParams(Section):
     def _levels_are_global_then_local(self) -> Self:
         if list(self.levels)[:1] != ["global"]:
             raise ValueError(f"levels must start with 'global', got {list(self.levels)}")
-        for name in self.levels:  # each names a folder of the store, which also holds 'text'
-            if name == "text" or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+        for name in self.levels:  # each names a folder of the store, beside its own two
+            if name in ("text", "finished") or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
                 raise ValueError(
-                    "levels must have names of letters, digits, '-' and '_', other than 'text', "
-                    f"got {name!r}"
+                    "levels must have names of letters, digits, '-' and '_', not 'text' or "
+                    f"'finished', got {name!r}"
                 )
         return self
 

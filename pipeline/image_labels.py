@@ -82,8 +82,8 @@ def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
         classes: class names, by index.
 
     Raises:
-        ValueError: the file is missing, lacks or doubles a class or a photo, or holds anything but
-            0 and 1; the message names file, line and what was found.
+        ValueError: the file is missing, lacks or doubles a class, doubles a photo, or holds more
+            than 0 and 1; the message names file, line and what was found.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
@@ -91,21 +91,41 @@ def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not readable as CSV ({error}); check the file") from None
     header = rows[0] if rows else []
-    if header[:1] != ["key"] or sorted(header[1:]) != sorted(classes):
-        wrong = sorted(set(header[1:]) ^ set(classes)) or header[:1]
+    fault = _header_fault(header, classes)
+    if fault:
         raise ValueError(
-            f"{path}: header must be 'key' and the {len(classes)} classes "
-            f"({', '.join(classes)}), it differs in: {', '.join(wrong)}"
+            f"{path}: the header must be 'key' and the {len(classes)} classes "
+            f"({', '.join(classes)}), but {fault}"
         )
     order = [header.index(name) for name in classes]
     labels: ImageLabels = {}
     for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header) or not set(row[1:]) <= {"0", "1"}:
-            raise ValueError(f"{path}: line {number} must be a key and 0 or 1 for each class")
+        wrong = set(row[1:]) - {"0", "1"}
+        if wrong or len(row) not in (0, len(header)):
+            found = repr(min(wrong)) if wrong else f"{len(row)} columns"
+            raise ValueError(
+                f"{path}: line {number} must be a key and 0 or 1 for each of the {len(classes)} "
+                f"classes, got {found}"
+            )
+        if not row:  # an empty line
+            continue
         if row[0] in labels:
-            raise ValueError(f"{path}: line {number} names '{row[0]}' again; keep one of the lines")
+            raise ValueError(f"{path}: line {number} names {row[0]!r} again; keep one of the lines")
         labels[row[0]] = np.array([row[column] == "1" for column in order])
     return labels
+
+
+def _header_fault(header: list[str], classes: list[str]) -> str:
+    """What is wrong with the header, or nothing."""
+    if header[:1] != ["key"]:
+        return f"it begins with {header[0]!r}" if header else "the file is empty"
+    unknown = set(header[1:]) - set(classes)
+    if unknown:
+        return f"{min(unknown)!r} is no class"
+    for name in classes:
+        if header.count(name) != 1:
+            return f"{name!r} is {'there twice' if name in header else 'missing'}"
+    return ""
 
 
 def check_keys(labels: ImageLabels, keys: list[str], path: Path) -> None:
@@ -116,7 +136,9 @@ def check_keys(labels: ImageLabels, keys: list[str], path: Path) -> None:
     """
     unknown = sorted(set(labels) - set(keys))
     if unknown:
-        raise ValueError(f"{path}: labels '{unknown[0]}', which is no photo of the data set")
+        raise ValueError(
+            f"{path}: labels {unknown[0]!r}, which is no photo of the data set; remove its line"
+        )
     missing = [key for key in keys if key.startswith("train/") and key not in labels]
     if missing:
         raise ValueError(f"{path}: has no line for the training photo '{missing[0]}'; add it")

@@ -70,10 +70,12 @@ class SceneIndex:
                 )
                 for p in content["photos"]
             ]
+            if content["dataset"] not in DATASETS:
+                raise ValueError(f"its data set is {content['dataset']!r}")
             return cls(content["dataset"], photos)
         except FileNotFoundError:
             raise ValueError(f"{path}: no such index; run `dvc repro prepare`") from None
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{path}: no scene index ({error}); run `dvc repro prepare`") from None
 
 

@@ -45,15 +45,8 @@ def spread(items: Sequence[Scene], count: int) -> list[Scene]:
 
 
 def annotated(name: str, root: Path, split: str) -> list[Scene]:
-    """Photos of a split that have human masks.
-
-    Raises:
-        ValueError: see `load_scenes`; or none has a mask.
-    """
-    scenes = [scene for scene in load_scenes(name, root, split) if scene.mask is not None]
-    if not scenes:
-        raise ValueError(f"{root}: no photo of split '{split}' has a human mask to score against")
-    return scenes
+    """Photos of a split that have human masks; see `load_scenes` for errors."""
+    return [scene for scene in load_scenes(name, root, split) if scene.mask is not None]
 
 
 def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: Path) -> None:
@@ -83,34 +76,52 @@ def pseudo_report(
     dataset: DatasetParams,
     *,
     out: Path,
-    metrics: Path,
+    summary: Path,
 ) -> None:
-    """Figures, table and pictures of the pseudo-masks, by split and level."""
+    """Figures and pictures of the pseudo-masks, by split and level; the main ones once more."""
     root, table = Path(dataset.root), DATASETS[dataset.name].mask_table
-    palette = DATASETS[dataset.name].label_space.palette
     figures: Figures = {}
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
-            scenes = annotated(dataset.name, root, split)
+            scenes = [s for s in annotated(dataset.name, root, split) if s.key in labels]
+            if not scenes:
+                log.info("%s: no photo with both a human mask and image-level labels", split)
+                continue
             matrices, regions = score_store(store, scenes, labels, table=table)
             levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
             bars = {name: np.array(list(f["IoU"].values())) for name, f in levels.items()}
             iou_bars(bars, store.classes, draft / f"iou_{split}.png")
+            _pseudo_panels(draft / f"panels_{split}.png", scenes, store, labels, dataset)
             for name, one in levels.items():
                 log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
-        rows = []
-        for scene in spread(scenes, PANELS):
-            mask = read_scene_mask(scene, table)
-            masks = pseudo_mask_pictures(scene, store, labels, (mask.shape[0], mask.shape[1]))
-            shown = [colour_mask(one, palette) for one in (*masks, mask)]
-            rows.append([np.asarray(read_image(scene.image)), *shown])
-        titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "human mask"]
-        save_png(
-            draft / "panels.png", panel(rows, titles=titles, names=store.classes, palette=palette)
-        )
-    write_json(metrics, figures)
+        write_json(draft / "metrics.json", figures)
+    main = {f"pseudo-masks {split}": _level_miou(found) for split, found in figures.items()}
+    write_json(summary, main)
+
+
+def _pseudo_panels(
+    path: Path,
+    scenes: Sequence[Scene],
+    store: PseudoMaskStore,
+    labels: ImageLabels,
+    dataset: DatasetParams,
+) -> None:
+    """Photo, pseudo-mask of each level and human mask of a few photos."""
+    table = DATASETS[dataset.name].mask_table
+    palette, rows = DATASETS[dataset.name].label_space.palette, []
+    for scene in spread(scenes, PANELS):
+        mask = read_scene_mask(scene, table)
+        masks = pseudo_mask_pictures(scene, store, labels, (mask.shape[0], mask.shape[1]))
+        shown = [colour_mask(one, palette) for one in (*masks, mask)]
+        rows.append([np.asarray(read_image(scene.image)), *shown])
+    titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "human mask"]
+    save_png(path, panel(rows, titles=titles, names=store.classes, palette=palette))
+
+
+def _level_miou(figures: Figures) -> Figures:
+    return {level: one["mIoU"] for level, one in figures.items() if "mIoU" in one}
 
 
 def segmenter_report(
@@ -120,9 +131,12 @@ def segmenter_report(
     image_labels: Path,
     params: Path,
     out: Path,
-    metrics: Path,
+    summary: Path,
 ) -> None:
     """Figures, tables and pictures of the segmenter on the validation photos.
+
+    ``metrics.json`` in ``out`` holds everything; ``summary`` the few figures that runs are compared
+    by, for `dvc metrics show` and `dvc exp show`.
 
     Raises:
         ValueError: an input is missing or made for other classes.
@@ -135,6 +149,8 @@ def segmenter_report(
             f"'{dataset.name}' ({params.name}: dataset.name); run `dvc repro train`"
         )
     scenes = annotated(dataset.name, Path(dataset.root), "val")
+    if not scenes:
+        raise ValueError(f"{dataset.root}: no validation photo has a human mask to score against")
     masks, labels = PseudoMaskStore.open(store), read_image_labels(image_labels, classes)
     score = score_segmenter(segmenter, scenes, table=table, store=masks, labels=labels)
     total = sum(region.pixels for region in score.regions.values())
@@ -149,7 +165,9 @@ def segmenter_report(
         write_table(draft / "regions.csv", _region_rows(figures["regions"]))
         confusion_figure(score.confusion, classes, draft / "confusion.png")
         _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, table)
-    write_json(metrics, figures)
+        write_json(draft / "metrics.json", figures)
+    main = {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")}
+    write_json(summary, main)
     log.info(
         "segmenter on %d photos: mIoU %.1f, pixel accuracy %.1f",
         len(scenes),
@@ -176,7 +194,7 @@ def _segmenter_panels(
     labels: ImageLabels,
     table: np.ndarray,
 ) -> None:
-    """Photo, finest pseudo-mask, prediction and human mask of a few photos."""
+    """Photo, pseudo-masks, prediction and human mask of a few photos."""
     rows = []
     for scene in spread(scenes, PANELS):
         mask, image = read_scene_mask(scene, table), read_image(scene.image)

@@ -34,7 +34,7 @@ def one_cycle_lr(step: int, *, steps: int, lr: float, rise: float = 0.1) -> floa
     def cosine(start: float, stop: float, share: float) -> float:
         return stop + (start - stop) * (1 + math.cos(math.pi * share)) / 2
 
-    if 0 < peak and step <= peak:  # of ten steps or fewer the first is the peak
+    if peak > 0 and step <= peak:  # of ten steps or fewer the first is the peak
         return cosine(low, lr, step / peak)
     return cosine(lr, end, min(1.0, (step - peak) / last))
 

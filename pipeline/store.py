@@ -68,10 +68,6 @@ class Plan:
         count, size = len(self.photos), self.shard_size(level)
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
-    def shard_file(self, level: str, shard: int) -> str:
-        """A shard's file, relative to the store."""
-        return f"{level}/logits/c/{shard}/0/0/0"
-
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the store."""
         return {
@@ -87,6 +83,22 @@ class Plan:
     def fingerprint(self) -> str:
         """Names the content: equal fingerprints, equal bytes (on one kind of machine)."""
         return fingerprint(self.attributes())
+
+
+def _shard_intact(store: Path, level: str, shard: int) -> bool:
+    """Whether a shard is there and has the bytes that were written."""
+    record, file = _record(store, level, shard), _shard_file(store, level, shard)
+    if not (record.is_file() and file.is_file()):
+        return False
+    return record.read_text("utf-8") == json.dumps(file_digest(file)) + "\n"
+
+
+def _record(store: Path, level: str, shard: int) -> Path:
+    return store / "finished" / f"{level}-{shard}.json"
+
+
+def _shard_file(store: Path, level: str, shard: int) -> Path:
+    return store / level / "logits" / "c" / f"{shard}/0/0/0"
 
 
 class PseudoMaskStore:
@@ -113,6 +125,10 @@ class PseudoMaskStore:
         self.text: np.ndarray = np.asarray(_array(root, "text"))
         self._row = {key: row for row, key in enumerate(self.keys)}
         self._arrays = {level: _array(root, f"{level}/logits") for level in self.levels}
+        for array in (_array(root, "text"), *self._arrays.values()):
+            if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros
+                raise ValueError(f"'{array.path}' lacks files")
+        self._intact: dict[tuple[str, int], bool] = {}
 
     @classmethod
     def open(cls, path: Path | str) -> "PseudoMaskStore":
@@ -130,7 +146,7 @@ class PseudoMaskStore:
             if root.attrs.get("format") != FORMAT:
                 raise ValueError("another format")
             return cls(path, root)
-        except (KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
             raise ValueError(f"{path}: not a whole pseudo-mask store ({error}); {repair}") from None
 
     def grid_size(self, key: str, level: str) -> Grid:
@@ -144,9 +160,28 @@ class PseudoMaskStore:
         return self.read_padded(key, level)[:, :rows, :columns].astype(np.float32)
 
     def read_padded(self, key: str, level: str) -> np.ndarray:
-        """As stored, ``[C, h, w]`` float16 of the level's largest grid; unused cells are 0."""
-        array: np.ndarray = np.asarray(self._arrays[level][self._row[key]])
+        """As stored, ``[C, h, w]`` float16 of the level's largest grid; unused cells are 0.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        row = self._row[key]
+        try:
+            array: np.ndarray = np.asarray(self._arrays[level][row])
+        except (ValueError, RuntimeError) as error:  # checksum of a shard, decompression
+            raise ValueError(
+                f"{self.path}: the {level} logits of '{key}' are damaged ({error}); run "
+                "`dvc repro pseudo` to make them again"
+            ) from None
         return array
+
+    def intact(self, key: str, level: str) -> bool:
+        """Whether the shard that holds a photo's logits has the bytes that were written."""
+        shards = self._arrays[level].shards
+        shard = self._row[key] // shards[0] if shards else 0
+        if (level, shard) not in self._intact:
+            self._intact[level, shard] = _shard_intact(self.path, level, shard)
+        return self._intact[level, shard]
 
 
 def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
@@ -193,11 +228,11 @@ class StoreWriter:
         self, draft: Path, plan: Plan, *, text: np.ndarray, previous: PseudoMaskStore | None
     ) -> None:
         self.plan, self.path = plan, draft / "masks.zarr"
-        self._ledger = draft / "finished"
-        if not self._ledger.is_dir():
+        ledger = self.path / "finished"
+        if not ledger.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
             self._arrays = _create(self.path, plan, text)
-            self._ledger.mkdir()
+            ledger.mkdir()
         else:
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: _array(root, f"{level}/logits") for level in plan.grids}
@@ -205,22 +240,14 @@ class StoreWriter:
         if previous is not None:
             self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
 
-    def _record(self, level: str, shard: int) -> Path:
-        return self._ledger / f"{level}-{shard}.json"
-
     def pending(self) -> list[tuple[str, int]]:
         """Shards that are not finished: no record, or not the recorded bytes."""
-        jobs = []
-        for level in self.plan.grids:
-            for shard in range(len(self.plan.shards(level))):
-                record, file = (
-                    self._record(level, shard),
-                    self.path / self.plan.shard_file(level, shard),
-                )
-                done = record.is_file() and file.is_file()
-                if not done or json.loads(record.read_text()) != file_digest(file):
-                    jobs.append((level, shard))
-        return jobs
+        return [
+            (level, shard)
+            for level in self.plan.grids
+            for shard in range(len(self.plan.shards(level)))
+            if not _shard_intact(self.path, level, shard)
+        ]
 
     def missing(self, level: str, shard: int) -> list[int]:
         """Rows of a shard that CLIP has to look at; the others stand in the previous store."""
@@ -235,7 +262,8 @@ class StoreWriter:
         if _recipe_of(recipe, level) != _recipe_of(self.plan.recipe, level):
             return False
         key = self._known[photo.digest]
-        return self._previous.grid_size(key, level) == self.plan.grids[level][row]
+        fits = self._previous.grid_size(key, level) == self.plan.grids[level][row]
+        return fits and self._previous.intact(key, level)
 
     def write_shard(
         self, level: str, shard: int, compute: Callable[[int], np.ndarray]
@@ -262,5 +290,5 @@ class StoreWriter:
             block[place, :, : logits.shape[1], : logits.shape[2]] = logits
             yield row
         self._arrays[level][rows.start : rows.stop] = block
-        file = self.path / self.plan.shard_file(level, shard)
-        write_json(self._record(level, shard), file_digest(file))
+        file = _shard_file(self.path, level, shard)
+        write_json(_record(self.path, level, shard), file_digest(file))

@@ -28,9 +28,9 @@ def main(
         "models/segmenter"
     ),
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
-    metrics: Annotated[
-        Path, typer.Option(help="Figures to write.", rich_help_panel=PIPELINE)
-    ] = Path("results/metrics.json"),
+    summary: Annotated[
+        Path, typer.Option(help="Main figures, for DVC.", rich_help_panel=PIPELINE)
+    ] = Path("results/segmenter.json"),
     store: Annotated[Path, typer.Option(help="Pseudo-masks.", rich_help_panel=PIPELINE)] = Path(
         "data/masks.zarr"
     ),
@@ -56,7 +56,7 @@ def main(
         evaluate_folder(segmenter, images, masks, out=out)
         return
     segmenter_report(
-        segmenter, store=store, image_labels=image_labels, params=params, out=out, metrics=metrics
+        segmenter, store=store, image_labels=image_labels, params=params, out=out, summary=summary
     )
 
 

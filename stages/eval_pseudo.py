@@ -21,8 +21,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
         "results/eval_pseudo"
     ),
-    metrics: Annotated[Path, typer.Option(help="Figures to write.")] = Path(
-        "results/eval_pseudo.json"
+    summary: Annotated[Path, typer.Option(help="Main figures, for DVC.")] = Path(
+        "results/pseudo_masks.json"
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
@@ -35,7 +35,7 @@ def main(
     settings = load_params(params)
     store = PseudoMaskStore.open(masks)
     labels = read_image_labels(image_labels, store.classes)
-    pseudo_report(store, labels, settings.dataset, out=out, metrics=metrics)
+    pseudo_report(store, labels, settings.dataset, out=out, summary=summary)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from demo import train_clip
-from demo.captions import SCENE_TEMPLATES, SYNONYMS, Vocabulary, write_caption
+from demo.captions import SYNONYMS, Vocabulary, write_caption
 from demo.crops import CropBatches, ScenePool, augment, draw_pool
 from demo.street import CLASSES
 from demo.tiny_clip import IMAGE_SIZE, contrastive_loss, encode_text, soft_targets
+from pipeline.prompts import SCENE_TEMPLATES
 
 RECIPE = train_clip.Recipe(steps=3, batch_size=8, num_scenes=4, seed=0)
 

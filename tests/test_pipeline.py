@@ -51,7 +51,7 @@ def test_running_it_again_from_nothing_gives_the_same_bytes(
 
 
 def test_metrics_hold_figures_regions_and_protocol(here: Path) -> None:
-    metrics = json.loads((here / "results/metrics.json").read_text())
+    metrics = json.loads((here / "results/eval/metrics.json").read_text())
     assert 0 <= metrics["mIoU"] <= 1
     assert len(metrics["IoU"]) == 17
     assert set(metrics["regions"]) == {"reliable", "noisy"}
@@ -62,7 +62,7 @@ def test_metrics_hold_figures_regions_and_protocol(here: Path) -> None:
 
 
 def test_pseudo_masks_are_scored_by_split_and_level(here: Path) -> None:
-    metrics = json.loads((here / "results/eval_pseudo.json").read_text())
+    metrics = json.loads((here / "results/eval_pseudo/metrics.json").read_text())
     assert set(metrics) == {"train", "val"}
     assert set(metrics["val"]) == {"global", "local", "regions"}
 
@@ -97,7 +97,7 @@ def test_folder_is_scored_by_hand(here: Path) -> None:
     result = run_stage("eval", "--images", images, "--masks", masks, "--out", "scored")
     assert result.exit_code == 0, result.output
     by_hand = json.loads((here / "scored/metrics.json").read_text())
-    in_dag = json.loads((here / "results/metrics.json").read_text())
+    in_dag = json.loads((here / "results/eval/metrics.json").read_text())
     assert by_hand["IoU"] == in_dag["IoU"]
     assert len(list((here / "scored/overlays").glob("*.png"))) == 2
 

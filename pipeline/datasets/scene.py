@@ -31,15 +31,20 @@ def read_image(path: Path) -> Image.Image:
     """Read a photo as upright RGB.
 
     Raises:
-        ValueError: the file is missing, truncated or no picture.
+        ValueError: the file is missing, truncated, no picture, or of more than 8 bits a channel.
     """
     try:
         with Image.open(path) as picture:
             upright: Image.Image = ImageOps.exif_transpose(picture)
-            return upright.convert("RGB")
+            mode, photo = picture.mode, upright.convert("RGB")
     except UNREADABLE as error:
         found = "no such file" if not path.exists() else str(error)
         raise ValueError(f"{path}: not readable as a picture ({found}); replace the file") from None
+    if mode.startswith(("I", "F")):  # Pillow cuts these off at 255
+        raise ValueError(
+            f"{path}: a photo must have 8 bits a channel, found mode '{mode}'; convert it"
+        )
+    return photo
 
 
 def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
