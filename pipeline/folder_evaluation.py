@@ -60,7 +60,8 @@ def evaluate_folder(segmenter: Segmenter, images: Path, masks: Path | None, *, o
         images: folder of photos.
         masks: folder of human masks of the same names (``.png``), or None.
         out: folder to write, an earlier output is replaced: ``masks/`` (palette PNGs of class
-            indices), ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``, ``confusion.png``.
+            indices), ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``,
+            ``confusion.png``.
 
     Raises:
         ValueError: a file is missing, unreadable or does not fit its photo; or ``out`` holds

@@ -1,4 +1,4 @@
-"""What the stages leave to read and to look at: figures, tables, panels."""
+"""What evaluation leaves to read and to look at: figures, tables, panels."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,6 @@ from pipeline.evaluation import (
     score_store,
 )
 from pipeline.image_labels import ImageLabels, read_image_labels, read_scene_mask
-from pipeline.index import SceneIndex, classes_of
 from pipeline.inference import predict_mask
 from pipeline.runtime import atomic_path, write_json
 from pipeline.segmenter import Segmenter
@@ -35,7 +34,6 @@ from pipeline.visualise import (
 
 log = logging.getLogger("carb")
 PANELS = 6
-SHEET = 12
 
 
 def spread(items: Sequence[Scene], count: int) -> list[Scene]:
@@ -47,27 +45,6 @@ def spread(items: Sequence[Scene], count: int) -> list[Scene]:
 def annotated(name: str, root: Path, split: str) -> list[Scene]:
     """Photos of a split that have human masks; see `load_scenes` for errors."""
     return [scene for scene in load_scenes(name, root, split) if scene.mask is not None]
-
-
-def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: Path) -> None:
-    """What is in the data: a sheet of training photos, and how many photos hold each class."""
-    classes = classes_of(index)
-    train = np.stack([row for key, row in labels.items() if key.startswith("train/")])
-    rows = [
-        {"class": name, "photos": int(count), "share": round(count / len(train), 4)}
-        for name, count in zip(classes, train.sum(axis=0), strict=True)
-    ]
-    photos = index.of_split("train")
-    places = np.linspace(0, len(photos) - 1, min(SHEET, len(photos))).round().astype(int)
-    pictures = [np.asarray(read_image(photos[place].path(root))) for place in places]
-    sheet = [pictures[start : start + 4] for start in range(0, len(pictures), 4)]
-    with atomic_path(out) as draft:
-        draft.mkdir()
-        write_table(draft / "image_labels.csv", rows)
-        save_png(draft / "photos.png", panel(sheet))
-    for split in ("train", "val"):
-        log.info("%s: %d photos of %s", split, len(index.of_split(split)), index.dataset)
-    log.info("classes a training photo: %.1f of %d", train.sum(axis=1).mean(), len(classes))
 
 
 def pseudo_report(

@@ -90,7 +90,7 @@ def _shard_intact(store: Path, level: str, shard: int) -> bool:
     record, file = _record(store, level, shard), _shard_file(store, level, shard)
     if not (record.is_file() and file.is_file()):
         return False
-    return record.read_text("utf-8") == json.dumps(file_digest(file)) + "\n"
+    return record.read_bytes() == f"{json.dumps(file_digest(file))}\n".encode()
 
 
 def _record(store: Path, level: str, shard: int) -> Path:
@@ -289,6 +289,7 @@ class StoreWriter:
                 logits = self._previous.read(self._known[self.plan.photos[row].digest], level)
             block[place, :, : logits.shape[1], : logits.shape[2]] = logits
             yield row
-        self._arrays[level][rows.start : rows.stop] = block
         file = _shard_file(self.path, level, shard)
+        file.unlink(missing_ok=True)  # Zarr would read what a killed run left, and fail on it
+        self._arrays[level][rows.start : rows.stop] = block
         write_json(_record(self.path, level, shard), file_digest(file))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from pipeline.augment import normalise
 from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.checkpoints import Progress, load_checkpoint, save_checkpoint, seed_step
@@ -26,28 +27,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOG_EVERY = 10
 _NO_WINDOW = Box(0, 0, 1, 1)
 LogStep = Callable[[dict[str, float]], None]
 ShowModel = Callable[[int, nn.Module], None]
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Make crops what ImageNet encoders expect.
-
-    Args:
-        images: ``[B, 3, H, W]`` uint8 RGB.
-
-    Returns:
-        ``[B, 3, H, W]`` float32, channels last.
-    """
-    mean, std = (
-        images.new_tensor(value, dtype=torch.float32)[:, None, None]
-        for value in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    pixels = images.contiguous(memory_format=torch.channels_last).float() / 255
-    return (pixels - mean) / std
 
 
 def class_frequency(

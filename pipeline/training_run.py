@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.batches import TrainingPhoto
 from pipeline.config import Params
 from pipeline.curves import Curves
@@ -23,7 +24,7 @@ from pipeline.pseudo_masks import check_store, hard_mask
 from pipeline.runtime import atomic_path, file_digest, fingerprint, remove, start_fabric
 from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
 from pipeline.store import PseudoMaskStore
-from pipeline.training import IMAGENET_MEAN, IMAGENET_STD, fit
+from pipeline.training import fit
 from pipeline.visualise import colour_mask, panel
 
 log = logging.getLogger("carb")

@@ -15,17 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.augment import normalise
 from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
 from pipeline.clip_dense import DenseClip, load_clip
+from pipeline.clip_run import cover_features
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
 from pipeline.datasets.scene import read_image
 from pipeline.encoders import imagenet_encoder, load_encoder
 from pipeline.index import SceneIndex, classes_of
-from pipeline.pseudo_masks import cover_features
 from pipeline.runtime import progress, remove, start_fabric
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter
-from pipeline.training import LOG_EVERY, normalise
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -257,6 +257,6 @@ def learn_encoder(
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
-        if (step + 1) % (10 * LOG_EVERY) == 0:
+        if (step + 1) % 100 == 0:
             log.info("encoder: step %d, 1 - cosine %.4f", step + 1, float(loss.detach()))
     return encoder.eval()

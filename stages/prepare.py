@@ -24,9 +24,9 @@ def main(
 ) -> None:
     """Index a data set and collect its image-level labels."""
     from pipeline.config import load_params
+    from pipeline.data_report import prepare_report
     from pipeline.image_labels import collect_image_labels, write_image_labels
     from pipeline.index import classes_of, index_scenes, used_scenes
-    from pipeline.reports import prepare_report
 
     settings = load_params(params)
     root = Path(settings.dataset.root)

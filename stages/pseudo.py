@@ -20,10 +20,10 @@ def main(
 ) -> None:
     """Run CLIP once over every photo and keep its patch logits."""
     from pipeline.clip_dense import load_clip
+    from pipeline.clip_run import make_store
     from pipeline.config import load_params
     from pipeline.index import SceneIndex
     from pipeline.prompts import resolve_templates
-    from pipeline.pseudo_masks import make_store
     from pipeline.runtime import start_fabric
 
     settings = load_params(params)

@@ -44,6 +44,11 @@ def remove(path: str) -> Callable[[], object]:
     return lambda: shutil.rmtree(path)
 
 
+def unlink(path: str) -> Callable[[], object]:
+    """Delete a file."""
+    return lambda: Path(path).unlink()
+
+
 def save_mask(values: np.ndarray) -> Callable[[], object]:
     """Put a mask in the place of the first one."""
     return lambda: Image.fromarray(values).save(MASK)
@@ -63,8 +68,9 @@ CASES = {
     "data-set folder missing": Case(
         "prepare", ("dataset.root", "nowhere"), {"dataset.root": "nowhere"}
     ),
-    "data-set folder empty": Case("prepare", ("empty", "no photos"), {"dataset.root": "empty"},
-                                  lambda: Path("empty").mkdir()),
+    "data-set folder empty": Case(
+        "prepare", ("empty", "no photos"), {"dataset.root": "empty"}, lambda: Path("empty").mkdir()
+    ),
     "photo truncated": Case("prepare", ("00000.png", "not readable"), spoil=cut(IMAGE)),
     "photo is no picture": Case("prepare", ("00000.png",), spoil=write(IMAGE, "hello")),
     "mask truncated": Case("prepare", ("masks/00000.png", "not readable"), spoil=cut(MASK)),
@@ -74,17 +80,19 @@ CASES = {
     "mask with an unknown class": Case(
         "prepare", ("masks/00000.png", "77"), spoil=save_mask(GREY + 77)
     ),
-    "labels file missing": Case(
-        "prepare", ("labels.csv",), {"dataset.image_labels": "labels.csv"}
-    ),
+    "labels file missing": Case("prepare", ("labels.csv",), {"dataset.image_labels": "labels.csv"}),
     "labels of other classes": Case(
-        "prepare", ("labels.csv", "zebra"), {"dataset.image_labels": "labels.csv"},
+        "prepare",
+        ("labels.csv", "zebra"),
+        {"dataset.image_labels": "labels.csv"},
         write("labels.csv", "key,zebra\ntrain/00000,1\n"),
     ),
     "CLIP folder missing": Case(
         "pseudo", ("clip.model", "nowhere"), {"clip.model": "local-dir:nowhere"}
     ),
-    "CLIP of an unknown name": Case("pseudo", ("clip.model", "ViT-Z-99"), {"clip.model": "ViT-Z-99"}),
+    "CLIP of an unknown name": Case(
+        "pseudo", ("clip.model", "ViT-Z-99"), {"clip.model": "ViT-Z-99"}
+    ),
     "CLIP weights damaged": Case(
         "pseudo", ("clip.model",), spoil=cut("clip/open_clip_model.safetensors")
     ),
@@ -95,20 +103,27 @@ CASES = {
         "pseudo", ("window", "multiple", "16"), {"clip.levels.global.window": [40, 40]}
     ),
     "index missing": Case(
-        "pseudo", ("scenes.json", "dvc repro prepare"), spoil=lambda: Path("data/scenes.json").unlink()
+        "pseudo",
+        ("scenes.json", "dvc repro prepare"),
+        spoil=lambda: Path("data/scenes.json").unlink(),
     ),
-    "photo gone since prepare": Case("pseudo", ("no such file",), {"clip.words": {"car": ["auto"]}},
-                                     lambda: Path(IMAGE).unlink()),
+    "photo gone since prepare": Case(
+        "pseudo", ("no such file",), {"clip.words": {"car": ["auto"]}}, lambda: Path(IMAGE).unlink()
+    ),
     "encoder of an unknown name": Case(
         "encoder", ("segmenter.encoder", "resnet19"), {"segmenter.encoder": "resnet19"}
     ),
     "encoder weights of another encoder": Case(
-        "encoder", ("segmenter.encoder_weights",), {"segmenter.encoder_weights": "other.safetensors"},
+        "encoder",
+        ("segmenter.encoder_weights",),
+        {"segmenter.encoder_weights": "other.safetensors"},
         lambda: shutil.copy("clip/open_clip_model.safetensors", "other.safetensors"),
     ),
     "encoder weights pickled": Case(
-        "encoder", ("segmenter.encoder_weights", "weights.pt"),
-        {"segmenter.encoder_weights": "weights.pt"}, write("weights.pt", "cos\nsystem\n"),
+        "encoder",
+        ("segmenter.encoder_weights", "weights.pt"),
+        {"segmenter.encoder_weights": "weights.pt"},
+        write("weights.pt", "cos\nsystem\n"),
     ),
     "architecture unknown": Case("train", ("segmenter.arch", "wnet"), {"segmenter.arch": "wnet"}),
     "architecture's option unknown": Case(
@@ -117,7 +132,9 @@ CASES = {
     "crop no multiple of the stride": Case(
         "train", ("views.crop", "32"), {"views.crop": [72, 128], "views.base_size": [72, 128]}
     ),
-    "store missing": Case("train", ("masks.zarr", "dvc repro pseudo"), spoil=remove("data/masks.zarr")),
+    "store missing": Case(
+        "train", ("masks.zarr", "dvc repro pseudo"), spoil=remove("data/masks.zarr")
+    ),
     "store half gone": Case(
         "train", ("masks.zarr", "dvc repro pseudo"), spoil=remove("data/masks.zarr/local")
     ),
@@ -127,20 +144,28 @@ CASES = {
     "store made for other levels": Case(
         "train", ("masks.zarr", "clip.levels"), {"clip.levels.local.zoom": 1.5}
     ),
-    "loss not finite": Case("train", ("step", "not finite", "train.lr", "train/"), {"train.lr": 1e30}),
+    "loss not finite": Case(
+        "train", ("step", "not finite", "train.lr", "train/"), {"train.lr": 1e30}
+    ),
     "segmenter missing": Case("eval", ("models/segmenter",), spoil=remove("models/segmenter")),
     "folder to score missing": Case(
         "eval", ("--images", "nowhere"), arguments=("--images", "nowhere")
     ),
-    "folder to score empty": Case("eval", ("--images", "holds no photo"),
-                                  spoil=lambda: Path("empty").mkdir(),
-                                  arguments=("--images", "empty")),
+    "folder to score empty": Case(
+        "eval",
+        ("--images", "holds no photo"),
+        spoil=lambda: Path("empty").mkdir(),
+        arguments=("--images", "empty"),
+    ),
     "folder to write holds other files": Case(
-        "eval", ("--out", "data/demo", "new folder"),
+        "eval",
+        ("--out", "data/demo", "new folder"),
         arguments=("--images", "data/demo/val/images", "--out", "data/demo"),
     ),
     "mask of a photo to score missing": Case(
-        "eval", ("--masks", "00000.png"), spoil=lambda: Path("data/demo/val/masks/00000.png").unlink(),
+        "eval",
+        ("--masks", "00000.png"),
+        spoil=lambda: Path("data/demo/val/masks/00000.png").unlink(),
         arguments=("--images", "data/demo/val/images", "--masks", "data/demo/val/masks"),
     ),
 }
@@ -183,7 +208,10 @@ def test_mistake_is_named_in_one_sentence(
 
 
 def test_photo_without_any_class_is_named_and_left_out(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     monkeypatch.chdir(folder)

@@ -17,9 +17,9 @@ LAYERS = [
     ["views", "carb", "prompts", "clip_dense", "schedules", "checkpoints", "visualise", "curves"],
     ["datasets", "store", "augment", "encoders"],
     ["segmenter", "index", "image_labels"],
-    ["pseudo_masks", "batches", "inference"],
+    ["pseudo_masks", "clip_run", "batches", "inference"],
     ["training", "evaluation"],
-    ["warm_start", "training_run", "reports", "folder_evaluation"],
+    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
 ]
 
 

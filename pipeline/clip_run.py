@@ -1,0 +1,225 @@
+"""Stage 1: every photo through CLIP once, into the store."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.clip_dense import DenseClip
+from pipeline.config import ClipParams, LevelParams
+from pipeline.datasets import DATASETS
+from pipeline.datasets.scene import read_image
+from pipeline.index import SceneIndex
+from pipeline.pseudo_masks import asked_of_clip
+from pipeline.runtime import atomic_path, progress, remove
+from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
+from pipeline.views import Box, blend, cover, level_size
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("carb")
+MATHS = 1  # raise it with every change of this file, views or clip_dense that changes logits
+WINDOWS_A_CALL = 64
+
+
+def plan_store(
+    index: SceneIndex,
+    clip: DenseClip,
+    *,
+    params: ClipParams,
+    words: list[list[str]],
+    templates: list[str],
+    classes: list[str],
+    precision: str,
+) -> Plan:
+    """Say what the store must hold: everything that determines a logit, and every photo's grids."""
+    recipe = asked_of_clip(params, words) | {
+        "maths": MATHS,
+        "weights": clip.weights_digest(),
+        "sentences": templates,
+        "precision": precision,
+    }
+    photos = [Photo(photo.key, photo.digest, photo.size) for photo in index.photos]
+    grids = {
+        name: [_grid(photo.size, level, clip.patch_size) for photo in photos]
+        for name, level in params.levels.items()
+    }
+    return Plan(recipe, classes, photos, grids)
+
+
+def _grid(size: tuple[int, int], level: LevelParams, patch_size: int) -> Grid:
+    height, width = level_size(size, zoom=level.zoom, patch_size=patch_size)
+    return height // patch_size, width // patch_size
+
+
+def normalised(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """A picture as ``[3, H, W]`` float32, with the mean and deviation that a network expects."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # [3, H, W]
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+@torch.no_grad()
+def cover_features(
+    image: Image.Image, level: LevelParams, clip: DenseClip, encode: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Look at a photo through the windows of a level and blend what is seen to one grid.
+
+    The windows of one photo go through the tower together, so a photo's result does not depend on
+    its neighbours.
+
+    Args:
+        image: the photo.
+        level: magnification and windows.
+        clip: gives patch size and normalisation.
+        encode: windows ``[n, 3, H, W]`` -> ``[n, K, h, w]``; logits or features.
+
+    Returns:
+        ``[K, rows, columns]`` float32.
+    """
+    patch = clip.patch_size
+    size = level_size((image.height, image.width), zoom=level.zoom, patch_size=patch)
+    resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    pixels = normalised(resized, clip.mean, clip.std)
+    boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=patch)
+    windows = torch.stack([_crop(pixels, box) for box in boxes])  # [n, 3, H, W]
+    device = next(clip.parameters()).device
+    parts = torch.split(windows, WINDOWS_A_CALL)
+    grids = [encode(part.to(device)).float() for part in parts]
+    cells = [Box(*(int(edge) // patch for edge in box)) for box in boxes]
+    return blend(torch.cat(grids), cells, size=(size[0] // patch, size[1] // patch))
+
+
+def _crop(pixels: Tensor, box: Box) -> Tensor:
+    top, left, height, width = (int(edge) for edge in box)
+    return pixels[:, top : top + height, left : left + width]
+
+
+def write_store(
+    fabric: "Fabric",
+    clip: DenseClip,
+    text: Tensor,
+    plan: Plan,
+    *,
+    paths: list[Path],
+    levels: dict[str, LevelParams],
+    draft: Path,
+    previous: PseudoMaskStore | None,
+) -> Path:
+    """Run CLIP on what neither the draft nor the previous store holds.
+
+    Processes share the shards; each shard has one writer.
+
+    Args:
+        fabric: the devices.
+        clip: the frozen model, on this process's device.
+        text: class embeddings, ``[C, D]``.
+        plan: what to write.
+        paths: file of each photo of the plan.
+        levels: the view levels.
+        draft: scratch folder of this plan.
+        previous: an earlier store, or None.
+
+    Returns:
+        the finished store within ``draft``.
+    """
+    if fabric.global_rank == 0:
+        StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
+    fabric.barrier()
+    writer = StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
+    jobs = writer.pending()[fabric.global_rank :: fabric.world_size]
+    total = sum(len(writer.missing(level, shard)) for level, shard in jobs)
+    log.info("CLIP looks at %d views; %d stand in the cache", total, _views(plan) - total)
+
+    def rows() -> Any:
+        for level, shard in jobs:
+            missing = set(writer.missing(level, shard))
+
+            def compute(row: int, level: str = level) -> np.ndarray:
+                grid = cover_features(
+                    read_image(paths[row]),
+                    levels[level],
+                    clip,
+                    lambda windows: clip.patch_logits(windows, text),
+                )
+                logits: np.ndarray = grid.cpu().numpy()
+                return logits
+
+            yield from (r for r in writer.write_shard(level, shard, compute) if r in missing)
+
+    with fabric.autocast():
+        for _ in progress(rows(), label="CLIP", total=total):
+            pass
+    fabric.barrier()
+    return writer.path
+
+
+def _views(plan: Plan) -> int:
+    return len(plan.photos) * len(plan.grids)
+
+
+def make_store(
+    fabric: "Fabric",
+    clip: DenseClip,
+    index: SceneIndex,
+    *,
+    root: Path,
+    params: ClipParams,
+    templates: list[str],
+    out: Path,
+    scratch: Path,
+) -> None:
+    """Bring the store at ``out`` up to date; a run that was stopped goes on where it was.
+
+    Args:
+        fabric: the devices.
+        clip: the frozen model.
+        index: the photos.
+        root: folder of the data set.
+        params: what CLIP is asked and how it looks.
+        templates: sentences around a class's words.
+        out: where the store belongs.
+        scratch: folder for work in progress.
+    """
+    label_space = DATASETS[index.dataset].label_space
+    words = label_space.words(params.words)
+    plan = plan_store(
+        index,
+        clip,
+        params=params,
+        words=words,
+        templates=templates,
+        classes=label_space.names,
+        precision=str(fabric.strategy.precision.precision),
+    )
+    clip.to(fabric.device)
+    text = clip.embed_text(words, templates)
+    draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
+    finished = write_store(
+        fabric,
+        clip,
+        text,
+        plan,
+        paths=[photo.path(root) for photo in index.photos],
+        levels=params.levels,
+        draft=draft,
+        previous=_previous(out),
+    )
+    if fabric.global_rank == 0:
+        with atomic_path(out) as place:
+            finished.rename(place)
+        remove(draft)
+    fabric.barrier()
+
+
+def _previous(path: Path) -> PseudoMaskStore | None:
+    """The store of an earlier run, if there is a whole one."""
+    try:
+        return PseudoMaskStore.open(path)
+    except ValueError:
+        return None
