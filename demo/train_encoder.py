@@ -23,9 +23,9 @@ SEED = 777  # the demo draws seeds below, the demo CLIP learned from 1000 and mo
 
 def main(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("demo/encoder.safetensors"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 2400,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 1300,
     batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 16,
-    scenes: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 1200,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 1000,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Train the encoder as params.yaml's CLIP, levels, views and encoder say."""
