@@ -1,0 +1,110 @@
+"""Predictions on whole photos."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.inference import input_size, predict_logits, predict_mask
+from pipeline.segmenter import Segmenter
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+
+
+class Coarse(nn.Module):
+    """Logits at half size; refuses what is no multiple of 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert all(side % 8 == 0 for side in images.shape[2:])
+        return self.conv(images)
+
+
+def segmenter_of(model: nn.Module, base_size: tuple[int, int] = (64, 96)) -> Segmenter:
+    return Segmenter(
+        model=model,
+        classes=list("abcd"),
+        palette=np.zeros((4, 3), np.uint8),
+        mean=MEAN,
+        std=STD,
+        base_size=base_size,
+        stride=8,
+        extra={},
+    )
+
+
+def photo(height: int, width: int) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image_size", "wanted"),
+    [
+        ((64, 96), (64, 96)),
+        ((128, 192), (64, 96)),
+        ((32, 48), (64, 96)),  # small photos are magnified
+        ((100, 100), (64, 64)),  # fitted, shape kept
+        ((10, 96), (8, 96)),  # 10 rows are nearer to one stride than to two
+        ((1, 900), (8, 96)),  # at least one
+    ],
+)
+def test_photos_are_fitted_into_the_base_size_in_whole_strides(image_size, wanted):
+    assert input_size(image_size, base_size=(64, 96), stride=8) == wanted
+
+
+@pytest.mark.parametrize("out_size", [(53, 87), (20, 31), (211, 300)])
+def test_the_logits_of_an_odd_photo_equal_the_model_run_by_hand(out_size):
+    model, image = Coarse().eval(), photo(53, 87)
+    logits = predict_logits(segmenter_of(model), image, out_size)
+    # 53 x 87 fits into 64 x 96 at 96 / 87: 58.5 x 96, 56 rows being 7 strides
+    resized = np.asarray(image.resize((96, 56), Image.Resampling.BILINEAR), np.float32) / 255
+    pixels = torch.from_numpy((resized - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)
+    with torch.no_grad():
+        wanted = F.interpolate(model(pixels[None]), out_size, mode="bilinear")[0]
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)
+    assert logits.shape == (4, *out_size)
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+
+
+def test_the_mask_is_the_arg_max_of_the_logits():
+    segmenter, image = segmenter_of(Coarse().eval()), photo(37, 61)
+    mask = predict_mask(segmenter, image, (37, 61))
+    assert mask.dtype == np.uint8
+    assert mask.shape == (37, 61)
+    logits = predict_logits(segmenter, image, (37, 61)).numpy()
+    assert np.array_equal(mask, logits.argmax(axis=0))
+    assert len(np.unique(mask)) > 1
+
+
+def test_each_place_of_the_mask_is_of_the_same_place_of_the_photo():
+    class Red(nn.Module):
+        """Class 1 where red is above the mean."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.cat([torch.zeros_like(images[:, :1]), images[:, :1] * self.scale], dim=1)
+
+    pixels = np.zeros((30, 50, 3), np.uint8)
+    pixels[:12, 20:, 0] = 255
+    mask = predict_mask(segmenter_of(Red(), base_size=(60, 100)), Image.fromarray(pixels), (30, 50))
+    assert np.array_equal(mask, pixels[..., 0] // 255)
+
+
+def test_half_precision_models_give_float32_logits():
+    class Half(Coarse):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).bfloat16()
+
+    logits = predict_logits(segmenter_of(Half().eval()), photo(40, 40), (40, 40))
+    assert logits.dtype == torch.float32

@@ -1,0 +1,361 @@
+"""The cache of patch logits: what goes in comes out, and never depends on how it was written."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pipeline.store
+from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
+
+CLASSES = ["road", "car", "sky"]
+TEXT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+RECIPE = {"weights": "abc", "levels": {"global": {"zoom": 1.0}, "local": {"zoom": 2.0}}}
+SIZES: dict[str, Grid] = {"a": (2, 3), "b": (4, 2), "c": (3, 3), "d": (1, 4), "e": (2, 2)}
+
+
+def plan_of(names: str, recipe: dict[str, Any] = RECIPE) -> Plan:
+    """Photos named by one letter each, of different sizes; the local level has twice the cells."""
+    photos = [Photo(f"train/{name}", f"digest of {name}", SIZES[name]) for name in names]
+    grids = {
+        "global": [photo.size for photo in photos],
+        "local": [(2 * photo.size[0], 2 * photo.size[1]) for photo in photos],
+    }
+    return Plan(recipe, CLASSES, photos, grids)
+
+
+def logits_of(photo: Photo, level: str, grid: Grid) -> np.ndarray:
+    """What CLIP would say of a photo: a function of its bytes and the level alone."""
+    seed = hashlib.sha256(f"{photo.digest} {level}".encode()).digest()[0]
+    return np.random.default_rng(seed).normal(size=(3, *grid)).astype(np.float32)
+
+
+class Clip:
+    """Computes logits for a plan and notes for which photos it was asked."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.asked: list[tuple[str, str]] = []
+
+    def on(self, level: str) -> Callable[[int], np.ndarray]:
+        def compute(row: int) -> np.ndarray:
+            photo = self.plan.photos[row]
+            self.asked.append((level, photo.key[-1]))
+            return logits_of(photo, level, self.plan.grids[level][row])
+
+        return compute
+
+
+def write(
+    draft: Path,
+    plan: Plan,
+    *,
+    previous: PseudoMaskStore | None = None,
+    order: Callable[[list[tuple[str, int]]], list[tuple[str, int]]] = list,
+) -> tuple[Path, list[tuple[str, str]]]:
+    """Write all that is pending; returns the store and the level and photo of each call of CLIP."""
+    writer, clip = StoreWriter(draft, plan, text=TEXT, previous=previous), Clip(plan)
+    for level, shard in order(writer.pending()):
+        assert list(writer.write_shard(level, shard, clip.on(level))) == list(
+            plan.shards(level)[shard]
+        )
+    assert writer.pending() == []
+    return writer.path, clip.asked
+
+
+def digests(store: Path) -> dict[str, str]:
+    files = [path for path in store.rglob("*") if path.is_file()]
+    return {
+        path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+@pytest.fixture(autouse=True)
+def _two_photos_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.store, "SHARD_PHOTOS", 2)
+
+
+def test_logits_come_back_to_float16_at_the_size_of_each_photo(tmp_path: Path) -> None:
+    plan = plan_of("abcde")
+    store = PseudoMaskStore.open(write(tmp_path / "draft", plan)[0])
+    assert store.keys == [photo.key for photo in plan.photos]
+    assert store.classes == CLASSES
+    assert store.levels == ["global", "local"]
+    assert store.sizes == {photo.key: photo.size for photo in plan.photos}
+    assert np.array_equal(store.text, TEXT)
+    for row, photo in enumerate(plan.photos):
+        for level in store.levels:
+            grid = plan.grids[level][row]
+            expected = logits_of(photo, level, grid).astype(np.float16)
+            found = store.read(photo.key, level)
+            assert (store.grid_size(photo.key, level), found.dtype) == (grid, np.float32)
+            assert np.array_equal(found, expected.astype(np.float32))
+
+
+def test_a_padded_grid_holds_the_photo_top_left_and_zeros_elsewhere(tmp_path: Path) -> None:
+    plan = plan_of("abd")
+    store = PseudoMaskStore.open(write(tmp_path / "draft", plan)[0])
+    padded = store.read_padded("train/a", "global")
+    assert (padded.shape, padded.dtype) == ((3, 4, 4), np.float16)
+    expected = np.zeros((3, 4, 4), np.float16)
+    expected[:, :2, :3] = logits_of(plan.photos[0], "global", (2, 3))
+    assert np.array_equal(padded, expected)
+
+
+def test_a_level_takes_the_largest_height_and_the_largest_width(tmp_path: Path) -> None:
+    assert plan_of("abd").shape("global") == (3, 3, 4, 4)
+    assert plan_of("ac").shape("local") == (2, 3, 6, 6)
+
+
+def test_any_order_of_shards_gives_the_same_bytes(tmp_path: Path) -> None:
+    plan = plan_of("abcde")
+    first, _ = write(tmp_path / "1", plan)
+    last, _ = write(tmp_path / "2", plan, order=lambda jobs: jobs[::-1])
+    mixed, _ = write(tmp_path / "3", plan, order=lambda jobs: sorted(jobs, key=lambda job: job[1]))
+    assert len(digests(first)) == len({*digests(first)}) > 10
+    assert digests(first) == digests(last) == digests(mixed)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5, 9])
+def test_a_stopped_writer_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, stop: int) -> None:
+    plan = plan_of("abcde")
+    undisturbed, _ = write(tmp_path / "whole", plan)
+    writer, clip = StoreWriter(tmp_path / "x", plan, text=TEXT, previous=None), Clip(plan)
+    jobs = writer.pending()
+    rows = (row for job in jobs for row in writer.write_shard(*job, clip.on(job[0])))
+    assert len(list(islice(rows, stop))) == stop  # then the process is killed
+    resumed, asked = write(tmp_path / "x", plan)
+    finished = [2, 2, 1, 2, 2, 1]  # rows of each shard, global then local
+    kept = max(sum(finished[:n]) for n in range(7) if sum(finished[:n]) < stop)
+    assert len(asked) == 10 - kept
+    assert digests(resumed) == digests(undisturbed)
+
+
+DAMAGE = ["flip", "cut", "gone", "no record", "other record", "bad record"]
+
+
+@pytest.mark.parametrize("shard", [1, 2])  # a full one and the last
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_shard_whose_bytes_are_not_the_recorded_ones_is_written_again(
+    tmp_path: Path, damage: str, shard: int
+) -> None:
+    plan = plan_of("abcde")
+    store, _ = write(tmp_path / "x", plan)
+    before = digests(store)
+    file, record = store / f"local/logits/c/{shard}/0/0/0", store / f"finished/local-{shard}.json"
+    content = file.read_bytes()
+    if damage == "flip":
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "cut":
+        file.write_bytes(content[:-1])
+    elif damage == "other record":
+        shutil.copy(store / "finished/local-0.json", record)
+    elif damage == "bad record":
+        record.write_bytes(b"\xff")
+    else:
+        (file if damage == "gone" else record).unlink()
+    _, asked = write(tmp_path / "x", plan)
+    assert asked == [("local", plan.photos[row].key[-1]) for row in plan.shards("local")[shard]]
+    assert digests(store) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("abc", "abcde"),  # at the end
+        ("abc", "dabec"),  # in the middle
+        ("abcde", "ac"),  # taken away
+        ("abc", "cba"),  # in another order
+        ("ac", "acb"),  # the largest grid grows
+        ("abc", "abc"),
+        ("ab", "cd"),
+    ],
+)
+def test_only_new_photos_are_computed_and_the_rest_equals_a_store_from_scratch(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    previous = PseudoMaskStore.open(write(tmp_path / "before", plan_of(before))[0])
+    updated, asked = write(tmp_path / "after", plan_of(after), previous=previous)
+    scratch, _ = write(tmp_path / "scratch", plan_of(after))
+    new = [name for name in after if name not in before]
+    assert sorted(asked) == sorted((level, name) for level in ("global", "local") for name in new)
+    assert digests(updated) == digests(scratch)
+
+
+def test_a_renamed_photo_is_known_by_its_bytes(tmp_path: Path) -> None:
+    plan = plan_of("ab")
+    previous = PseudoMaskStore.open(write(tmp_path / "before", plan)[0])
+    renamed = replace(plan, photos=[replace(photo, key=photo.key * 2) for photo in plan.photos])
+    store, asked = write(tmp_path / "after", renamed, previous=previous)
+    assert asked == []
+    read = PseudoMaskStore.open(store).read("train/atrain/a", "global")
+    assert np.array_equal(read, previous.read("train/a", "global"))
+
+
+def test_a_photo_of_other_bytes_is_computed_again(tmp_path: Path) -> None:
+    plan = plan_of("abc")
+    previous = PseudoMaskStore.open(write(tmp_path / "before", plan)[0])
+    photos = [plan.photos[0], replace(plan.photos[1], digest="of other bytes"), plan.photos[2]]
+    _, asked = write(tmp_path / "after", replace(plan, photos=photos), previous=previous)
+    assert asked == [("global", "b"), ("local", "b")]
+
+
+def test_another_recipe_reuses_nothing_and_another_level_all_but_itself(tmp_path: Path) -> None:
+    previous = PseudoMaskStore.open(write(tmp_path / "before", plan_of("ab"))[0])
+    weights = {**RECIPE, "weights": "xyz"}
+    _, asked = write(tmp_path / "weights", plan_of("ab", weights), previous=previous)
+    assert len(asked) == 4
+    levels = {"global": {"zoom": 1.0}, "local": {"zoom": 3.0}}
+    _, asked = write(
+        tmp_path / "level", plan_of("ab", {**RECIPE, "levels": levels}), previous=previous
+    )
+    assert asked == [("local", "a"), ("local", "b")]
+
+
+def test_a_new_level_leaves_the_old_ones_alone(tmp_path: Path) -> None:
+    whole = plan_of("ab")
+    one = replace(
+        whole,
+        recipe={**RECIPE, "levels": {"global": {"zoom": 1.0}}},
+        grids={"global": whole.grids["global"]},
+    )
+    previous = PseudoMaskStore.open(write(tmp_path / "one", one)[0])
+    grown, asked = write(tmp_path / "two", whole, previous=previous)
+    assert asked == [("local", "a"), ("local", "b")]
+    assert digests(grown) == digests(write(tmp_path / "scratch", whole)[0])
+
+
+def test_nothing_is_taken_over_from_a_damaged_shard_of_an_earlier_store(tmp_path: Path) -> None:
+    earlier, _ = write(tmp_path / "before", plan_of("abc"))
+    shard = earlier / "global/logits/c/0/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[20] ^= 1
+    shard.write_bytes(content)
+    updated, asked = write(
+        tmp_path / "after", plan_of("abcd"), previous=PseudoMaskStore.open(earlier)
+    )
+    assert sorted(asked) == [("global", "a"), ("global", "b"), ("global", "d"), ("local", "d")]
+    assert digests(updated) == digests(write(tmp_path / "scratch", plan_of("abcd"))[0])
+
+
+@pytest.mark.parametrize(
+    ("count", "photos", "rows"),
+    [
+        (1, 256, [1]),
+        (256, 256, [256]),
+        (257, 256, [256, 1]),
+        (600, 256, [256, 256, 88]),
+        (5, 2, [2, 2, 1]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_shards_hold_every_photo_once_in_order(
+    monkeypatch: pytest.MonkeyPatch, count: int, photos: int, rows: list[int]
+) -> None:
+    monkeypatch.setattr(pipeline.store, "SHARD_PHOTOS", photos)
+    plan = Plan(
+        {},
+        CLASSES,
+        [Photo(f"{n}", f"{n}", (1, 1)) for n in range(count)],
+        {"global": [(1, 1)] * count},
+    )
+    shards = plan.shards("global")
+    assert [len(shard) for shard in shards] == rows
+    assert [row for shard in shards for row in shard] == list(range(count))
+
+
+def test_a_shard_stays_below_its_bytes_and_holds_one_photo_at_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = plan_of("abcde")  # the global level takes 3 classes x 4 x 4 cells x 2 bytes = 96 a photo
+    monkeypatch.setattr(pipeline.store, "SHARD_PHOTOS", 4)
+    for limit, photos in ((383, 3), (384, 4), (9999, 4), (95, 1)):
+        monkeypatch.setattr(pipeline.store, "SHARD_BYTES", limit)
+        assert plan.shard_size("global") == photos
+
+
+def test_photos_at_the_end_leave_full_shards_as_they_are(tmp_path: Path) -> None:
+    before = digests(write(tmp_path / "before", plan_of("dbc"))[0])
+    after = digests(write(tmp_path / "after", plan_of("dbcae"))[0])
+    for level in ("global", "local"):
+        full, grown = f"{level}/logits/c/0/0/0/0", f"{level}/logits/c/1/0/0/0"
+        assert before[full] == after[full]
+        assert before[grown] != after[grown]
+        assert f"{level}/logits/c/2/0/0/0" in after
+
+
+def test_the_fingerprint_names_all_that_a_store_holds() -> None:
+    plan = plan_of("ab")
+    others = [
+        plan,
+        plan_of("ba"),
+        plan_of("abc"),
+        replace(plan, recipe={}),
+        replace(plan, classes=["road", "car", "tree"]),
+        replace(plan, photos=[replace(plan.photos[0], digest="x"), plan.photos[1]]),
+        replace(plan, grids={**plan.grids, "local": plan.grids["global"]}),
+    ]
+    assert len({other.fingerprint() for other in others}) == len(others)
+    assert plan_of("ab").fingerprint() == plan.fingerprint()
+
+
+def edit(path: Path, **attributes: Any) -> None:
+    content = json.loads(path.read_text())
+    content["attributes"] |= attributes
+    path.write_text(json.dumps(content))
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another format": (lambda store: edit(store / "zarr.json", format=99), "another format"),
+    "no store of ours": (
+        lambda store: (store / "zarr.json").write_text('{"zarr_format":3,"node_type":"group"}'),
+        "another format",
+    ),
+    "a key too few": (lambda store: edit(store / "zarr.json", keys=["train/a"]), "zip.*"),
+    "cut metadata": (lambda store: (store / "zarr.json").write_text("{"), ".*"),
+    "null metadata": (lambda store: (store / "zarr.json").write_text("null"), ".*"),
+    "a level gone": (lambda store: shutil.rmtree(store / "local"), "'local/logits'"),
+    "a shard gone": (
+        lambda store: (store / "local/logits/c/0/0/0/0").unlink(),
+        "'local/logits' lacks files",
+    ),
+    "text gone": (lambda store: shutil.rmtree(store / "text/c"), "'text' lacks files"),
+    "text damaged": (lambda store: (store / "text/c/0/0").write_bytes(b"x"), ".*"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_what_is_no_whole_store_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    spoil, found = SPOILT[kind]
+    store, _ = write(tmp_path / "x", plan_of("abc"))
+    spoil(store)
+    pattern = rf"zarr: not a whole pseudo-mask store \({found}\); run `dvc repro pseudo` to make"
+    with pytest.raises(ValueError, match=pattern):
+        PseudoMaskStore.open(store)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_missing_store_says_what_makes_it(tmp_path: Path, there: bool) -> None:
+    path = tmp_path if there else tmp_path / "masks.zarr"
+    with pytest.raises(ValueError, match="no pseudo-mask store here; run `dvc repro pseudo`"):
+        PseudoMaskStore.open(str(path))
+
+
+def test_damaged_logits_are_refused_with_the_photo_they_belong_to(tmp_path: Path) -> None:
+    path, _ = write(tmp_path / "x", plan_of("abc"))
+    shard = path / "local/logits/c/1/0/0/0"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    store = PseudoMaskStore.open(path)
+    assert store.intact("train/b", "local")
+    assert not store.intact("train/c", "local")
+    store.read("train/b", "local")
+    with pytest.raises(ValueError, match=r"the local logits of 'train/c' are damaged \(.*\); run"):
+        store.read("train/c", "local")

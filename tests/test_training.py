@@ -1,0 +1,286 @@
+"""Training on cached pseudo-masks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from pipeline.batches import TrainingPhoto
+from pipeline.config import Params
+from pipeline.store import PseudoMaskStore
+from pipeline.training import (
+    _loader,
+    class_frequency,
+    fit,
+    make_loss,
+)
+
+SIZE = (32, 64)
+CLASSES = 3
+
+
+class Net(nn.Module):
+    """A segmenter with all that makes resuming hard: running statistics and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.drop = nn.Dropout2d(0.2)
+        self.last = nn.Conv2d(8, CLASSES, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.drop(self.norm(self.first(images)).relu())
+        return F.interpolate(self.last(features), images.shape[-2:], mode="bilinear")
+
+
+class BreaksAtStep(Net):
+    """Its logits are no numbers from the given forward pass on."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.left = step
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.left -= 1
+        return super().forward(images) * (1 if self.left > 0 else torch.nan)
+
+
+def changed(params: Params, **sections: dict[str, Any]) -> Params:
+    """Other values for some parameters."""
+    content = params.model_dump()
+    for name, values in sections.items():
+        content[name] |= values
+    return Params.model_validate(content)
+
+
+@pytest.fixture
+def small(params: Params) -> Params:
+    """Fourteen steps on small crops; CARB acts from the fifth on."""
+    return changed(
+        params,
+        views={
+            "base_size": SIZE,
+            "scale": (1.0, 1.5),
+            "crop": (32, 32),
+            "local_window": (16, 16),
+            "flip": 0.5,
+        },
+        carb={"tau": 0.0, "warmup_steps": 4, "base": 1.0, "queue_size": 3, "weight": None},
+        train={
+            "steps": 14,
+            "batch_size": 2,
+            "local_term": True,
+            "optimizer": "adamw",
+            "schedule": "one_cycle",
+            "lr": 1e-2,
+            "class_weight_power": 0.5,
+            "precision": "32-true",
+            "workers": 0,
+            "checkpoint_every": 100,
+            "preview_every": 100,
+        },
+    )
+
+
+@dataclass
+class Data:
+    """Five photos of noise and their pseudo-masks."""
+
+    photos: list[TrainingPhoto]
+    store: PseudoMaskStore
+
+
+@pytest.fixture
+def data(tmp_path: Path, store_of: Callable[..., PseudoMaskStore]) -> Data:
+    rng = np.random.default_rng(0)
+    photos = []
+    for index in range(5):
+        file = tmp_path / f"{index}.png"
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(file)
+        labels = np.array([True, index % 2 == 0, True])
+        photos.append(TrainingPhoto(f"train/{index}", file, SIZE, labels))
+    logits = {
+        level: {photo.key: rng.normal(size=(CLASSES, *grid)) for photo in photos}
+        for level, grid in {"global": (4, 8), "local": (8, 16)}.items()
+    }
+    return Data(photos, store_of(logits, dict.fromkeys((p.key for p in photos), SIZE)))
+
+
+@dataclass
+class Outcome:
+    """What a run left."""
+
+    model: nn.Module
+    figures: list[dict[str, float]] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+
+
+def run(
+    data: Data,
+    params: Params,
+    checkpoint: Path,
+    *,
+    model: nn.Module | None = None,
+    stop_at: int = 0,
+    accelerator: str = "cpu",
+) -> Outcome:
+    """Train; ``stop_at`` is the step whose picture somebody interrupts."""
+    outcome = Outcome(model or Net())
+
+    def show(step: int, current: nn.Module) -> None:
+        assert not current.training
+        outcome.shown.append(step)
+        if step == stop_at:
+            raise KeyboardInterrupt
+
+    fit(
+        Fabric(accelerator=accelerator, devices=1, precision=params.train.precision),
+        outcome.model,
+        data.store,
+        data.photos,
+        params,
+        checkpoint=checkpoint,
+        log_step=outcome.figures.append,
+        show=show,
+    )
+    return outcome
+
+
+def without_speed(figures: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in each.items() if k != "images_per_s"} for each in figures]
+
+
+def assert_equal_weights(model: nn.Module, other: nn.Module) -> None:
+    wanted = other.state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+
+
+def test_the_loss_is_as_the_parameters_say(data, small):
+    carb = make_loss(changed(small, carb={"tau": 0.5, "weight": 0.1}), data.store, data.photos)
+    assert (carb.tau, carb.warmup_steps, carb.weight) == (0.5, 4, 0.1)
+    assert carb.recent.shape == (2, 3)
+    both = class_frequency(data.store, data.photos, ["global", "local"])
+    torch.testing.assert_close(carb.class_weights, both.pow(-0.5).float())
+    near = changed(small, train={"local_term": False})
+    one = class_frequency(data.store, data.photos, ["global"])
+    torch.testing.assert_close(
+        make_loss(near, data.store, data.photos).class_weights, one.pow(-0.5).float()
+    )
+    plain = changed(small, train={"class_weight_power": 0.0})
+    assert make_loss(plain, data.store, data.photos).class_weights is None
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(
+    data, small, tmp_path, optimizer
+):
+    params = changed(small, train={"optimizer": optimizer})
+    whole = run(data, params, tmp_path / "none")
+    assert [each["step"] for each in whole.figures] == [10]
+    checkpoint = tmp_path / "work" / "checkpoint.safetensors"
+    params = changed(params, train={"checkpoint_every": 11, "preview_every": 13})
+    with pytest.raises(KeyboardInterrupt):
+        run(data, params, checkpoint, stop_at=13)
+    resumed = run(data, params, checkpoint)
+    assert_equal_weights(resumed.model, whole.model)
+    assert resumed.figures == without_speed(whole.figures)  # the tenth step, told again
+    assert not resumed.model.training
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_resumes_on_a_gpu(data, small, tmp_path):
+    params = changed(small, train={"checkpoint_every": 4, "preview_every": 6})
+    with pytest.raises(KeyboardInterrupt):
+        run(data, params, tmp_path / "state", stop_at=6, accelerator="cuda")
+    resumed = run(data, params, tmp_path / "state", accelerator="cuda")
+    assert resumed.shown == [6, 12]
+    assert [each["step"] for each in resumed.figures] == [10]
+
+
+def test_resuming_a_finished_run_trains_no_further(data, small, tmp_path):
+    params = changed(small, train={"steps": 4, "checkpoint_every": 2})
+    first = run(data, params, tmp_path / "state")
+    again = run(data, params, tmp_path / "state")
+    assert_equal_weights(again.model, first.model)
+
+
+def test_pictures_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
+    params = changed(small, train={"steps": 6})
+    plain = run(data, params, tmp_path / "none")
+    busy = changed(params, train={"preview_every": 1, "checkpoint_every": 1})
+    observed = run(data, busy, tmp_path / "state")
+    assert observed.shown == [1, 2, 3, 4, 5, 6]
+    assert_equal_weights(observed.model, plain.model)
+
+
+def test_the_run_is_the_same_with_a_worker(data, small, tmp_path):
+    params = changed(small, train={"steps": 3})
+    alone = run(data, params, tmp_path / "none")
+    helped = run(data, changed(params, train={"workers": 1}), tmp_path / "none")
+    assert_equal_weights(helped.model, alone.model)
+
+
+def test_the_seed_decides_what_is_learned(data, small, tmp_path):
+    params = changed(small, train={"steps": 2})
+    runs = [run(data, params.model_copy(update={"seed": s}), tmp_path / "none") for s in (0, 0, 1)]
+    weights = [each.model.last.weight for each in runs]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_every_tenth_step_tells_its_figures(data, small, tmp_path):
+    (figures,) = run(data, small, tmp_path / "none").figures
+    assert figures["step"] == 10
+    local = figures["local_reliable"] + figures["weight"] * figures["local_noisy"]
+    wanted = figures["reliable"] + figures["weight"] * figures["noisy"] + local
+    assert figures["total"] == pytest.approx(wanted, rel=1e-5)
+    assert figures["local_reliable"] > 0
+    assert 0 < figures["reliable_fraction"] < 1
+    assert figures["images_per_s"] > 0
+    assert 0 < figures["lr"] < small.train.lr
+
+
+def test_local_term_false_trains_without_local_terms(data, small, tmp_path):
+    params = changed(small, train={"steps": 10, "local_term": False})
+    (figures,) = run(data, params, tmp_path / "none").figures
+    assert figures["local_reliable"] == figures["local_noisy"] == 0
+    assert figures["reliable"] > 0
+    assert figures["noisy"] > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(data, small, tmp_path):
+    checkpoint = tmp_path / "state"
+    params = changed(small, train={"checkpoint_every": 1})
+    message = (
+        r"step 3: the loss is not finite \((total, reliable.*)\) on train/\d, train/\d; "
+        r"lower params.yaml: train.lr, or look at these photos; the last checkpoint stays"
+    )
+    with pytest.raises(ValueError, match=message):
+        run(data, params, checkpoint, model=BreaksAtStep(3))
+    with safe_open(checkpoint, framework="pt") as handle:
+        assert int(handle.get_tensor("carb._extra_state")) == 2
+    whole = run(data, params, tmp_path / "other")
+    assert_equal_weights(run(data, params, checkpoint).model, whole.model)
+
+
+def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(data, small):
+    three = SimpleNamespace(world_size=3, global_rank=0, device=torch.device("cpu"))
+    message = (
+        r"params.yaml: train.batch_size must be a multiple of the number of devices \(3\), got 2"
+    )
+    with pytest.raises(ValueError, match=message):
+        _loader(three, data.store, data.photos, small, start=0)
