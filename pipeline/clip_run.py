@@ -1,6 +1,7 @@
 """Stage 1: every photo through CLIP once, into the store."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,7 +213,7 @@ def make_store(
     )
     if fabric.global_rank == 0:
         with atomic_path(out) as place:
-            finished.rename(place)
+            shutil.move(finished, place)  # scratch may be another file system
         remove(draft)
     fabric.barrier()
 

@@ -1,9 +1,11 @@
 """A training run from files to files: what it reads, where it resumes, what it leaves."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +28,9 @@ from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_
 from pipeline.store import PseudoMaskStore
 from pipeline.training import fit
 from pipeline.visualise import colour_mask, panel
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
 PREVIEW_PHOTOS = 3
@@ -119,13 +124,17 @@ def train_segmenter(
     fabric = start_fabric(params.train.precision)
     model = first_segmenter(inputs, params)
     palette = DATASETS[inputs.index.dataset].label_space.palette
-    with atomic_path(curves) as draft:
-        live = Curves(draft, scratch / "speed")
-        previews = Previews(inputs.photos("val", root)[:PREVIEW_PHOTOS], inputs.store, palette)
+    previews = Previews(inputs.photos("val", root)[:PREVIEW_PHOTOS], inputs.store, palette)
+    with _live_curves(fabric, curves, scratch / "speed") as live:
+
+        def log_step(figures: dict[str, float]) -> None:
+            if live is not None:
+                live.log_step(figures)
 
         def show(step: int, current: nn.Module) -> None:
-            segmenter = _as_segmenter(current, inputs, params, palette)
-            live.log_picture(f"preview/{step:06d}", previews.draw(segmenter))
+            if live is not None:
+                segmenter = _as_segmenter(current, inputs, params, palette)
+                live.log_picture(f"preview/{step:06d}", previews.draw(segmenter))
 
         model = fit(
             fabric,
@@ -134,10 +143,9 @@ def train_segmenter(
             inputs.photos("train", root),
             params,
             checkpoint=work / "checkpoint.safetensors",
-            log_step=live.log_step,
+            log_step=log_step,
             show=show,
         )
-        live.close()
     if fabric.global_rank == 0:
         save_segmenter(
             out,
@@ -150,6 +158,18 @@ def train_segmenter(
             extra={"dataset": inputs.index.dataset, "steps": params.train.steps},
         )
         remove(work)
+
+
+@contextmanager
+def _live_curves(fabric: "Fabric", directory: Path, speed: Path) -> Iterator[Curves | None]:
+    """The curves of a run, whole or not there; only the first process draws them."""
+    if fabric.global_rank > 0:
+        yield None
+        return
+    with atomic_path(directory) as draft:
+        live = Curves(draft, speed)
+        yield live
+        live.close()
 
 
 def _as_segmenter(

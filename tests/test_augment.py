@@ -1,5 +1,6 @@
 """Photometric changes of a crop."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -64,14 +65,30 @@ def test_brightness_adds_one_shift_within_the_range_to_all_pixels():
     assert 28 < max(shifts) <= 32
 
 
+def test_brightness_is_cut_off_before_contrast():
+    params = NOTHING.model_copy(update={"brightness": 1, "contrast": 0.9})
+    steps = torch.tensor([100, 200], dtype=torch.uint8).repeat(3, 4, 4)  # [3, 4, 8]
+    checked = 0
+    for seed in range(50):
+        drawn = torch.rand(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        shift, factor = 255 * (2 * drawn[0] - 1), 1 + 0.9 * (2 * drawn[1] - 1)
+        bright = (steps[0, 0, :2] + shift).clamp(0, 255)
+        wanted = (bright.mean() + factor * (bright - bright.mean())).clamp(0, 255)
+        assert (distorted(steps, params, seed)[0, 0, :2] - wanted).abs().max() < 1
+        checked += 60 < shift < 150 and factor < 0.8
+    assert checked > 1  # the darker pixel is in the range still, the brighter one is not
+
+
 def test_contrast_keeps_the_mean_and_scales_the_spread_within_the_range():
     params = NOTHING.model_copy(update={"contrast": 0.5})
     grey = noise()[:1].clamp(100, 150).expand(3, -1, -1)
-    spreads = []
+    spreads, shifts = [], []
     for seed in range(200):
         out = distorted(grey, params, seed).float()
-        assert out.mean() == pytest.approx(grey.float().mean(), abs=1)
+        shifts.append(float(out.mean() - grey.float().mean()))
         spreads.append(float(out.std() / grey.float().std()))
+    assert max(map(abs, shifts)) < 1
+    assert abs(np.mean(shifts)) < 0.1  # rounded, not cut off
     assert 0.49 < min(spreads) < 0.53
     assert 1.47 < max(spreads) < 1.51
 

@@ -100,18 +100,18 @@ HEADER = "key,road,car,traffic light\n"
 @pytest.mark.parametrize(
     "text",
     [
-        HEADER + "train/a,1,0,1\n",
-        "\ufeff" + HEADER + "train/a,1,0,1\n",  # as Excel writes UTF-8
-        HEADER.replace("\n", "\r\n") + "train/a,1,0,1",
-        HEADER + "\ntrain/a,1,0,1\n\n\n",
-        "key,traffic light,car,road\ntrain/a,1,0,1\n",
-        'key,"road",car,"traffic light"\n"train/a","1","0","1"\n',
+        HEADER + "train/a,1,1,0\n",
+        "\ufeff" + HEADER + "train/a,1,1,0\n",  # as Excel writes UTF-8
+        HEADER.replace("\n", "\r\n") + "train/a,1,1,0",
+        HEADER + "\ntrain/a,1,1,0\n\n\n",
+        "key,traffic light,car,road\ntrain/a,0,1,1\n",
+        'key,"road",car,"traffic light"\n"train/a","1","1","0"\n',
     ],
 )
 def test_any_order_byte_order_mark_line_end_and_quotes_are_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_bytes(text.encode())
     labels = read_image_labels(tmp_path / "x.csv", CLASSES)
-    assert {key: row.tolist() for key, row in labels.items()} == {"train/a": [True, False, True]}
+    assert {key: row.tolist() for key, row in labels.items()} == {"train/a": [True, True, False]}
 
 
 WANTED = "the header must be 'key' and the 3 classes (road, car, traffic light), but "

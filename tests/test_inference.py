@@ -51,7 +51,8 @@ def photo(height: int, width: int) -> Image.Image:
         ((128, 192), (64, 96)),
         ((32, 48), (64, 96)),  # small photos are magnified
         ((100, 100), (64, 64)),  # fitted, shape kept
-        ((10, 96), (8, 96)),  # 10 rows are nearer to one stride than to two
+        ((10, 96), (8, 96)),  # 10 rows are nearer to one stride than to two,
+        ((15, 96), (16, 96)),  # 15 are not
         ((1, 900), (8, 96)),  # at least one
     ],
 )

@@ -66,14 +66,14 @@ def test_the_schedule_is_the_one_that_the_parameters_name(params):
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW)])
 def test_the_optimizer_is_the_one_that_the_parameters_name(params, name, kind):
     train = params.train.model_copy(
-        update={"optimizer": name, "lr": 0.5, "momentum": 0.8, "weight_decay": 0.01}
+        update={"optimizer": name, "lr": 0.5, "momentum": 0.8, "weight_decay": 0.03}
     )
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     model[0].bias.requires_grad_(False)
     optimizer = make_optimizer(model, train)
     assert type(optimizer) is kind
     group = optimizer.param_groups[0]
-    assert (group["lr"], group["weight_decay"]) == (0.5, 0.01)
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.03)
     assert group.get("momentum", 0.8) == 0.8
     learning = [model[0].weight, *model[1].parameters()]
     assert [id(weight) for weight in group["params"]] == [id(weight) for weight in learning]

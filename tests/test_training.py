@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.batches import TrainingPhoto
 from pipeline.config import Params
+from pipeline.schedules import learning_rate
 from pipeline.store import PseudoMaskStore
 from pipeline.training import (
     _loader,
@@ -251,7 +252,7 @@ def test_every_tenth_step_tells_its_figures(data, small, tmp_path):
     assert figures["local_reliable"] > 0
     assert 0 < figures["reliable_fraction"] < 1
     assert figures["images_per_s"] > 0
-    assert 0 < figures["lr"] < small.train.lr
+    assert figures["lr"] == learning_rate(9, small.train)  # the first update is number 0
 
 
 def test_local_term_false_trains_without_local_terms(data, small, tmp_path):
