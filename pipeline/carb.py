@@ -62,7 +62,8 @@ def split_by_consistency(
     """
     present = logits.masked_fill(~image_labels[:, :, None, None], -torch.inf)
     valid = pseudo_mask != IGNORE_INDEX
-    reliable = valid & (present.argmax(dim=1) == pseudo_mask)
+    vote = present.max(dim=1).indices  # argmax(dim=1) is 6 times as slow on a CPU
+    reliable = valid & (vote == pseudo_mask)
     if tau > 0:
         index = pseudo_mask.masked_fill(~valid, 0)[:, None]  # [B, 1, H, W]
         probs = (present.gather(1, index) - present.logsumexp(dim=1, keepdim=True)).exp()

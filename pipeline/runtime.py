@@ -213,7 +213,6 @@ def start_fabric(precision: str) -> "Fabric":
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    torch.backends.cuda.matmul.allow_tf32 = True
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("CARB_DEVICES", "1")))
