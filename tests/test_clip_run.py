@@ -296,7 +296,7 @@ def test_a_plan_does_not_depend_on_image_labels(tmp_path: Path, clip: DenseClip)
     text = (Path(__file__).parents[1] / "params.yaml").read_text("utf-8")
     fingerprints = set()
     for labels in ("null", "labels.csv"):
-        changed = text.replace("image_labels: null", f"image_labels: {labels}")
+        changed = text.replace("image_labels:  ", f"image_labels: {labels}  ")
         (tmp_path / "params.yaml").write_text(changed)
         params = load_params(tmp_path / "params.yaml")
         assert params.dataset.image_labels == (None if labels == "null" else labels)
