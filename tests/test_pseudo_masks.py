@@ -38,7 +38,7 @@ def test_a_store_of_other_classes_is_refused(store: PseudoMaskStore, params: Par
         check_store(store, params.clip, LABEL_SPACES["demo"])
 
 
-CHANGES = {"words": {"car": ["automobile"]}, "templates": "plain", "dense": "other", "levels": {}}
+CHANGES = {"words": {"car": ["automobile"]}, "templates": "other", "dense": "other", "levels": {}}
 
 
 @pytest.mark.parametrize("name", CHANGES)
