@@ -19,13 +19,14 @@ from pipeline.runtime import command
 from pipeline.warm_start import first_encoder
 
 SEED = 777  # the demo draws seeds below, the demo CLIP learned from 1000 and more
+CLOSE = 3.0  # zoom of one more level: poles, lights and people are small
 
 
 def main(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("demo/encoder.safetensors"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 1300,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 3000,
     batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 16,
-    scenes: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 1000,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 1200,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Train the encoder as params.yaml's CLIP, levels, views and encoder say."""
@@ -39,11 +40,14 @@ def make_encoder(
 ) -> None:
     """Draw, index, learn, and write the encoder in float16."""
     settings = load_params(params)
-    draw_split(folder, "train", seed=SEED, count=scenes, wide=True)
+    draw_split(folder, "train", seed=SEED, count=scenes)
     found = load_scenes("demo", folder, "train")
     index: SceneIndex = index_scenes("demo", folder, found)
+    close = settings.clip.levels["local"].model_copy(update={"zoom": CLOSE})
+    levels = settings.clip.levels | {"close": close}
     settings = settings.model_copy(
         update={
+            "clip": settings.clip.model_copy(update={"levels": levels}),
             "dataset": settings.dataset.model_copy(update={"root": str(folder)}),
             "segmenter": settings.segmenter.model_copy(update={"encoder_weights": "clip"}),
             "warm_start": settings.warm_start.model_copy(

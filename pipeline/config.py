@@ -144,6 +144,12 @@ class TrainParams(Section):
     checkpoint_every: Count
     preview_every: Count
 
+    @model_validator(mode="after")
+    def _rates_fall(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must be at most train.lr ({self.lr}), got {self.min_lr}")
+        return self
+
 
 class WarmStartParams(Section):
     """How the encoder learns CLIP's dense features when segmenter.encoder_weights is 'clip'."""

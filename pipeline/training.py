@@ -134,8 +134,13 @@ def fit(
     for step, batch in enumerate(steps, start=done.step + 1):
         done.step = step
         wrapped.train()
-        figures = _train_step(fabric, wrapped, optimizer, carb, batch, step, params)
-        if step % LOG_EVERY == 0:
+        lr = learning_rate(step - 1, params.train)
+        set_lr(optimizer, lr)
+        seed_step(params.seed, step)
+        terms = _train_step(fabric, wrapped, optimizer, carb, batch, step)
+        if step % LOG_EVERY == 0:  # reading a figure waits for the device
+            figures = {name: float(value.detach()) for name, value in vars(terms).items()}
+            figures = {"step": float(step), **figures, "lr": lr}
             done.history.append(figures)
             rate = LOG_EVERY * params.train.batch_size / (time.monotonic() - clock)
             log_step(figures | {"images_per_s": rate})
@@ -189,19 +194,14 @@ def _train_step(
     carb: CarbLoss,
     batch: Batch,
     step: int,
-    params: Params,
-) -> dict[str, float]:
-    """One update; returns its figures."""
-    seed_step(params.seed, step)
-    lr = learning_rate(step - 1, params.train)
-    set_lr(optimizer, lr)
+) -> CarbTerms:
+    """One update; returns the parts of its loss."""
     terms = loss_of(batch.to(fabric.device), model, carb)
     _check_finite(terms, step, batch.keys)
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(terms.total)
     optimizer.step()
-    figures = {name: float(value.detach()) for name, value in vars(terms).items()}
-    return {"step": float(step), **figures, "lr": lr}
+    return terms
 
 
 def _check_finite(terms: CarbTerms, step: int, keys: Sequence[str]) -> None:

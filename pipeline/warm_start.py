@@ -41,21 +41,23 @@ class FeatureGrids:
 
     Attributes:
         features: ``[N, D, h, w]`` float16, grids in the top left corner.
-        sizes: key -> ``(h, w)``.
+        rows: key -> row of ``features``.
+        sizes: ``(h, w)`` of each row's grid.
         mean: ``[D]`` float32, the average feature: what all places share says nothing.
     """
 
     features: np.ndarray
-    sizes: dict[str, tuple[int, int]]
+    rows: dict[str, int]
+    sizes: list[tuple[int, int]]
     mean: Tensor
 
     def grid_size(self, key: str, level: str) -> tuple[int, int]:
         """``(h, w)`` of a photo's features; there is one level."""
-        return self.sizes[key]
+        return self.sizes[self.rows[key]]
 
     def read_padded(self, key: str, level: str) -> np.ndarray:
         """``[D, h, w]`` float16; a copy, for the file is read only."""
-        return np.array(self.features[list(self.sizes).index(key)])
+        return np.array(self.features[self.rows[key]])
 
 
 class Student(nn.Module):
@@ -166,7 +168,7 @@ def embed_photos(
         file: scratch file that holds the features (they may exceed the memory).
     """
     finest = max(levels.values(), key=lambda level: level.zoom)
-    sizes, out, total = {}, None, torch.zeros(1)
+    sizes, out, total = [], None, torch.zeros(1)
     for row, photo in enumerate(progress(photos, label="CLIP features", total=len(photos))):
         image = read_image(photo.path)
         target = cover_features(image, finest, clip, clip.patch_features)
@@ -181,10 +183,11 @@ def embed_photos(
             shape = (len(photos), *largest)
             out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
         out[row, :, :rows, :columns] = target.cpu().numpy()
-        sizes[photo.key] = (rows, columns)
+        sizes.append((rows, columns))
         total = total + target.mean(dim=(1, 2)).cpu()
     assert out is not None
-    return FeatureGrids(out, sizes, total / len(photos))
+    rows_of = {photo.key: row for row, photo in enumerate(photos)}
+    return FeatureGrids(out, rows_of, sizes, total / len(photos))
 
 
 def _largest_grid(

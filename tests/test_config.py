@@ -135,6 +135,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"views.scale": [1, "x"]},
         "views.scale must be a list of 2 values, each above 0, got [1, 'x']",
     ),
+    (
+        {"train.lr": 1e-3, "train.min_lr": 2e-3},
+        "train.min_lr must be at most train.lr (0.001), got 0.002",
+    ),
     ({"views.scale": [2, 1]}, "views.scale must be [smallest, largest], got [2.0, 1.0]"),
     (
         {"views.crop": [128, 256], "views.local_window": [129, 64]},
