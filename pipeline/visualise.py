@@ -25,7 +25,7 @@ Picture = npt.NDArray[np.uint8]
 IGNORE_COLOUR = (255, 255, 255)
 INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
 # Least and most readable width of one picture in a panel, in pixels.
-MIN_WIDTH, MAX_WIDTH = 320, 640
+PANEL_WIDTH, CELL_WIDTH = 1400, 640  # at most: a panel fits into a browser window
 GAP, TITLE_HEIGHT = 8, 34
 # Okabe and Ito's colours: told apart with any kind of colour vision.
 BAR_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -75,7 +75,7 @@ def panel(
     """Arrange pictures in a grid, titles above the columns and the class colours below.
 
     All pictures get the size of the first, which is enlarged (sharp pixels) or reduced by a whole
-    factor to a width between 320 and 640 pixels.
+    factor, as large as fits into a panel of 1400 pixels and a cell of 640.
 
     Args:
         rows: rows of pictures, ``[H, W, 3]`` uint8 RGB each.
@@ -93,7 +93,7 @@ def panel(
             f"a panel needs rows of {columns or 'some'} pictures, one for each title, "
             f"got rows of {lengths}"
         )
-    width, height = _cell_size(rows[0][0])
+    width, height = _cell_size(rows[0][0], min(CELL_WIDTH, PANEL_WIDTH // columns))
     top = TITLE_HEIGHT if titles else GAP
     bottom = top + len(rows) * (height + GAP)
     legend = _legend(names, palette, GAP + columns * (width + GAP))
@@ -110,13 +110,13 @@ def panel(
     return sheet
 
 
-def _cell_size(picture: Picture) -> tuple[int, int]:
-    """Width and height of the first picture after enlarging or reducing by a whole factor."""
+def _cell_size(picture: Picture, limit: int) -> tuple[int, int]:
+    """Width and height of a picture after enlarging or reducing by a whole factor."""
     height, width = picture.shape[:2]
-    if width < MIN_WIDTH:
-        factor = -(-MIN_WIDTH // width)
+    if width <= limit:
+        factor = limit // width
         return width * factor, height * factor
-    shrink = -(-width // MAX_WIDTH)
+    shrink = -(-width // limit)
     return width // shrink, height // shrink
 
 

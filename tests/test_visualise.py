@@ -66,10 +66,10 @@ def test_overlay_at_its_limits_is_the_photo_or_the_mask(alpha):
     ("size", "cell"),
     [
         ((128, 256), (256, 512)),
-        ((64, 320), (64, 320)),
+        ((64, 321), (64, 321)),
         ((360, 480), (360, 480)),
         ((1024, 2048), (256, 512)),
-        ((10, 10), (320, 320)),
+        ((10, 10), (640, 640)),
         ((720, 961), (360, 480)),
     ],
 )
@@ -79,20 +79,28 @@ def test_a_panel_shows_pictures_at_a_readable_size(size, cell):
     assert two.height - one.height == cell[0] + 8
 
 
+@pytest.mark.parametrize("columns", [3, 5])
+@pytest.mark.parametrize("width", [256, 480, 2048])
+def test_a_panel_of_many_columns_fits_into_a_browser_window(columns, width):
+    picture = np.zeros((width // 2, width, 3), np.uint8)
+    made = panel([[picture] * columns], titles=["x"] * columns, names=["a", "b"], palette=PALETTE)
+    assert 0.5 * 1400 < made.width < 1500
+
+
 def test_a_panel_enlarges_without_inventing_colours():
-    picture = np.zeros((160, 160, 3), np.uint8)
+    picture = np.zeros((320, 320, 3), np.uint8)
     picture[::2, ::2] = RED
     made = np.asarray(panel([[picture]], titles=[""], names=["a", "b"], palette=PALETTE))
-    assert np.array_equal(made[34 : 34 + 320, 8 : 8 + 320], picture.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(made[34 : 34 + 640, 8 : 8 + 640], picture.repeat(2, 0).repeat(2, 1))
 
 
 def test_a_picture_of_other_proportions_keeps_them_within_its_cell():
-    black = np.zeros((320, 320, 3), np.uint8)
-    made = panel([[black, black[:160]]], titles=["a", "b"], names=["a", "b"], palette=PALETTE)
-    second = np.asarray(made)[34 : 34 + 320, 336 : 336 + 320]
-    assert (second[80:240] == 0).all()
-    assert (second[:80] == 255).all()
-    assert (second[240:] == 255).all()
+    black = np.zeros((640, 640, 3), np.uint8)
+    made = panel([[black, black[:320]]], titles=["a", "b"], names=["a", "b"], palette=PALETTE)
+    second = np.asarray(made)[34 : 34 + 640, 656 : 656 + 640]
+    assert (second[160:480] == 0).all()
+    assert (second[:160] == 255).all()
+    assert (second[480:] == 255).all()
 
 
 def test_the_legend_shows_the_colour_of_every_class():
@@ -103,11 +111,11 @@ def test_the_legend_shows_the_colour_of_every_class():
 
 
 def test_a_panel_without_titles_and_legend_is_only_the_pictures_and_may_end_early():
-    black = np.zeros((320, 320, 3), np.uint8)
+    black = np.zeros((640, 640, 3), np.uint8)
     made = np.asarray(panel([[black, black], [black]]))
-    wanted = np.full((664, 664, 3), 255, np.uint8)
-    for top, left in ((8, 8), (8, 336), (336, 8)):
-        wanted[top : top + 320, left : left + 320] = 0
+    wanted = np.full((1304, 1304, 3), 255, np.uint8)
+    for top, left in ((8, 8), (8, 656), (656, 8)):
+        wanted[top : top + 640, left : left + 640] = 0
     assert np.array_equal(made, wanted)
 
 
