@@ -1,6 +1,5 @@
 """CLIP over every photo once: blended by hand, repeatable to the byte, asked for nothing twice."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
+from tiny_store import digests
 
 import pipeline.clip_run
 from pipeline.clip_dense import DenseClip, load_clip
@@ -79,15 +79,6 @@ def windows_seen(clip: DenseClip) -> Iterator[list[int]]:
     )
     yield seen
     hook.remove()
-
-
-def digests(store: Path) -> dict[str, str]:
-    """SHA-256 of each file."""
-    files = [path for path in store.rglob("*") if path.is_file()]
-    return {
-        path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
 
 
 Make = Callable[..., dict[str, str]]

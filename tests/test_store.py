@@ -1,81 +1,16 @@
 """The cache of patch logits: what goes in comes out, and never depends on how it was written."""
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logits_of, plan_of, write
 
 import pipeline.store
-from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
-
-CLASSES = ["road", "car", "sky"]
-TEXT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
-RECIPE = {"weights": "abc", "levels": {"global": {"zoom": 1.0}, "local": {"zoom": 2.0}}}
-SIZES: dict[str, Grid] = {"a": (2, 3), "b": (4, 2), "c": (3, 3), "d": (1, 4), "e": (2, 2)}
-
-
-def plan_of(names: str, recipe: dict[str, Any] = RECIPE) -> Plan:
-    """Photos named by one letter each, of different sizes; the local level has twice the cells."""
-    photos = [Photo(f"train/{name}", f"digest of {name}", SIZES[name]) for name in names]
-    grids = {
-        "global": [photo.size for photo in photos],
-        "local": [(2 * photo.size[0], 2 * photo.size[1]) for photo in photos],
-    }
-    return Plan(recipe, CLASSES, photos, grids)
-
-
-def logits_of(photo: Photo, level: str, grid: Grid) -> np.ndarray:
-    """What CLIP would say of a photo: a function of its bytes and the level alone."""
-    seed = hashlib.sha256(f"{photo.digest} {level}".encode()).digest()[0]
-    return np.random.default_rng(seed).normal(size=(3, *grid)).astype(np.float32)
-
-
-class Clip:
-    """Computes logits for a plan and notes for which photos it was asked."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.asked: list[tuple[str, str]] = []
-
-    def on(self, level: str) -> Callable[[int], np.ndarray]:
-        def compute(row: int) -> np.ndarray:
-            photo = self.plan.photos[row]
-            self.asked.append((level, photo.key[-1]))
-            return logits_of(photo, level, self.plan.grids[level][row])
-
-        return compute
-
-
-def write(
-    draft: Path,
-    plan: Plan,
-    *,
-    previous: PseudoMaskStore | None = None,
-    order: Callable[[list[tuple[str, int]]], list[tuple[str, int]]] = list,
-) -> tuple[Path, list[tuple[str, str]]]:
-    """Write all that is pending; returns the store and the level and photo of each call of CLIP."""
-    writer, clip = StoreWriter(draft, plan, text=TEXT, previous=previous), Clip(plan)
-    for level, shard in order(writer.pending()):
-        assert list(writer.write_shard(level, shard, clip.on(level))) == list(
-            plan.shards(level)[shard]
-        )
-    assert writer.pending() == []
-    return writer.path, clip.asked
-
-
-def digests(store: Path) -> dict[str, str]:
-    files = [path for path in store.rglob("*") if path.is_file()]
-    return {
-        path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
+from pipeline.store import Photo, Plan, PseudoMaskStore, StoreWriter
 
 
 @pytest.fixture(autouse=True)
@@ -305,57 +240,3 @@ def test_the_fingerprint_names_all_that_a_store_holds() -> None:
     ]
     assert len({other.fingerprint() for other in others}) == len(others)
     assert plan_of("ab").fingerprint() == plan.fingerprint()
-
-
-def edit(path: Path, **attributes: Any) -> None:
-    content = json.loads(path.read_text())
-    content["attributes"] |= attributes
-    path.write_text(json.dumps(content))
-
-
-SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "another format": (lambda store: edit(store / "zarr.json", format=99), "another format"),
-    "no store of ours": (
-        lambda store: (store / "zarr.json").write_text('{"zarr_format":3,"node_type":"group"}'),
-        "another format",
-    ),
-    "a key too few": (lambda store: edit(store / "zarr.json", keys=["train/a"]), "zip.*"),
-    "cut metadata": (lambda store: (store / "zarr.json").write_text("{"), ".*"),
-    "null metadata": (lambda store: (store / "zarr.json").write_text("null"), ".*"),
-    "a level gone": (lambda store: shutil.rmtree(store / "local"), "'local/logits'"),
-    "a shard gone": (
-        lambda store: (store / "local/logits/c/0/0/0/0").unlink(),
-        "'local/logits' lacks files",
-    ),
-    "text gone": (lambda store: shutil.rmtree(store / "text/c"), "'text' lacks files"),
-    "text damaged": (lambda store: (store / "text/c/0/0").write_bytes(b"x"), ".*"),
-}
-
-
-@pytest.mark.parametrize("kind", SPOILT)
-def test_what_is_no_whole_store_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
-    spoil, found = SPOILT[kind]
-    store, _ = write(tmp_path / "x", plan_of("abc"))
-    spoil(store)
-    pattern = rf"zarr: not a whole pseudo-mask store \({found}\); run `dvc repro pseudo` to make"
-    with pytest.raises(ValueError, match=pattern):
-        PseudoMaskStore.open(store)
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_missing_store_says_what_makes_it(tmp_path: Path, there: bool) -> None:
-    path = tmp_path if there else tmp_path / "masks.zarr"
-    with pytest.raises(ValueError, match="no pseudo-mask store here; run `dvc repro pseudo`"):
-        PseudoMaskStore.open(str(path))
-
-
-def test_damaged_logits_are_refused_with_the_photo_they_belong_to(tmp_path: Path) -> None:
-    path, _ = write(tmp_path / "x", plan_of("abc"))
-    shard = path / "local/logits/c/1/0/0/0"
-    shard.write_bytes(shard.read_bytes()[:-9])
-    store = PseudoMaskStore.open(path)
-    assert store.intact("train/b", "local")
-    assert not store.intact("train/c", "local")
-    store.read("train/b", "local")
-    with pytest.raises(ValueError, match=r"the local logits of 'train/c' are damaged \(.*\); run"):
-        store.read("train/c", "local")
