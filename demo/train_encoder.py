@@ -12,9 +12,9 @@ import typer
 
 from demo.drawn_dataset import draw_split
 from pipeline.config import load_params
-from pipeline.datasets import load_scenes
+from pipeline.datasets import open_dataset
 from pipeline.encoders import save_encoder
-from pipeline.index import SceneIndex, index_scenes
+from pipeline.index import index_scenes
 from pipeline.runtime import command
 from pipeline.warm_start import first_encoder
 
@@ -41,8 +41,8 @@ def make_encoder(
     """Draw, index, learn, and write the encoder in float16."""
     settings = load_params(params)
     draw_split(folder, "train", seed=SEED, count=scenes)
-    found = load_scenes("demo", folder, "train")
-    index: SceneIndex = index_scenes("demo", folder, found)
+    dataset = open_dataset("demo", folder)
+    index = index_scenes(dataset, dataset.scenes("train"))
     close = settings.clip.levels["local"].model_copy(update={"zoom": CLOSE})
     levels = settings.clip.levels | {"close": close}
     settings = settings.model_copy(

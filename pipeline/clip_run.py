@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pipeline.clip_dense import DenseClip
 from pipeline.config import ClipParams, LevelParams
-from pipeline.datasets import DATASETS
 from pipeline.datasets.scene import read_image
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
@@ -187,15 +186,14 @@ def make_store(
         out: where the store belongs.
         scratch: folder for work in progress.
     """
-    label_space = DATASETS[index.dataset].label_space
-    words = label_space.words(params.words)
+    words = index.label_space.words(params.words)
     plan = plan_store(
         index,
         clip,
         params=params,
         words=words,
         templates=templates,
-        classes=label_space.names,
+        classes=index.label_space.names,
         precision=str(fabric.strategy.precision.precision),
     )
     clip.to(fabric.device)

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.datasets.scene import read_image
 from pipeline.image_labels import ImageLabels
-from pipeline.index import SceneIndex, classes_of
+from pipeline.index import SceneIndex
 from pipeline.runtime import atomic_path
 from pipeline.tables import write_table
 from pipeline.visualise import panel, save_png
@@ -19,7 +19,7 @@ COLUMNS = 4
 
 def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: Path) -> None:
     """What is in the data: a sheet of training photos, and how many photos hold each class."""
-    classes = classes_of(index)
+    classes = index.label_space.names
     train = np.stack([row for key, row in labels.items() if key.startswith("train/")])
     rows = [
         {"class": name, "photos": int(count), "share": round(count / len(train), 4)}
@@ -34,5 +34,5 @@ def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: P
         write_table(draft / "image_labels.csv", rows)
         save_png(draft / "photos.png", panel(sheet))
     for split in ("train", "val"):
-        log.info("%s: %d photos of %s", split, len(index.of_split(split)), index.dataset)
+        log.info("%s: %d photos of %s", split, len(index.of_split(split)), index.label_space.name)
     log.info("classes a training photo: %.1f of %d", train.sum(axis=1).mean(), len(classes))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.datasets.scene import Scene, read_image
+from pipeline.datasets.scene import MaskReader, Scene, read_image
 from pipeline.image_labels import ImageLabels, read_scene_mask
 from pipeline.inference import input_size, predict_logits
 from pipeline.label_spaces import IGNORE_INDEX
@@ -82,7 +82,7 @@ def score_segmenter(
     segmenter: Segmenter,
     scenes: Sequence[Scene],
     *,
-    table: np.ndarray,
+    read_mask: MaskReader,
     store: PseudoMaskStore | None,
     labels: ImageLabels,
 ) -> SegmenterScore:
@@ -91,7 +91,7 @@ def score_segmenter(
     Args:
         segmenter: the model.
         scenes: photos with human masks.
-        table: ids of the masks -> class indices, see `read_mask`.
+        read_mask: reads the data set's masks.
         store: pseudo-masks, for the reliable and noisy regions; None: no regions.
         labels: image-level labels of the photos; only the regions use them.
 
@@ -103,7 +103,7 @@ def score_segmenter(
     if store is not None:
         score.regions = {"reliable": RegionScore(), "noisy": RegionScore()}
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
-        mask = read_scene_mask(scene, table)
+        mask = read_scene_mask(scene, read_mask)
         logits = predict_logits(segmenter, read_image(scene.image), mask.shape).cpu()
         one = confusion(logits.argmax(dim=0), mask, count)
         score.confusion = score.confusion + one
@@ -132,7 +132,7 @@ def _score_regions(
 
 
 def score_store(
-    store: PseudoMaskStore, scenes: Sequence[Scene], labels: ImageLabels, *, table: np.ndarray
+    store: PseudoMaskStore, scenes: Sequence[Scene], labels: ImageLabels, *, read_mask: MaskReader
 ) -> tuple[dict[str, np.ndarray], Figures]:
     """Score the pseudo-masks, given image-level labels, at every level.
 
@@ -140,7 +140,7 @@ def score_store(
         store: the pseudo-masks.
         scenes: photos with human masks.
         labels: their image-level labels; photos without are left out.
-        table: ids of the masks -> class indices.
+        read_mask: reads the data set's masks.
 
     Returns:
         a confusion matrix ``[C, C]`` int64 for each level; and how the levels' agreement tells
@@ -153,7 +153,7 @@ def score_store(
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         if scene.key not in labels:
             continue
-        mask, masks = read_scene_mask(scene, table), []
+        mask, masks = read_scene_mask(scene, read_mask), []
         for level in store.levels:
             grid = torch.from_numpy(store.read(scene.key, level))
             present = torch.from_numpy(labels[scene.key])

@@ -1,13 +1,14 @@
 """Score or predict a plain folder of photos with a trained segmenter."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets import DATASETS
-from pipeline.datasets.scene import Scene, read_image
+from pipeline.datasets import ADAPTERS
+from pipeline.datasets.scene import MaskReader, Scene, read_ids, read_image
 from pipeline.evaluation import figures_of, per_class_rows, protocol, score_segmenter
 from pipeline.inference import predict_mask
 from pipeline.label_spaces import IGNORE_INDEX
@@ -41,15 +42,15 @@ def folder_scenes(images: Path, masks: Path | None) -> list[Scene]:
     return scenes
 
 
-def mask_ids(segmenter: Segmenter) -> np.ndarray:
+def mask_reader(segmenter: Segmenter, masks: Path) -> MaskReader:
     """How mask files count the classes: as the segmenter's data set does, else by class index."""
-    dataset = segmenter.extra.get("dataset")
-    if dataset in DATASETS:
-        return DATASETS[dataset].mask_table
+    dataset = str(segmenter.extra.get("dataset"))
+    if dataset in ADAPTERS:
+        return ADAPTERS[dataset](masks).read_mask
     table = np.full(256, -1, dtype=np.int16)
     table[: len(segmenter.classes)] = np.arange(len(segmenter.classes))
     table[IGNORE_INDEX] = IGNORE_INDEX
-    return table
+    return partial(read_ids, table=table)
 
 
 def evaluate_folder(segmenter: Segmenter, images: Path, masks: Path | None, *, out: Path) -> None:
@@ -81,7 +82,7 @@ def evaluate_folder(segmenter: Segmenter, images: Path, masks: Path | None, *, o
             blended = overlay(np.asarray(image), mask, segmenter.palette, alpha=0.5)
             save_png(draft / "overlays" / f"{scene.key}.png", Image.fromarray(blended))
         if masks is not None:
-            _write_figures(draft, segmenter, scenes)
+            _write_figures(draft, segmenter, scenes, masks)
     log.info("wrote %d predictions to %s", len(scenes), out)
 
 
@@ -92,8 +93,9 @@ def _check_out(out: Path) -> None:
         raise ValueError(f"--out {out}: holds other files; give the name of a new folder")
 
 
-def _write_figures(folder: Path, segmenter: Segmenter, scenes: list[Scene]) -> None:
-    score = score_segmenter(segmenter, scenes, table=mask_ids(segmenter), store=None, labels={})
+def _write_figures(folder: Path, segmenter: Segmenter, scenes: list[Scene], masks: Path) -> None:
+    read_mask = mask_reader(segmenter, masks)
+    score = score_segmenter(segmenter, scenes, read_mask=read_mask, store=None, labels={})
     figures = figures_of(score.confusion, segmenter.classes)
     data = str(scenes[0].image.parent)
     write_json(folder / "metrics.json", {**figures, "protocol": protocol(segmenter, scenes, data)})

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import DatasetParams
-from pipeline.datasets import DATASETS
-from pipeline.datasets.scene import Scene, read_image, read_mask
+from pipeline.datasets.scene import Dataset, MaskReader, Scene, read_image
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.runtime import atomic_path, progress
 
@@ -18,13 +17,13 @@ ImageLabels = dict[str, np.ndarray]  # key -> [C] bool
 
 
 def simulate_image_labels(
-    scenes: list[Scene], *, table: np.ndarray, num_classes: int, min_pixels: int
+    scenes: list[Scene], *, read_mask: MaskReader, num_classes: int, min_pixels: int
 ) -> ImageLabels:
     """Derive image-level labels from human masks, as this field does: a class counts if it is seen.
 
     Args:
         scenes: photos; those without a mask get no labels.
-        table: ids of the data set's masks -> class indices, see `read_mask`.
+        read_mask: reads the data set's masks.
         num_classes: number of classes.
         min_pixels: a class is in the image from so many pixels on.
 
@@ -34,13 +33,13 @@ def simulate_image_labels(
     labels = {}
     annotated = [scene for scene in scenes if scene.mask is not None]
     for scene in progress(annotated, label="image labels", total=len(annotated)):
-        mask = read_scene_mask(scene, table)
+        mask = read_scene_mask(scene, read_mask)
         counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes)
         labels[scene.key] = counts >= min_pixels
     return labels
 
 
-def read_scene_mask(scene: Scene, table: np.ndarray) -> np.ndarray:
+def read_scene_mask(scene: Scene, read_mask: MaskReader) -> np.ndarray:
     """Read a scene's human mask and check that it fits its photo: ``[H, W]`` uint8.
 
     Raises:
@@ -48,7 +47,7 @@ def read_scene_mask(scene: Scene, table: np.ndarray) -> np.ndarray:
     """
     if scene.mask is None:
         raise ValueError(f"{scene.image}: has no human mask; add one or leave the photo out")
-    mask = read_mask(scene.mask, table)
+    mask = read_mask(scene.mask)
     size = read_image(scene.image).size
     if mask.shape != (size[1], size[0]):
         raise ValueError(
@@ -145,17 +144,20 @@ def check_keys(labels: ImageLabels, keys: list[str], path: Path) -> None:
 
 
 def collect_image_labels(
-    scenes: list[Scene], params: DatasetParams, *, classes: list[str]
+    scenes: list[Scene], dataset: Dataset, params: DatasetParams
 ) -> ImageLabels:
     """Image-level labels of a data set: from the file that params name, or simulated.
 
     Raises:
         ValueError: labels and photos do not fit, or no training photo has any label.
     """
+    classes = dataset.label_space.names
     if params.image_labels is None:
-        table = DATASETS[params.name].mask_table
         labels = simulate_image_labels(
-            scenes, table=table, num_classes=len(classes), min_pixels=params.min_pixels
+            scenes,
+            read_mask=dataset.read_mask,
+            num_classes=len(classes),
+            min_pixels=params.min_pixels,
         )
     else:
         labels = read_image_labels(Path(params.image_labels), classes)

@@ -5,8 +5,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.datasets import DATASETS, load_scenes
-from pipeline.datasets.scene import Scene, read_image
+from pipeline.datasets.scene import Dataset, Scene, read_image
+from pipeline.label_spaces import ClassInfo, LabelSpace
 from pipeline.runtime import file_digest, progress, write_json
 
 
@@ -42,9 +42,9 @@ class IndexedPhoto:
 
 @dataclass(frozen=True)
 class SceneIndex:
-    """All photos of a data set that the pipeline uses."""
+    """All photos of a data set that the pipeline uses, and the classes to look for in them."""
 
-    dataset: str
+    label_space: LabelSpace
     photos: list[IndexedPhoto]
 
     def of_split(self, split: str) -> list[IndexedPhoto]:
@@ -53,7 +53,12 @@ class SceneIndex:
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
-        write_json(path, {"dataset": self.dataset, "photos": [asdict(p) for p in self.photos]})
+        content = {
+            "dataset": self.label_space.name,
+            "classes": [asdict(info) for info in self.label_space.classes],
+            "photos": [asdict(photo) for photo in self.photos],
+        }
+        write_json(path, content)
 
     @classmethod
     def read(cls, path: Path) -> "SceneIndex":
@@ -70,25 +75,29 @@ class SceneIndex:
                 )
                 for p in content["photos"]
             ]
-            if content["dataset"] not in DATASETS:
-                raise ValueError(f"its data set is {content['dataset']!r}")
-            return cls(content["dataset"], photos)
+            classes = tuple(
+                ClassInfo(
+                    c["name"], (c["colour"][0], c["colour"][1], c["colour"][2]), tuple(c["words"])
+                )
+                for c in content["classes"]
+            )
+            return cls(LabelSpace(content["dataset"], classes), photos)
         except FileNotFoundError:
             raise ValueError(f"{path}: no such index; run `dvc repro prepare`") from None
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{path}: no scene index ({error}); run `dvc repro prepare`") from None
 
 
-def used_scenes(name: str, root: Path) -> list[Scene]:
+def used_scenes(dataset: Dataset) -> list[Scene]:
     """The training and validation photos: what training learns from and evaluation scores.
 
     Raises:
-        ValueError: see `load_scenes`.
+        ValueError: see `Dataset.scenes`.
     """
-    return [scene for split in ("train", "val") for scene in load_scenes(name, root, split)]
+    return [scene for split in ("train", "val") for scene in dataset.scenes(split)]
 
 
-def index_scenes(name: str, root: Path, scenes: list[Scene]) -> SceneIndex:
+def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:
     """Look at every photo once: that it decodes whole, its size, its digest.
 
     Raises:
@@ -101,14 +110,9 @@ def index_scenes(name: str, root: Path, scenes: list[Scene]) -> SceneIndex:
             IndexedPhoto(
                 key=scene.key,
                 split=scene.split,
-                image=scene.image.relative_to(root).as_posix(),
+                image=scene.image.relative_to(dataset.root).as_posix(),
                 size=(picture.height, picture.width),
                 digest=file_digest(scene.image),
             )
         )
-    return SceneIndex(name, photos)
-
-
-def classes_of(index: SceneIndex) -> list[str]:
-    """Class names of the index's data set."""
-    return DATASETS[index.dataset].label_space.names
+    return SceneIndex(dataset.label_space, photos)

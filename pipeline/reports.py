@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import DatasetParams, load_params
-from pipeline.datasets import DATASETS, load_scenes
-from pipeline.datasets.scene import Scene, read_image
+from pipeline.config import load_params
+from pipeline.datasets import open_dataset
+from pipeline.datasets.scene import Dataset, MaskReader, Scene, read_image
 from pipeline.evaluation import (
     Figures,
     figures_of,
@@ -42,30 +42,29 @@ def spread(items: Sequence[Scene], count: int) -> list[Scene]:
     return [items[place] for place in places]
 
 
-def annotated(name: str, root: Path, split: str) -> list[Scene]:
-    """Photos of a split that have human masks; see `load_scenes` for errors."""
-    return [scene for scene in load_scenes(name, root, split) if scene.mask is not None]
+def annotated(dataset: Dataset, split: str) -> list[Scene]:
+    """Photos of a split that have human masks; see `Dataset.scenes` for errors."""
+    return [scene for scene in dataset.scenes(split) if scene.mask is not None]
 
 
 def pseudo_report(
     store: PseudoMaskStore,
     labels: ImageLabels,
-    dataset: DatasetParams,
+    dataset: Dataset,
     *,
     out: Path,
     summary: Path,
 ) -> None:
     """Figures and pictures of the pseudo-masks, by split and level; the main ones once more."""
-    root, table = Path(dataset.root), DATASETS[dataset.name].mask_table
     figures: Figures = {}
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
-            scenes = [s for s in annotated(dataset.name, root, split) if s.key in labels]
+            scenes = [s for s in annotated(dataset, split) if s.key in labels]
             if not scenes:
                 log.info("%s: no photo with both a human mask and image-level labels", split)
                 continue
-            matrices, regions = score_store(store, scenes, labels, table=table)
+            matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
             levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
             bars = {name: np.array(list(f["IoU"].values())) for name, f in levels.items()}
@@ -83,13 +82,12 @@ def _pseudo_panels(
     scenes: Sequence[Scene],
     store: PseudoMaskStore,
     labels: ImageLabels,
-    dataset: DatasetParams,
+    dataset: Dataset,
 ) -> None:
     """Photo, pseudo-mask of each level and human mask of a few photos."""
-    table = DATASETS[dataset.name].mask_table
-    palette, rows = DATASETS[dataset.name].label_space.palette, []
+    palette, rows = dataset.label_space.palette, []
     for scene in spread(scenes, PANELS):
-        mask = read_scene_mask(scene, table)
+        mask = read_scene_mask(scene, dataset.read_mask)
         masks = pseudo_mask_pictures(scene, store, labels, (mask.shape[0], mask.shape[1]))
         shown = [colour_mask(one, palette) for one in (*masks, mask)]
         rows.append([np.asarray(read_image(scene.image)), *shown])
@@ -118,30 +116,32 @@ def segmenter_report(
     Raises:
         ValueError: an input is missing or made for other classes.
     """
-    dataset = load_params(params).dataset
-    table, classes = DATASETS[dataset.name].mask_table, segmenter.classes
-    if classes != DATASETS[dataset.name].label_space.names:
+    named = load_params(params).dataset
+    dataset, classes = open_dataset(named.name, named.root), segmenter.classes
+    if classes != dataset.label_space.names:
         raise ValueError(
             f"the segmenter knows {len(classes)} classes that are not those of "
-            f"'{dataset.name}' ({params.name}: dataset.name); run `dvc repro train`"
+            f"'{named.name}' ({params.name}: dataset.name); run `dvc repro train`"
         )
-    scenes = annotated(dataset.name, Path(dataset.root), "val")
+    scenes = annotated(dataset, "val")
     if not scenes:
         raise ValueError(f"{dataset.root}: no validation photo has a human mask to score against")
     masks, labels = PseudoMaskStore.open(store), read_image_labels(image_labels, classes)
-    score = score_segmenter(segmenter, scenes, table=table, store=masks, labels=labels)
+    score = score_segmenter(
+        segmenter, scenes, read_mask=dataset.read_mask, store=masks, labels=labels
+    )
     total = sum(region.pixels for region in score.regions.values())
     figures = {
         **figures_of(score.confusion, classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},
-        "protocol": protocol(segmenter, scenes, f"{dataset.name}, val"),
+        "protocol": protocol(segmenter, scenes, f"{named.name}, val"),
     }
     with atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "per_class.csv", per_class_rows(score.confusion, classes))
         write_table(draft / "regions.csv", _region_rows(figures["regions"]))
         confusion_figure(score.confusion, classes, draft / "confusion.png")
-        _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, table)
+        _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, dataset.read_mask)
         write_json(draft / "metrics.json", figures)
     main = {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")}
     write_json(summary, main)
@@ -169,12 +169,12 @@ def _segmenter_panels(
     scenes: Sequence[Scene],
     store: PseudoMaskStore,
     labels: ImageLabels,
-    table: np.ndarray,
+    read_mask: MaskReader,
 ) -> None:
     """Photo, pseudo-masks, prediction and human mask of a few photos."""
     rows = []
     for scene in spread(scenes, PANELS):
-        mask, image = read_scene_mask(scene, table), read_image(scene.image)
+        mask, image = read_scene_mask(scene, read_mask), read_image(scene.image)
         size = (mask.shape[0], mask.shape[1])
         pseudo = pseudo_mask_pictures(scene, store, labels, size)
         shown = [*pseudo, predict_mask(segmenter, image, size), mask]

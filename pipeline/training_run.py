@@ -16,11 +16,10 @@ from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.batches import TrainingPhoto
 from pipeline.config import Params
 from pipeline.curves import Curves
-from pipeline.datasets import DATASETS
 from pipeline.datasets.scene import read_image
 from pipeline.encoders import load_encoder
 from pipeline.image_labels import ImageLabels, read_image_labels
-from pipeline.index import SceneIndex, classes_of
+from pipeline.index import SceneIndex
 from pipeline.inference import predict_mask
 from pipeline.pseudo_masks import check_store, hard_mask
 from pipeline.runtime import atomic_path, file_digest, fingerprint, remove, start_fabric
@@ -56,8 +55,8 @@ class Inputs:
             ValueError: a file is missing or was made for other classes or photos.
         """
         scenes, store = SceneIndex.read(index), PseudoMaskStore.open(masks)
-        classes = classes_of(scenes)
-        check_store(store, params.clip, DATASETS[scenes.dataset].label_space)
+        classes = scenes.label_space.names
+        check_store(store, params.clip, scenes.label_space)
         missing = sorted({photo.key for photo in scenes.photos} - set(store.keys))
         if missing:
             raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
@@ -123,7 +122,7 @@ def train_segmenter(
     root, work = Path(params.dataset.root), scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
     model = first_segmenter(inputs, params)
-    palette = DATASETS[inputs.index.dataset].label_space.palette
+    palette = inputs.index.label_space.palette
     previews = Previews(inputs.photos("val", root)[:PREVIEW_PHOTOS], inputs.store, palette)
     with _live_curves(fabric, curves, scratch / "speed") as live:
 
@@ -155,7 +154,7 @@ def train_segmenter(
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             base_size=params.views.base_size,
-            extra={"dataset": inputs.index.dataset, "steps": params.train.steps},
+            extra={"dataset": inputs.index.label_space.name, "steps": params.train.steps},
         )
         remove(work)
 

@@ -22,7 +22,7 @@ from pipeline.clip_run import cover_features
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
 from pipeline.datasets.scene import read_image
 from pipeline.encoders import imagenet_encoder, load_encoder
-from pipeline.index import SceneIndex, classes_of
+from pipeline.index import SceneIndex
 from pipeline.runtime import progress, remove, start_fabric
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter
@@ -113,7 +113,7 @@ def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Mod
     model = build_segmenter(
         arch=params.segmenter.arch,
         encoder=params.segmenter.encoder,
-        num_classes=len(classes_of(index)),
+        num_classes=len(index.label_space.classes),
         options=params.segmenter.options,
         text=None,
     )

@@ -28,14 +28,16 @@ def main(
 ) -> None:
     """Score the pseudo-masks against human masks, level by level."""
     from pipeline.config import load_params
+    from pipeline.datasets import open_dataset
     from pipeline.image_labels import read_image_labels
     from pipeline.reports import pseudo_report
     from pipeline.store import PseudoMaskStore
 
-    settings = load_params(params)
+    named = load_params(params).dataset
+    dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)
     labels = read_image_labels(image_labels, store.classes)
-    pseudo_report(store, labels, settings.dataset, out=out, summary=summary)
+    pseudo_report(store, labels, dataset, out=out, summary=summary)
 
 
 if __name__ == "__main__":

@@ -25,17 +25,18 @@ def main(
     """Index a data set and collect its image-level labels."""
     from pipeline.config import load_params
     from pipeline.data_report import prepare_report
+    from pipeline.datasets import open_dataset
     from pipeline.image_labels import collect_image_labels, write_image_labels
-    from pipeline.index import classes_of, index_scenes, used_scenes
+    from pipeline.index import index_scenes, used_scenes
 
     settings = load_params(params)
-    root = Path(settings.dataset.root)
-    scenes = used_scenes(settings.dataset.name, root)
-    found = index_scenes(settings.dataset.name, root, scenes)
-    labels = collect_image_labels(scenes, settings.dataset, classes=classes_of(found))
+    dataset = open_dataset(settings.dataset.name, settings.dataset.root)
+    scenes = used_scenes(dataset)
+    found = index_scenes(dataset, scenes)
+    labels = collect_image_labels(scenes, dataset, settings.dataset)
     found.write(index)
-    write_image_labels(image_labels, labels, classes_of(found))
-    prepare_report(report, found, labels, root=root)
+    write_image_labels(image_labels, labels, found.label_space.names)
+    prepare_report(report, found, labels, root=dataset.root)
 
 
 if __name__ == "__main__":

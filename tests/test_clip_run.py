@@ -67,7 +67,7 @@ def index_of(root: Path, names: str) -> SceneIndex:
                 f"train/{name}", "train", f"train/{name}.png", SIZES[name], file_digest(path)
             )
         )
-    return SceneIndex("camvid", photos)
+    return SceneIndex(SPACE, photos)
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def test_a_plan_is_named_by_all_that_determines_a_logit(
         plan_with(clip, index, asked.model_copy(update={"levels": zoomed})),
         plan_with(clip, index, asked.model_copy(update={"levels": lapped})),
         plan_with(clip, index_of(tmp_path / "other", "abc"), asked),
-        plan_with(clip, SceneIndex("camvid", [first, index.photos[1]]), asked),
+        plan_with(clip, SceneIndex(SPACE, [first, index.photos[1]]), asked),
     ]
     assert len({base, *(plan.fingerprint() for plan in plans)}) == 1 + len(plans)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.config import DatasetParams
-from pipeline.datasets import DATASETS
+from pipeline.datasets import open_dataset
 from pipeline.datasets.scene import Scene
 from pipeline.image_labels import (
     check_keys,
@@ -24,8 +24,8 @@ from pipeline.image_labels import (
     write_image_labels,
 )
 
-TABLE = DATASETS["camvid"].mask_table
-CAMVID = DATASETS["camvid"].label_space.names
+CAMVID = open_dataset("camvid", Path())
+READ = CAMVID.read_mask
 CLASSES = ["road", "car", "traffic light"]
 
 
@@ -52,7 +52,7 @@ def test_a_class_is_in_the_image_from_min_pixels_on_and_void_never(
     tmp_path: Path, min_pixels: int, classes: list[int]
 ) -> None:
     scene = scene_of(tmp_path, "train/a", [[0, 0, 0, 10], [3, 3, 11, 255]])
-    labels = simulate_image_labels([scene], table=TABLE, num_classes=11, min_pixels=min_pixels)
+    labels = simulate_image_labels([scene], read_mask=READ, num_classes=11, min_pixels=min_pixels)
     assert list(labels) == ["train/a"]
     assert (labels["train/a"].shape, labels["train/a"].dtype) == ((11,), np.bool_)
     assert present(labels["train/a"]) == classes
@@ -60,7 +60,7 @@ def test_a_class_is_in_the_image_from_min_pixels_on_and_void_never(
 
 def test_a_photo_without_a_mask_gets_no_simulated_labels(tmp_path: Path) -> None:
     scenes = [scene_of(tmp_path, "train/a", None), scene_of(tmp_path, "val/b", [[11] * 4] * 2)]
-    labels = simulate_image_labels(scenes, table=TABLE, num_classes=11, min_pixels=1)
+    labels = simulate_image_labels(scenes, read_mask=READ, num_classes=11, min_pixels=1)
     assert {key: present(row) for key, row in labels.items()} == {"val/b": []}
 
 
@@ -71,12 +71,12 @@ def test_a_mask_of_another_size_than_its_photo_is_refused(tmp_path: Path) -> Non
         "size"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        simulate_image_labels([scene], table=TABLE, num_classes=11, min_pixels=1)
+        simulate_image_labels([scene], read_mask=READ, num_classes=11, min_pixels=1)
 
 
 def test_a_scene_without_a_mask_has_none_to_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.png: has no human mask; add one or leave the photo"):
-        read_scene_mask(scene_of(tmp_path, "train/a", None), TABLE)
+        read_scene_mask(scene_of(tmp_path, "train/a", None), READ)
 
 
 def test_labels_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_without_a_file_labels_are_simulated(tmp_path: Path) -> None:
         scene_of(tmp_path, "train/b", [[11, 11, 11, 11], [0, 1, 2, 3]]),
         scene_of(tmp_path, "val/c", [[7, 7, 7, 7], [7, 7, 7, 7]]),
     ]
-    labels = collect_image_labels(scenes, dataset_params(tmp_path, None), classes=CAMVID)
+    labels = collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, None))
     found = {key: present(row) for key, row in labels.items()}
     assert found == {"train/a": [0, 5], "val/c": [7]}
 
@@ -232,9 +232,9 @@ def test_a_file_of_labels_is_taken_and_no_mask_opened(tmp_path: Path) -> None:
     assert scene.mask is not None
     scene.mask.write_text("no mask")
     row = np.arange(11) == 4
-    write_image_labels(tmp_path / "x.csv", {"train/a": row}, CAMVID)
+    write_image_labels(tmp_path / "x.csv", {"train/a": row}, CAMVID.label_space.names)
     params = dataset_params(tmp_path, tmp_path / "x.csv")
-    labels = collect_image_labels([scene], params, classes=CAMVID)
+    labels = collect_image_labels([scene], CAMVID, params)
     assert present(labels["train/a"]) == [4]
 
 
@@ -242,4 +242,4 @@ def test_a_file_of_labels_is_taken_and_no_mask_opened(tmp_path: Path) -> None:
 def test_no_usable_training_photo_is_an_error(tmp_path: Path, ids: list[list[int]] | None) -> None:
     scenes = [scene_of(tmp_path, "train/a", ids), scene_of(tmp_path, "val/b", [[0] * 4] * 2)]
     with pytest.raises(ValueError, match="no training photo has an image-level label; name a CSV"):
-        collect_image_labels(scenes, dataset_params(tmp_path, None), classes=CAMVID)
+        collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, None))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets import DATASETS
-from pipeline.index import SceneIndex, classes_of, index_scenes, used_scenes
+from pipeline.datasets import open_dataset
+from pipeline.index import SceneIndex, index_scenes, used_scenes
 
 
 def save(path: Path, height: int, width: int, value: int) -> None:
@@ -30,7 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def index_of(root: Path) -> SceneIndex:
-    return index_scenes("camvid", root, used_scenes("camvid", root))
+    dataset = open_dataset("camvid", root)
+    return index_scenes(dataset, used_scenes(dataset))
 
 
 def test_the_index_tells_size_and_digest_of_each_training_and_validation_photo(root: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_photo_that_cannot_be_read_stops_the_index_and_is_named(root: Path) ->
 def test_a_data_set_without_validation_photos_is_refused(root: Path) -> None:
     (root / "val/a.png").unlink()
     with pytest.raises(ValueError, match="no photos of split 'val' found"):
-        used_scenes("camvid", root)
+        used_scenes(open_dataset("camvid", root))
 
 
 BROKEN = {
@@ -104,8 +105,10 @@ BROKEN = {
     "a photo without digest": '{"dataset": "camvid", "photos": [{"key": "a", "split": "b"}]}',
     "a size of one side": '{"dataset": "camvid", "photos": [{"key": "a", "split": "b", '
     '"image": "c", "size": [1], "digest": "d"}]}',
-    "photos of nothing": '{"dataset": "camvid", "photos": null}',
-    "another data set": '{"dataset": "kitti", "photos": []}',
+    "photos of nothing": '{"dataset": "camvid", "classes": [], "photos": null}',
+    "no classes": '{"dataset": "camvid", "photos": []}',
+    "a colour of two": '{"dataset": "x", "classes": [{"name": "a", "colour": [1, 2], "words": []}],'
+    '"photos": []}',
     "another text": "caf\udce9",
 }
 
@@ -121,8 +124,3 @@ def test_what_is_no_index_is_refused_in_one_sentence(tmp_path: Path, kind: str) 
 def test_a_missing_index_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"scenes\.json: no such index; run `dvc repro prepare`$"):
         SceneIndex.read(tmp_path / "scenes.json")
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_classes_of_an_index_are_those_of_its_data_set(name: str) -> None:
-    assert classes_of(SceneIndex(name, [])) == DATASETS[name].label_space.names

@@ -1,10 +1,13 @@
 """A photo of a data set, with its human mask where there is one, and how to read both."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from pipeline.label_spaces import LabelSpace
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # by Pillow's choice
 
@@ -27,6 +30,47 @@ class Scene:
     key: str
 
 
+MaskReader = Callable[[Path], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on disk.
+
+    Attributes:
+        root: its folder, as downloaded and unpacked.
+        label_space: its classes.
+        splits: names of its splits.
+        find_scenes: the scenes of a split, in a fixed order.
+        read_mask: reads a human mask as class indices, ``[H, W]`` uint8 with ``IGNORE_INDEX``.
+        layout: what the folder holds, in words.
+    """
+
+    root: Path
+    label_space: LabelSpace
+    splits: tuple[str, ...]
+    find_scenes: Callable[[str], list[Scene]]
+    read_mask: MaskReader
+    layout: str
+
+    def scenes(self, split: str) -> list[Scene]:
+        """The photos of one split, in a fixed order.
+
+        Raises:
+            ValueError: unknown split, or no photo where they should be.
+        """
+        name = self.label_space.name
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise ValueError(f"data set '{name}' has the splits {known}, not '{split}'")
+        scenes = self.find_scenes(split)
+        if not scenes:
+            raise ValueError(
+                f"{self.root}: no photos of split '{split}' found; '{name}' holds {self.layout}"
+            )
+        return scenes
+
+
 def read_image(path: Path) -> Image.Image:
     """Read a photo as upright RGB.
 
@@ -47,14 +91,13 @@ def read_image(path: Path) -> Image.Image:
     return photo
 
 
-def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
-    """Read a human mask as class indices.
+def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
+    """Read a human mask of ids as class indices.
 
     Args:
         path: a single-channel picture of ids.
         table: ``[256]`` int16, class index or ``IGNORE_INDEX`` of each id, -1 where the data set
-        has
-            no such id.
+            has no such id.
 
     Returns:
         ``[H, W]`` uint8.

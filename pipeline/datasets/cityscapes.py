@@ -1,0 +1,76 @@
+"""Cityscapes as downloaded: ``leftImg8bit`` and ``gtFine`` side by side, 19 classes, 2048x1024.
+
+``leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png`` and
+``gtFine/<split>/<city>/<frame>_gtFine_labelIds.png``; the test split has no annotation (the server
+keeps it, the files in the archive are empty).
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.datasets.scene import Dataset, Scene, read_ids
+from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+
+SPLITS = ("train", "val", "test")
+LABEL_SPACE = LABEL_SPACES["cityscapes"]
+# labelId of each class, by trainId: github.com/mcordts/cityscapesScripts, helpers/labels.py.
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+NUM_IDS = 34
+PHOTO, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
+
+
+def _mask_table() -> np.ndarray:
+    """LabelIds -> trainIds; ids without a trainId count nowhere."""
+    table = np.full(256, -1, dtype=np.int16)
+    table[:NUM_IDS] = IGNORE_INDEX
+    table[IGNORE_INDEX] = IGNORE_INDEX  # -1, the license plate, in 8 bits
+    table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
+    return table
+
+
+def _find_scenes(root: Path, split: str) -> list[Scene]:
+    """All photos of a split, by city and frame.
+
+    Raises:
+        ValueError: one of the two archives is missing, or gtCoarse lies where gtFine should be.
+    """
+    _check_archives(root)
+    scenes = []
+    for image in sorted((root / "leftImg8bit" / split).glob(f"*/[!.]*{PHOTO}")):
+        frame, city = image.name.removesuffix(PHOTO), image.parent.name
+        mask = root / "gtFine" / split / city / f"{frame}{MASK}"
+        found = mask if split != "test" and mask.exists() else None
+        scenes.append(Scene(image, found, split, f"{split}/{frame}"))
+    if scenes and split != "test" and not any(scene.mask for scene in scenes):
+        raise ValueError(
+            f"{root / 'gtFine' / split}: no *{MASK} for the photos of '{split}'; unpack "
+            "gtFine_trainvaltest.zip here"
+        )
+    return scenes
+
+
+def _check_archives(root: Path) -> None:
+    for folder, archive in (
+        ("leftImg8bit", "leftImg8bit_trainvaltest.zip"),
+        ("gtFine", "gtFine_trainvaltest.zip"),
+    ):
+        if not (root / folder).is_dir():
+            coarse = folder == "gtFine" and (root / "gtCoarse").is_dir()
+            found = "only gtCoarse, whose masks are polygons without small things" if coarse else ""
+            raise ValueError(
+                f"{root}: no folder {folder}{': ' if found else ''}{found}; unpack {archive} here"
+            )
+
+
+def open_dataset(root: Path) -> Dataset:
+    """The data set in a folder."""
+    return Dataset(
+        root=root,
+        label_space=LABEL_SPACE,
+        splits=SPLITS,
+        find_scenes=partial(_find_scenes, root),
+        read_mask=partial(read_ids, table=_mask_table()),
+        layout=f"leftImg8bit/train/<city>/*{PHOTO} with gtFine/train/<city>/*{MASK}, and val",
+    )
