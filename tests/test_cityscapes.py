@@ -85,5 +85,5 @@ def test_one_archive_alone_is_refused_with_the_name_of_the_other(
 
 def test_coarse_masks_in_the_place_of_fine_ones_are_refused(root: Path) -> None:
     (root / "gtFine").rename(root / "gtCoarse")
-    with pytest.raises(ValueError, match="no folder gtFine: only gtCoarse, .*; unpack gtFine_"):
+    with pytest.raises(ValueError, match=r"no folder gtFine: only gtCoarse, .*; unpack gtFine_"):
         load_scenes("cityscapes", root, "train")
