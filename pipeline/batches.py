@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.augment import distort
 from pipeline.config import AugmentParams, ViewsParams
-from pipeline.datasets.scene import read_image
+from pipeline.scene import read_image
 from pipeline.views import (
     Box,
     View,

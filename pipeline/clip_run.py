@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pipeline.clip_dense import DenseClip
 from pipeline.config import ClipParams, LevelParams
-from pipeline.datasets.scene import read_image
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import atomic_path, progress, remove
+from pipeline.scene import read_image
 from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
 from pipeline.views import Box, blend, cover, level_size
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.scene import read_image
-from pipeline.image_labels import ImageLabels
 from pipeline.index import SceneIndex
+from pipeline.label_files import ImageLabels
 from pipeline.runtime import atomic_path
+from pipeline.scene import read_image
 from pipeline.tables import write_table
 from pipeline.visualise import panel, save_png
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.datasets.scene import MaskReader, Scene, read_image
-from pipeline.image_labels import ImageLabels, read_scene_mask
+from pipeline.image_labels import read_scene_mask
 from pipeline.inference import input_size, predict_logits
+from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
 from pipeline.pseudo_masks import hard_mask
 from pipeline.runtime import progress
+from pipeline.scene import MaskReader, Scene, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets import ADAPTERS
-from pipeline.datasets.scene import MaskReader, Scene, read_ids, read_image
 from pipeline.evaluation import figures_of, per_class_rows, protocol, score_segmenter
 from pipeline.inference import predict_mask
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.runtime import atomic_path, progress, write_json
+from pipeline.scene import MaskReader, Scene, read_ids, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, overlay, save_png

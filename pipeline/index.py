@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.datasets.scene import Dataset, Scene, read_image
 from pipeline.label_spaces import ClassInfo, LabelSpace
 from pipeline.runtime import file_digest, progress, write_json
+from pipeline.scene import Dataset, Scene, read_image
 
 
 @dataclass(frozen=True)

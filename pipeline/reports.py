@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.config import load_params
 from pipeline.datasets import open_dataset
-from pipeline.datasets.scene import Dataset, MaskReader, Scene, read_image
 from pipeline.evaluation import (
     Figures,
     figures_of,
@@ -18,9 +17,11 @@ from pipeline.evaluation import (
     score_segmenter,
     score_store,
 )
-from pipeline.image_labels import ImageLabels, read_image_labels, read_scene_mask
+from pipeline.image_labels import read_scene_mask
 from pipeline.inference import predict_mask
+from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.runtime import atomic_path, write_json
+from pipeline.scene import Dataset, MaskReader, Scene, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
@@ -126,7 +127,7 @@ def segmenter_report(
     scenes = annotated(dataset, "val")
     if not scenes:
         raise ValueError(f"{dataset.root}: no validation photo has a human mask to score against")
-    masks, labels = PseudoMaskStore.open(store), read_image_labels(image_labels, classes)
+    masks, labels = PseudoMaskStore.open(store), read_label_file(image_labels, classes)
     score = score_segmenter(
         segmenter, scenes, read_mask=dataset.read_mask, store=masks, labels=labels
     )

@@ -16,13 +16,13 @@ from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.batches import TrainingPhoto
 from pipeline.config import Params
 from pipeline.curves import Curves
-from pipeline.datasets.scene import read_image
 from pipeline.encoders import load_encoder
-from pipeline.image_labels import ImageLabels, read_image_labels
 from pipeline.index import SceneIndex
 from pipeline.inference import predict_mask
+from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.pseudo_masks import check_store, hard_mask
 from pipeline.runtime import atomic_path, file_digest, fingerprint, remove, start_fabric
+from pipeline.scene import read_image
 from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
 from pipeline.store import PseudoMaskStore
 from pipeline.training import fit
@@ -60,7 +60,7 @@ class Inputs:
         missing = sorted({photo.key for photo in scenes.photos} - set(store.keys))
         if missing:
             raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
-        labels = read_image_labels(image_labels, classes)
+        labels = read_label_file(image_labels, classes)
         name = fingerprint(
             {
                 "params": params.model_dump(

@@ -20,10 +20,10 @@ from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
 from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.clip_run import cover_features
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
-from pipeline.datasets.scene import read_image
 from pipeline.encoders import imagenet_encoder, load_encoder
 from pipeline.index import SceneIndex
 from pipeline.runtime import progress, remove, start_fabric
+from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter
 

@@ -29,14 +29,14 @@ def main(
     """Score the pseudo-masks against human masks, level by level."""
     from pipeline.config import load_params
     from pipeline.datasets import open_dataset
-    from pipeline.image_labels import read_image_labels
+    from pipeline.label_files import read_label_file
     from pipeline.reports import pseudo_report
     from pipeline.store import PseudoMaskStore
 
     named = load_params(params).dataset
     dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)
-    labels = read_image_labels(image_labels, store.classes)
+    labels = read_label_file(image_labels, store.classes)
     pseudo_report(store, labels, dataset, out=out, summary=summary)
 
 

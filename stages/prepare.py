@@ -26,8 +26,9 @@ def main(
     from pipeline.config import load_params
     from pipeline.data_report import prepare_report
     from pipeline.datasets import open_dataset
-    from pipeline.image_labels import collect_image_labels, write_image_labels
+    from pipeline.image_labels import collect_image_labels
     from pipeline.index import index_scenes, used_scenes
+    from pipeline.label_files import write_image_labels
 
     settings = load_params(params)
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import load_scenes, open_dataset
-from pipeline.datasets.scene import Scene
+from pipeline.scene import Scene
 
 IDS = np.array([[7, 0, 33, 26], [3, 24, 255, 1]], dtype=np.uint8)
 TRAIN_IDS = [[0, 255, 18, 13], [255, 11, 255, 255]]

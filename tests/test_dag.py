@@ -13,7 +13,7 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["config", "runtime", "label_spaces", "metrics", "tables"],
+    ["config", "runtime", "label_spaces", "metrics", "tables", "label_files", "scene"],
     ["views", "carb", "prompts", "clip_dense", "schedules", "checkpoints", "visualise", "curves"],
     ["datasets", "store", "augment", "encoders"],
     ["segmenter", "index", "image_labels"],
@@ -46,6 +46,11 @@ def test_training_has_no_path_to_human_masks() -> None:
     for stage in ("pseudo", "encoder", "train"):
         assert "${dataset.root}" not in STAGES[stage]["deps"]
         assert "dataset" not in STAGES[stage]["params"]
+
+
+def test_another_data_set_adapter_runs_neither_clip_nor_training_again() -> None:
+    for stage in ("pseudo", "encoder", "train"):
+        assert not any("datasets/" in dep for dep in STAGES[stage]["deps"])
 
 
 def test_tau_concerns_training_alone() -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 from demo.drawn_dataset import draw_split
 from demo.street import CLASSES, draw_scene
 from pipeline.datasets import load_scenes, open_dataset
-from pipeline.datasets.scene import Scene, read_image
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+from pipeline.scene import Scene, read_image
 
 CAMVID = Path(__file__).parents[2] / "shared" / "camvid"
 read_mask = open_dataset("camvid", ".").read_mask

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.scene import Dataset, Scene, read_ids
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+from pipeline.scene import Dataset, Scene, read_ids
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["camvid"]

@@ -1,0 +1,253 @@
+"""Files of image-level labels: read as written, each mistake named, nothing in them run."""
+
+import contextlib
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.label_files import match_keys, read_label_file, write_image_labels
+
+OFFICIAL = Path(__file__).parents[2] / "shared" / "official-labels"
+CLASSES = ["road", "car", "traffic light"]
+
+
+def test_labels_come_back_as_they_were_written(tmp_path: Path) -> None:
+    labels = {
+        "train/a": np.array([True, False, True]),
+        'val/"b", c': np.array([False, True, False]),
+    }
+    write_image_labels(tmp_path / "x.csv", labels, CLASSES)
+    text = (tmp_path / "x.csv").read_bytes()
+    assert text == b'key,road,car,traffic light\ntrain/a,1,0,1\n"val/""b"", c",0,1,0\n'
+    read = read_label_file(tmp_path / "x.csv", CLASSES)
+    assert {key: row.tolist() for key, row in read.items()} == {
+        key: row.tolist() for key, row in labels.items()
+    }
+    assert all(row.dtype == np.bool_ for row in read.values())
+
+
+HEADER = "key,road,car,traffic light\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER + "train/a,1,1,0\n",
+        "\ufeff" + HEADER + "train/a,1,1,0\n",  # as Excel writes UTF-8
+        HEADER.replace("\n", "\r\n") + "train/a,1,1,0",
+        HEADER + "\ntrain/a,1,1,0\n\n\n",
+        "key,traffic light,car,road\ntrain/a,0,1,1\n",
+        'key,"road",car,"traffic light"\n"train/a","1","1","0"\n',
+    ],
+)
+def test_any_order_byte_order_mark_line_end_and_quotes_are_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_bytes(text.encode())
+    labels = read_label_file(tmp_path / "x.csv", CLASSES)
+    assert {key: row.tolist() for key, row in labels.items()} == {"train/a": [True, True, False]}
+
+
+WANTED = "the header must be 'key' and the 3 classes (road, car, traffic light), but "
+LINE = "must be a key and 0 or 1 for each of the 3 classes, got "
+REFUSED: list[tuple[str, str]] = [
+    ("", WANTED + "the file is empty"),
+    ("photo,road,car,traffic light\n", WANTED + "it begins with 'photo'"),
+    ("key;road;car;traffic light\n", WANTED + "it is separated by semicolons; save it with commas"),
+    ("key,road,traffic light\n", WANTED + "'car' is missing"),
+    ("key,road,car,traffic light,zebra\n", WANTED + "'zebra' is no class"),
+    ("key,road,cra,traffic light\n", WANTED + "'cra' is no class"),
+    ("key,road,car,car,traffic light\n", WANTED + "'car' is there twice"),
+    (HEADER + "a,1,0,1\nb,1,0\n", f"line 3 {LINE}3 columns"),
+    (HEADER + "a,1,0,1,1\n", f"line 2 {LINE}5 columns"),
+    (HEADER + "a,1,0,2\n", f"line 2 {LINE}'2'"),
+    (HEADER + "a,1,,1\n", f"line 2 {LINE}''"),
+    (HEADER + "a,1,yes,1\n", f"line 2 {LINE}'yes'"),
+    (HEADER + "a,1,0,1\na,1,0,1\n", "line 3 names 'a' again; keep one of the lines"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), REFUSED)
+def test_a_mistake_in_the_file_is_named_with_its_line(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape("x.csv")) as caught:
+        read_label_file(path, CLASSES)
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "another encoding", "one endless field"])
+def test_what_is_no_csv_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.csv"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "another encoding":
+        path.write_bytes((HEADER + "stra\u00dfe,1,0,1\n").encode("latin-1"))
+    elif kind == "one endless field":
+        path.write_text(HEADER + "a" * 200_000)
+    with pytest.raises(ValueError, match=r"x\.csv: not readable as CSV \(.*\); check the file$"):
+        read_label_file(path, CLASSES)
+
+
+PIECES = st.sampled_from(["key", *CLASSES, ",", "\n", "\r", '"', "0", "1", ",1", HEADER, "\ufeff"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES | st.text(max_size=2), max_size=30).map("".join), st.binary(max_size=2))
+def test_random_text_raises_nothing_but_value_errors(
+    tmp_path: Path, text: str, rest: bytes
+) -> None:
+    (tmp_path / "x.csv").write_bytes(text.encode("utf-8", "surrogatepass") + rest)
+    with contextlib.suppress(ValueError):
+        labels = read_label_file(tmp_path / "x.csv", CLASSES)
+        assert all(row.shape == (3,) for row in labels.values())
+
+
+KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(KEYS, st.lists(st.booleans(), min_size=3, max_size=3), max_size=4))
+def test_any_key_comes_back(tmp_path: Path, rows: dict[str, list[bool]]) -> None:
+    labels = {key: np.array(row) for key, row in rows.items()}
+    write_image_labels(tmp_path / "x.csv", labels, CLASSES)
+    read = read_label_file(tmp_path / "x.csv", CLASSES)
+    assert {key: row.tolist() for key, row in read.items()} == rows
+
+
+def test_json_lists_the_classes_of_each_photo(tmp_path: Path) -> None:
+    content = {"train/a": ["traffic light", "road"], "train/b": []}
+    (tmp_path / "x.json").write_text(json.dumps(content), "utf-8-sig")
+    labels = read_label_file(tmp_path / "x.json", CLASSES)
+    assert {key: row.tolist() for key, row in labels.items()} == {
+        "train/a": [True, False, True],
+        "train/b": [False, False, False],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "must be an object"),
+        ('{"a": ["cra"]}', "'a' must have a list of classes"),
+        ('{"a": "road"}', "'a' must have a list of classes"),
+        ('{"a": [], "a": []}', "names 'a' again"),
+    ],
+)
+def test_a_mistake_in_json_is_named(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"x\.json: .*{re.escape(found)}"):
+        read_label_file(tmp_path / "x.json", CLASSES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
+def test_the_authors_format_is_a_pickled_dict_of_arrays(tmp_path: Path, dtype: type) -> None:
+    np.save(tmp_path / "x.npy", {"a": np.array([1, 0, 1], dtype)}, allow_pickle=True)  # type: ignore[arg-type]
+    labels = read_label_file(tmp_path / "x.npy", CLASSES)
+    assert labels["a"].tolist() == [True, False, True]
+    assert labels["a"].dtype == bool
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.write_text, (self.path, "harm")
+
+
+def test_a_hostile_pickle_is_refused_and_does_nothing(tmp_path: Path) -> None:
+    content = np.empty((), dtype=object)
+    content[()] = {"a": Hostile(tmp_path / "harm")}
+    np.save(tmp_path / "x.npy", content, allow_pickle=True)
+    assert pickle.dumps(content)  # it can be pickled, so it could act
+    with pytest.raises(ValueError, match=r"x\.npy: not readable as labels\.npy \(it asks for"):
+        read_label_file(tmp_path / "x.npy", CLASSES)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            {"a": np.ones(2)},
+            r"'a' must have 0 or 1 for each of the 3 classes, got an array of \(2,\)",
+        ),
+        ({"a": np.full(3, 2)}, "'a' must have 0 or 1"),
+        ({"a": "road"}, "'a' must have 0 or 1"),
+        ({}, "must hold a dict"),
+        ([1], "must hold a dict"),
+    ],
+)
+def test_another_content_of_npy_is_named(tmp_path: Path, content: Any, found: str) -> None:
+    array = np.empty((), dtype=object)
+    array[()] = content
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=rf"x\.npy: {found}"):
+        read_label_file(tmp_path / "x.npy", CLASSES)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY", b"hello", b"\x93NUMPY\x01\x00v\x00{'descr'"]
+)
+def test_a_damaged_npy_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.npy: not readable as labels\.npy"):
+        read_label_file(tmp_path / "x.npy", CLASSES)
+
+
+def test_an_array_of_numbers_is_no_file_of_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with pytest.raises(ValueError, match=r"not a pickled dict"):
+        read_label_file(tmp_path / "x.npy", CLASSES)
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"x\.txt: image-level labels must be a \.csv, \.json or"):
+        read_label_file(tmp_path / "x.txt", CLASSES)
+
+
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the authors' labels are not on this machine")
+@pytest.mark.parametrize(
+    ("name", "photos", "classes"),
+    [("camvid", 701, 11), ("cityscapes", 3475, 19), ("wilddash2", 4256, 25)],
+)
+def test_the_authors_files_are_read(name: str, photos: int, classes: int) -> None:
+    labels = read_label_file(OFFICIAL / f"{name}.npy", [f"class {n}" for n in range(classes)])
+    assert len(labels) == photos
+    assert all(row.shape == (classes,) for row in labels.values())
+
+
+ROW = np.array([True, False, False])
+
+
+def test_labels_of_an_unknown_photo_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"x\.csv") as caught:
+        match_keys({"train/a": ROW, "train/b": ROW}, ["train/a"], Path("x.csv"))
+    sentence = "x.csv: labels 'train/b', which is no photo of the data set; remove its line"
+    assert str(caught.value) == sentence
+
+
+def test_labels_named_as_the_authors_do_are_those_of_the_photos_of_that_name() -> None:
+    labels = {"ulm/ulm_1": ROW, "bonn/bonn_2": ~ROW, "berlin/berlin_3": ROW}
+    found = match_keys(labels, ["train/ulm_1", "val/bonn_2"], Path("x.npy"))
+    assert {key: row.tolist() for key, row in found.items()} == {
+        "train/ulm_1": ROW.tolist(),
+        "val/bonn_2": (~ROW).tolist(),
+    }
+
+
+def test_labels_of_another_data_set_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"x\.npy: labels 'b', and no photo .* is named so"):
+        match_keys({"b": ROW}, ["train/a"], Path("x.npy"))
