@@ -94,7 +94,7 @@ def test_a_json_that_is_none_is_refused(root: Path, content: str | None, sentenc
 def test_a_segment_without_a_category_is_named(root: Path) -> None:
     write_json(root, {5: 26, 300: 9}, NAMES)
     read = open_dataset("wilddash2", root).read_mask
-    with pytest.raises(ValueError, match=r"holds segment 70000, which panoptic\.json does not name"):
+    with pytest.raises(ValueError, match=r"holds segment 70000, which panoptic\.json does not"):
         read(root / "panoptic" / f"{NAMES[0]}.png")
 
 
