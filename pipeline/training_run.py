@@ -123,7 +123,9 @@ def train_segmenter(
     fabric = start_fabric(params.train.precision)
     model = first_segmenter(inputs, params)
     palette = inputs.index.label_space.palette
-    previews = Previews(inputs.photos("val", root)[:PREVIEW_PHOTOS], inputs.store, palette)
+    shown = inputs.photos("val", root)
+    every = max(1, len(shown) // PREVIEW_PHOTOS)
+    previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, palette)
     with _live_curves(fabric, curves, scratch / "speed") as live:
 
         def log_step(figures: dict[str, float]) -> None:
