@@ -37,7 +37,7 @@ class Section(BaseModel):
 class DatasetParams(Section):
     """Which photos, and where their image-level labels come from."""
 
-    name: Literal["demo", "camvid"]
+    name: Literal["demo", "camvid", "cityscapes", "wilddash2"]
     root: Text
     image_labels: Text | None
     min_pixels: Count
@@ -186,7 +186,8 @@ def _described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
     if get_origin(kind) is Annotated:
         return _described(arguments[0], arguments[1:])
     if get_origin(kind) is Literal:
-        return " or ".join(f"'{choice}'" for choice in arguments)
+        *first, last = (f"'{choice}'" for choice in arguments)
+        return f"{', '.join(first)} or {last}" if first else last
     if get_origin(kind) is tuple:
         return f"a list of {len(arguments)} values, each {_described(arguments[0])}"
     if type(None) in arguments:

@@ -116,7 +116,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"seed": "two\nlines"}, f"seed {SEED}, got 'two\\nlines'"),
     ({"train.local_term": "maybe"}, "train.local_term must be true or false, got 'maybe'"),
     ({"train.optimizer": "adam"}, "train.optimizer must be 'sgd' or 'adamw', got 'adam'"),
-    ({"dataset.name": "camvidd"}, "dataset.name must be 'demo' or 'camvid', got 'camvidd'"),
+    (
+        {"dataset.name": "camvidd"},
+        "dataset.name must be 'demo', 'camvid', 'cityscapes' or 'wilddash2', got 'camvidd'",
+    ),
     ({"dataset.root": ""}, "dataset.root must be text that is not empty, got ''"),
     ({"dataset.root": 5}, "dataset.root must be text that is not empty, got 5"),
     (
