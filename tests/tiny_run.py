@@ -46,8 +46,13 @@ TINY: dict[str, Any] = {
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
     """The committed params.yaml with tiny sizes, then ``changes`` (dotted name -> value)."""
-    content = YAML(typ="safe").load(ROOT / "params.yaml")
-    for name, value in (TINY | changes).items():
+    write_changed(ROOT / "params.yaml", folder, TINY | changes)
+
+
+def write_changed(source: Path, folder: Path, changes: dict[str, Any]) -> None:
+    """A parameter file with some values (dotted name -> value) changed."""
+    content = YAML(typ="safe").load(source)
+    for name, value in changes.items():
         *sections, key = name.split(".")
         section = content
         for part in sections:
@@ -59,6 +64,11 @@ def write_params(folder: Path, changes: dict[str, Any]) -> None:
 def prepare_folder(folder: Path, changes: dict[str, Any] | None = None) -> None:
     """Parameters and a random CLIP, as a clone would have them."""
     write_params(folder, changes or {})
+    write_random_clip(folder)
+
+
+def write_random_clip(folder: Path) -> None:
+    """A tiny CLIP in ``clip/``."""
     config = model_config(VIT)
     write_clip(folder / "clip", config, random_weights(config))
 
