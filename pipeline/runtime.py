@@ -25,8 +25,15 @@ T = TypeVar("T")
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or a directory (with all below it) to the disk."""
+    """Flush a file or a directory (with all below it) to the disk.
+
+    Files get the mode that the user's umask gives: safetensors makes them the owner's alone.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
     for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if entry.is_file() and not entry.is_symlink():
+            entry.chmod(0o666 & ~umask)
         handle = os.open(entry, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -55,6 +55,15 @@ def test_what_was_written_takes_the_place_of_the_old_whole(tmp_path: Path, write
     assert list(tree(target.parent).values()) == ["new"]  # 'stale.txt' is gone with the old
 
 
+def test_a_file_is_readable_as_the_umask_says_whatever_wrote_it(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("x")
+    with atomic_path(tmp_path / "out") as draft:
+        draft.mkdir()
+        (draft / "private").write_text("x")
+        (draft / "private").chmod(0o600)
+    assert (tmp_path / "out/private").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 @KINDS
 @pytest.mark.parametrize("there", [True, False])
 def test_an_error_leaves_the_old_content_and_no_draft(
