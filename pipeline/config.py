@@ -119,6 +119,7 @@ class SegmenterParams(Section):
 class CarbParams(Section):
     """Consistency-Aware Region Balancing."""
 
+    enabled: bool
     tau: Fraction
     warmup_steps: Annotated[Whole, Field(ge=0)]
     base: NotNegative

@@ -64,7 +64,7 @@ def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingP
     frequency = class_frequency(store, photos, levels) if power else torch.ones(1)
     return CarbLoss(
         tau=params.carb.tau,
-        warmup_steps=params.carb.warmup_steps,
+        warmup_steps=params.carb.warmup_steps if params.carb.enabled else params.train.steps,
         base=params.carb.base,
         queue_size=params.carb.queue_size,
         weight=params.carb.weight,

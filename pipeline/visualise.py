@@ -160,7 +160,7 @@ def save_png(path: Path, image: Image.Image | Picture) -> None:
 
 
 @contextmanager
-def _chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
+def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
     """An empty chart of so many inches, untouched by the user's matplotlib settings and display."""
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -175,7 +175,8 @@ def _chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
         yield figure, axes
 
 
-def _save_chart(figure: "Figure", path: Path) -> None:
+def save_chart(figure: "Figure", path: Path) -> None:
+    """Write a chart as PNG, whole or not at all."""
     with atomic_path(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
 
@@ -192,7 +193,7 @@ def confusion_figure(confusion: npt.NDArray[np.int64], names: Sequence[str], pat
     percent = np.full(confusion.shape, np.nan)
     np.divide(100.0 * np.asarray(confusion), annotated, out=percent, where=annotated > 0)
     size = len(names)
-    with _chart(0.46 * size + 2.6, 0.4 * size + 1.8) as (figure, axes):
+    with chart(0.46 * size + 2.6, 0.4 * size + 1.8) as (figure, axes):
         shown = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         _write_cells(axes, percent)
         axes.set_xticks(range(size), names, rotation=45, ha="left", rotation_mode="anchor")
@@ -208,7 +209,7 @@ def confusion_figure(confusion: npt.NDArray[np.int64], names: Sequence[str], pat
         axes.tick_params(which="minor", length=0)
         bar = figure.colorbar(shown, label="% of the annotated pixels", fraction=0.03, pad=0.02)
         bar.outline.set_visible(False)
-        _save_chart(figure, path)
+        save_chart(figure, path)
 
 
 def _write_cells(axes: "Axes", percent: npt.NDArray[np.float64]) -> None:
@@ -237,7 +238,7 @@ def iou_bars(
     """
     thick = 0.8 / len(figures)
     height = len(names) * (0.16 + 0.17 * len(figures)) + 0.9 + 0.25 * len(figures)
-    with _chart(8.0, height) as (figure, axes):
+    with chart(8.0, height) as (figure, axes):
         for place, (label, values) in enumerate(figures.items()):
             middles = np.arange(len(names)) + (place - (len(figures) - 1) / 2) * thick
             percent = 100 * np.asarray(values, np.float64)
@@ -254,4 +255,4 @@ def iou_bars(
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         figure.legend(loc="outside upper left", frameon=False)
-        _save_chart(figure, path)
+        save_chart(figure, path)

@@ -10,9 +10,10 @@ import pytest
 import segmentation_models_pytorch as smp
 from PIL import Image
 
+from bench.settings import write_changed
 from pipeline.datasets.wilddash2 import split_of
 from tests.import_closure import ROOT
-from tests.tiny_run import APPS, run_stage, write_changed, write_random_clip
+from tests.tiny_run import APPS, run_stage, write_random_clip
 
 SIZES: dict[str, Any] = {
     "dataset.root": "photos",
@@ -89,7 +90,7 @@ def test_a_recipe_of_the_paper_runs_to_the_end(
     make, num_classes = MINIATURES[recipe]
     make(tmp_path / "photos")
     write_random_clip(tmp_path)
-    write_changed(ROOT / "recipes" / f"{recipe}.yaml", tmp_path, SIZES)
+    write_changed(ROOT / "recipes" / f"{recipe}.yaml", tmp_path / "params.yaml", SIZES)
     monkeypatch.chdir(tmp_path)
     for stage in APPS:
         if stage != "draw":

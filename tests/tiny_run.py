@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
+from bench.settings import write_changed
 from stages import draw, encoder, eval_pseudo, prepare, pseudo, train
 from stages import eval as evaluate
 from tests.clip_folder import VIT, model_config, random_weights, write_clip
@@ -46,19 +46,7 @@ TINY: dict[str, Any] = {
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
     """The committed params.yaml with tiny sizes, then ``changes`` (dotted name -> value)."""
-    write_changed(ROOT / "params.yaml", folder, TINY | changes)
-
-
-def write_changed(source: Path, folder: Path, changes: dict[str, Any]) -> None:
-    """A parameter file with some values (dotted name -> value) changed."""
-    content = YAML(typ="safe").load(source)
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        section = content
-        for part in sections:
-            section = section[part]
-        section[key] = value
-    YAML().dump(content, folder / "params.yaml")
+    write_changed(ROOT / "params.yaml", folder / "params.yaml", TINY | changes)
 
 
 def prepare_folder(folder: Path, changes: dict[str, Any] | None = None) -> None:

@@ -1,0 +1,205 @@
+"""The ablation table on any data set: settings x seeds, each trained and scored by the stages.
+
+    dvc repro && python -m bench.ablation
+
+It reads what `dvc repro` made (index, labels, pseudo-masks, the encoder's first weights) and the
+parameters, and changes nothing of theirs. What is finished is kept: a run that was stopped goes on.
+"""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.report import write_report
+from bench.settings import TABLES, Changes, write_changed
+from pipeline.config import load_params
+from pipeline.runtime import command, progress, remove
+
+app = typer.Typer(add_completion=False)
+log = logging.getLogger("carb")
+DONE = "segmenter.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files that all settings share, unless a setting changes how they are made."""
+
+    index: Path
+    image_labels: Path
+    masks: Path
+    encoder: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one setting; all its files lie in ``folder``."""
+
+    setting: str
+    seed: int
+    folder: Path
+    inputs: Inputs
+
+    @property
+    def finished(self) -> bool:
+        """True if its figures are there."""
+        return (self.folder / DONE).is_file()
+
+
+def stage(name: str, folder: Path, *arguments: str | Path, threads: int) -> None:
+    """Run a stage as a user would; what it says goes to ``log.txt``.
+
+    Raises:
+        ValueError: it failed; quotes its last line.
+    """
+    shared = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    environment = os.environ | (shared if threads else {})
+    line = [sys.executable, "-m", f"stages.{name}", "--params", str(folder / "params.yaml")]
+    with (folder / "log.txt").open("a") as handle:
+        code = subprocess.run(
+            [*line, *map(str, arguments)], stdout=handle, stderr=handle, env=environment
+        ).returncode
+    if code:
+        said = (folder / "log.txt").read_text().strip().splitlines()[-1:]
+        raise ValueError(f"{folder}: stage {name} ended with code {code}: {''.join(said)}")
+
+
+def prepare_inputs(changes: Changes, shared: Inputs, folder: Path, *, threads: int) -> Inputs:
+    """The inputs of a setting: its own where it changes the data set's section or CLIP's.
+
+    The pseudo-masks are scored, too.
+    """
+    sections = {name.split(".")[0] for name in changes}
+    own = Inputs(
+        index=folder / "scenes.json" if "dataset" in sections else shared.index,
+        image_labels=folder / "labels.csv" if "dataset" in sections else shared.image_labels,
+        masks=folder / "masks.zarr" if "clip" in sections else shared.masks,
+        encoder=shared.encoder,
+    )
+    summary = folder / "pseudo_masks.json"
+    if summary.is_file():
+        return own
+    if "dataset" in sections:
+        report = ("--report", folder / "prepare")
+        labels = ("--index", own.index, "--image-labels", own.image_labels)
+        stage("prepare", folder, *labels, *report, threads=threads)
+    if "clip" in sections:
+        scratch = ("--scratch", folder / "scratch")
+        stage("pseudo", folder, "--index", own.index, "--out", own.masks, *scratch, threads=threads)
+    files = ("--image-labels", own.image_labels, "--masks", own.masks)
+    outs = ("--out", folder / "pseudo_masks", "--summary", summary)
+    stage("eval_pseudo", folder, *files, *outs, threads=threads)
+    return own
+
+
+def train_and_score(run: Run, *, threads: int) -> Run:
+    """Train a segmenter and score it on the validation photos."""
+    folder, given = run.folder, run.inputs
+    labels = ("--image-labels", given.image_labels)
+    stage(
+        "train",
+        folder,
+        *("--index", given.index, *labels, "--masks", given.masks, "--encoder", given.encoder),
+        *("--out", folder / "model", "--curves", folder / "curves"),
+        *("--scratch", folder / "scratch"),
+        threads=threads,
+    )
+    stage(
+        "eval",
+        folder,
+        *("--model", folder / "model", *labels, "--store", given.masks),
+        *("--out", folder / "eval", "--summary", folder / DONE),
+        threads=threads,
+    )
+    for left in ("scratch", "model"):
+        remove(folder / left)
+    return run
+
+
+def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -> dict[Path, str]:
+    """Write each setting's and run's parameters and check them all, before anything runs.
+
+    Returns:
+        the folders of the settings, with their names.
+
+    Raises:
+        ValueError: the parameters are refused, or ``out`` holds runs of other parameters.
+    """
+    folders = {}
+    for name, changes in settings.items():
+        folder = out / name.replace(" ", "")
+        for place, seed in [(folder, 0), *((folder / str(seed), seed) for seed in range(seeds))]:
+            fresh, kept = place / ".params.yaml", place / "params.yaml"
+            write_changed(params, fresh, changes | {"seed": seed})
+            load_params(fresh)
+            if kept.is_file() and kept.read_text() != fresh.read_text():
+                raise ValueError(f"{place}: holds a run of other parameters; remove {out}")
+            fresh.replace(kept)
+        folders[folder] = name
+    return folders
+
+
+def execute(runs: list[Run], *, jobs: int) -> Iterator[Run]:
+    """Work through runs, ``jobs`` of them at a time; each as it is finished."""
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(train_and_score, run, threads=threads) for run in runs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@app.command()
+@command
+def main(
+    table: Annotated[str, typer.Option(help=f"Which settings: {', '.join(TABLES)}.")] = "paper",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("scratch/ablation"),
+    report: Annotated[Path | None, typer.Option(help="Folder for table and plots; OUT.")] = None,
+    data: Annotated[Path, typer.Option(help="What prepare and pseudo wrote.")] = Path("data"),
+    encoder: Annotated[Path, typer.Option(help="First weights of the encoder.")] = Path(
+        "models/encoder.safetensors"
+    ),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Train and score every setting of a table with several seeds; write the table and its plots.
+
+    Runs that are finished are kept, so a stopped command goes on where it was.
+    """
+    if table not in TABLES:
+        raise ValueError(f"--table must be one of {', '.join(TABLES)}, got '{table}'")
+    shared = Inputs(data / "scenes.json", data / "image_labels.csv", data / "masks.zarr", encoder)
+    for path in vars(shared).values():
+        if not path.exists():
+            raise ValueError(f"{path}: no such file; run `dvc repro` first")
+    folders = plan(params, TABLES[table], seeds=seeds, out=out / table)
+    inputs = {
+        folder: prepare_inputs(TABLES[table][name], shared, folder, threads=0)
+        for folder, name in folders.items()
+    }
+    runs = [
+        Run(name, seed, folder / str(seed), inputs[folder])
+        for seed in range(seeds)
+        for folder, name in folders.items()
+    ]
+    todo = [run for run in runs if not run.finished]
+    done = len(runs) - len(todo)
+    for run in progress(execute(todo, jobs=jobs), label="runs", total=len(runs), done=done):
+        log.info("%s, seed %d: finished", run.setting, run.seed)
+    write_report(report or out / table, folders, seeds=seeds)
+    shutil.copyfile(params, (report or out / table) / "params.yaml")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,152 @@
+"""What an ablation leaves to read and to look at: a table, the runs' figures, and plots."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.metrics import nan_mean
+from pipeline.runtime import atomic_path
+from pipeline.tables import write_table
+from pipeline.visualise import BAR_COLOURS, chart, iou_bars, save_chart
+
+log = logging.getLogger("carb")
+Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed
+CURVES = {"weight": "lambda", "reliable_fraction": "share of reliable pixels"}
+
+
+def write_report(out: Path, folders: Mapping[Path, str], *, seeds: int) -> None:
+    """Write ``table.md``, ``runs.csv`` and four plots of an ablation whose runs are finished.
+
+    Args:
+        out: folder to write into.
+        folders: folder of each setting, with its name; runs lie in ``<folder>/<seed>``.
+        seeds: how many runs each setting has.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    scores = {
+        name: [_read_json(folder / str(seed) / "eval/metrics.json") for seed in range(seeds)]
+        for folder, name in folders.items()
+    }
+    pseudo = {name: _read_json(folder / "pseudo_masks.json") for folder, name in folders.items()}
+    rows = [
+        {"setting": name, "seed": seed, **_flat(metrics)}
+        for name, runs in scores.items()
+        for seed, metrics in enumerate(runs)
+    ]
+    write_table(out / "runs.csv", rows)
+    text = _miou_table(scores, pseudo) + "\n" + _class_table(scores)
+    with atomic_path(out / "table.md") as draft:
+        draft.write_text(text, "utf-8")
+    _spread_figure(scores, out / "miou.png")
+    classes = list(next(iter(scores.values()))[0]["IoU"])
+    means = {name: _class_means(runs) for name, runs in scores.items()}
+    iou_bars(means, classes, out / "iou.png")
+    for name, title in CURVES.items():
+        _curve_figure(name, title, folders, seeds, out / f"{name}.png")
+    log.info("%s", text)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Figures of a run in one row, in percent."""
+    row = {"mIoU": metrics["mIoU"], "pixel accuracy": metrics["pixel accuracy"]}
+    for region, figures in metrics["regions"].items():
+        row |= {f"{region} {name}": value for name, value in figures.items()}
+    row |= {f"IoU {name}": value for name, value in metrics["IoU"].items()}
+    return {name: "" if value is None else round(100 * value, 2) for name, value in row.items()}
+
+
+def _percent(runs: list[dict[str, Any]], name: str) -> np.ndarray:
+    return 100 * np.array([np.nan if run[name] is None else run[name] for run in runs])
+
+
+def _class_means(runs: list[dict[str, Any]]) -> np.ndarray:
+    """Mean IoU of each class over the seeds, ``[C]`` in 0..1."""
+    table = [[np.nan if one is None else one for one in run["IoU"].values()] for run in runs]
+    return np.array([nan_mean(column) for column in np.array(table, np.float64).T])
+
+
+def _spread(values: np.ndarray) -> str:
+    """Mean and, of several values, the standard deviation of the sample; ``-`` for no union."""
+    if np.isnan(values).any():
+        return "-"
+    deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{deviation}"
+
+
+def _miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
+    """Markdown: mIoU of the pseudo-masks and of each setting."""
+    lines = ["| | mIoU, val | seeds | pixel accuracy |", "|---|---|---|---|"]
+    shown: list[Any] = []
+    for name, figures in pseudo.items():
+        levels = figures.get("pseudo-masks val", {})
+        if levels not in shown:  # most settings share them
+            whose = f" ({name})" if shown else ""
+            shown.append(levels)
+            for level, value in levels.items():
+                lines.append(f"| CLIP pseudo-masks, {level}{whose} | {100 * value:.1f} | | |")
+    for name, runs in scores.items():
+        values = _percent(runs, "mIoU")
+        seeds = " ".join(f"{value:.1f}" for value in values)
+        accuracy = _spread(_percent(runs, "pixel accuracy"))
+        lines.append(f"| {name} | {_spread(values)} | {seeds} | {accuracy} |")
+    return "\n".join(lines) + "\n"
+
+
+def _class_table(scores: Scores) -> str:
+    """Markdown: IoU of each class, mean and deviation over the seeds, one column a setting."""
+    lines = [f"| class | {' | '.join(scores)} |", "|---" * (len(scores) + 1) + "|"]
+    for name in next(iter(scores.values()))[0]["IoU"]:
+        cells = [_spread(_percent([run["IoU"] for run in runs], name)) for runs in scores.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread_figure(scores: Scores, path: Path) -> None:
+    """Mean mIoU of each setting as a bar, its seeds as points."""
+    with chart(8.0, 0.9 + 0.5 * len(scores)) as (figure, axes):
+        for place, runs in enumerate(scores.values()):
+            values = _percent(runs, "mIoU")
+            axes.barh(place, values.mean(), 0.6, color=BAR_COLOURS[4], zorder=1)
+            axes.scatter(values, np.full(len(values), place), c="0.15", s=14, zorder=2)
+            end = values.max() + 0.6
+            axes.text(end, place, _spread(values), va="center", size=9, c="0.2")
+        axes.set_yticks(range(len(scores)), list(scores))
+        axes.set_ylim(len(scores) - 0.5, -0.5)
+        axes.set_xlim(0, max(_percent(runs, "mIoU").max() for runs in scores.values()) * 1.2)
+        axes.set_xlabel("mIoU in %, a point a seed", color="0.35")
+        save_chart(figure, path)
+
+
+def _read_curve(path: Path) -> np.ndarray:
+    """A curve of DVCLive: ``[n, 2]`` of step and value."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle, delimiter="\t"))[1:]
+    return np.array(rows, dtype=np.float64)
+
+
+def _curve_figure(
+    name: str, title: str, folders: Mapping[Path, str], seeds: int, path: Path
+) -> None:
+    """A curve of every run; one colour a setting, one line a seed."""
+    with chart(8.0, 4.0) as (figure, axes):
+        for place, (folder, setting) in enumerate(folders.items()):
+            for seed in range(seeds):
+                curve = _read_curve(folder / str(seed) / f"curves/plots/metrics/{name}.tsv")
+                label = setting if seed == 0 else None
+                colour = BAR_COLOURS[place % len(BAR_COLOURS)]
+                axes.plot(*curve.T, color=colour, linewidth=1.2, alpha=0.8, label=label)
+        axes.set_ylabel(title, color="0.35")
+        axes.set_xlabel("step", color="0.35")
+        axes.grid(color="0.9")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, fontsize=9)
+        save_chart(figure, path)

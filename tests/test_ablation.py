@@ -1,0 +1,84 @@
+"""The ablation command: a real run of one setting, and its table worked by hand."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.ablation import app
+from bench.report import write_report
+from bench.settings import TABLES, write_changed
+from pipeline.config import load_params
+from tests.import_closure import ROOT
+from tests.tiny_run import prepare_folder, run_until
+
+
+def test_a_setting_is_trained_and_scored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setitem(TABLES, "one", {"no local view": {"train.local_term": False}})
+    prepare_folder(tmp_path)
+    run_until("encoder")
+    first = CliRunner().invoke(app, ["--table", "one", "--seeds", "1"])
+    assert first.exit_code == 0, first.output
+    folder = tmp_path / "scratch/ablation/one"
+    assert not load_params(folder / "nolocalview/0/params.yaml").train.local_term
+    metrics = json.loads((folder / "nolocalview/0/eval/metrics.json").read_text())
+    (row,) = csv.DictReader((folder / "runs.csv").open())
+    assert row["setting"] == "no local view"
+    assert float(row["mIoU"]) == pytest.approx(100 * metrics["mIoU"], abs=0.005)
+    assert {"iou.png", "miou.png", "weight.png", "table.md"} <= {p.name for p in folder.iterdir()}
+    trained = (folder / "nolocalview/0/log.txt").read_bytes()
+    assert CliRunner().invoke(app, ["--table", "one", "--seeds", "1"]).exit_code == 0
+    assert (folder / "nolocalview/0/log.txt").read_bytes() == trained
+    (tmp_path / "params.yaml").write_text(
+        (tmp_path / "params.yaml").read_text().replace("flip: 0.5", "flip: 0.25")
+    )
+    assert CliRunner().invoke(app, ["--table", "one", "--seeds", "1"]).exit_code == 2
+
+
+def test_an_unknown_table_and_missing_inputs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["--table", "none"], []):
+        assert CliRunner().invoke(app, arguments).exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_setting_changes_parameters_that_exist(tmp_path: Path) -> None:
+    for settings in TABLES.values():
+        for changes in settings.values():
+            write_changed(ROOT / "params.yaml", tmp_path / "params.yaml", changes)
+            load_params(tmp_path / "params.yaml")
+
+
+def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None:
+    folders = {tmp_path / "a": "A", tmp_path / "b": "B"}
+    for folder, mious in zip(folders, [(0.2, 0.4), (0.5, 0.5)], strict=True):
+        for seed, miou in enumerate(mious):
+            place = folder / str(seed)
+            (place / "eval").mkdir(parents=True)
+            figures = {
+                "mIoU": miou,
+                "pixel accuracy": 0.5,
+                "regions": {},
+                "IoU": {"road": miou, "car": None},
+            }
+            (place / "eval/metrics.json").write_text(json.dumps(figures))
+            curves = place / "curves/plots/metrics"
+            curves.mkdir(parents=True)
+            for name in ("weight", "reliable_fraction"):
+                (curves / f"{name}.tsv").write_text(f"step\t{name}\n10\t1.0\n20\t0.5\n")
+        (folder / "pseudo_masks.json").write_text('{"pseudo-masks val": {"global": 0.125}}')
+    write_report(tmp_path / "report", folders, seeds=2)
+    table = (tmp_path / "report/table.md").read_text()
+    assert "| CLIP pseudo-masks, global | 12.5 | | |" in table
+    assert "| A | 30.0 ± 14.1 | 20.0 40.0 | 50.0 ± 0.0 |" in table
+    assert "| road | 30.0 ± 14.1 | 50.0 ± 0.0 |" in table
+    assert "| car | - | - |" in table
+    assert table.count("CLIP pseudo-masks") == 1
