@@ -1,8 +1,7 @@
 """A frozen open_clip model that answers for every patch of a photo.
 
-Without the last block's attention each patch keeps its own value vector, which the model's own
-projections carry into the space of the texts. Source: Zhou et al., Extract Free Dense Labels from
-CLIP (arXiv 2112.01071), as used by Kim et al., AAAI 2024 (arXiv 2312.13646).
+Each patch keeps its own value vector, which the model's own projections carry into the space of the
+texts (see `pipeline.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646).
 """
 
 import difflib
@@ -16,17 +15,14 @@ from typing import Any, Self
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import download_pretrained_from_hf
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from open_clip.utils import to_2tuple
 from torch import Tensor, nn
 
+from pipeline.towers import SUPPORTED, check_tower, read_tower, refusal
+
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
-RESNET_STRIDE = 32  # pixels of one cell of the last ModifiedResNet stage
-SUPPORTED_TOWERS = "ModifiedResNet or VisionTransformer (pool_type tok or avg, plain attention)"
-REFUSED = ("timm_model_name", "attentional_pool", "scale_heads", "scale_attn_inner", "scale_attn")
 
 
 class DenseClip(nn.Module):
@@ -39,16 +35,17 @@ class DenseClip(nn.Module):
         image_size: ``(height, width)`` the tower was trained with, pixels.
     """
 
-    def __init__(self, model: open_clip.CLIP, tokenizer: Any, *, name: str, config: Any) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, *, name: str, config: Any) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.config = tokenizer, name, config
-        visual = model.visual
-        self.is_resnet = isinstance(visual, ModifiedResNet)
+        visual: Any = model.visual
+        self.tower = read_tower(visual)
         self.mean = tuple(float(value) for value in visual.preprocess_cfg["mean"])
         self.std = tuple(float(value) for value in visual.preprocess_cfg["std"])
-        self.patch_size = RESNET_STRIDE if self.is_resnet else int(visual.patch_size[0])
+        self.patch_size = self.tower.stride
         self.image_size: tuple[int, int] = tuple(to_2tuple(visual.image_size))
+        check_tower(self.tower, self.model, self.image_size)
 
     @property
     def device(self) -> torch.device:
@@ -78,8 +75,8 @@ class DenseClip(nn.Module):
             found = f"{tuple(images.shape)} {images.dtype}"
             raise ValueError(f"images must be [B, 3, H, W] float, CLIP-normalised, got {found}")
         images = _resize_to_patches(images, patch_size=self.patch_size)
-        tower = _resnet_features if self.is_resnet else _vit_features
-        features = tower(self.model.visual, images)
+        grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
+        features = self.tower.dense(self.tower.encode(images), grid)
         return F.normalize(features.float(), dim=1)
 
     @torch.no_grad()
@@ -104,7 +101,8 @@ class DenseClip(nn.Module):
 
     def _mean_prompt(self, names: list[str], templates: list[str]) -> Tensor:
         tokens = self.tokenizer([template.format(name) for name in names for template in templates])
-        embedded: Tensor = self.model.encode_text(tokens.to(self.device), normalize=True)
+        encode: Any = self.model.encode_text
+        embedded: Tensor = encode(tokens.to(self.device), normalize=True)
         return embedded.mean(dim=0)  # [D]
 
     @torch.no_grad()
@@ -146,63 +144,6 @@ def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
     return F.interpolate(images, size=size, mode="bicubic", align_corners=False)
 
 
-def _vit_features(visual: VisionTransformer, images: Tensor) -> Tensor:
-    """The value path of a vision transformer: ``[B, 3, H, W]`` -> ``[B, D, h, w]``, not normalised.
-
-    ``ln_post`` acts on each patch, wherever the model has it: a pool of one patch is that patch.
-    """
-    patches = visual.conv1(images)  # [B, width, h, w]
-    grid = (patches.shape[-2], patches.shape[-1])
-    positions = _position_tokens(visual, grid)  # [1 + h * w, width]
-    patches = patches.flatten(2).transpose(1, 2) + positions[1:]  # [B, h * w, width]
-    class_token = (visual.class_embedding + positions[0]).expand(len(images), 1, -1)
-    tokens = visual.ln_pre(torch.cat([class_token, patches], dim=1))
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        tokens = block(tokens)
-    values = _value_block(last, tokens[:, 1:])  # each patch by itself: no class token any more
-    features: Tensor = visual.ln_post(values) @ visual.proj  # [B, h * w, D]
-    return features.transpose(1, 2).reshape(len(images), -1, *grid)
-
-
-def _position_tokens(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings ``[1 + h * w, width]`` for a grid of patches, the class token's first.
-
-    Theirs compares token counts, so a 2x8 grid takes the 4x4 grid's positions as they stand; ours
-    compares grids. Bicubic, align_corners False.
-    """
-    positions: Tensor = visual.positional_embedding
-    if grid == tuple(visual.grid_size):
-        return positions
-    trained = positions[1:].T.reshape(1, -1, *visual.grid_size)  # [1, width, h0, w0]
-    resized = F.interpolate(trained, size=grid, mode="bicubic", align_corners=False)
-    return torch.cat([positions[:1], resized[0].flatten(1).T])
-
-
-def _value_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """The last block without attention: each token ``[B, N, width]`` keeps its own value vector.
-
-    ``v = W_o(W_v LN1(x) + b_v) + b_o; x = x + v; x = x + MLP(LN2(x))``, with the block's layer
-    scales where it has them. Queries and keys are not computed.
-    """
-    attention, width = block.attn, tokens.shape[-1]
-    weight, bias = attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
-    values = attention.out_proj(F.linear(block.ln_1(tokens), weight, bias))
-    tokens = tokens + block.ls_1(values)
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))  # type: ignore[no-any-return]
-
-
-def _resnet_features(visual: ModifiedResNet, images: Tensor) -> Tensor:
-    """The value path of a CLIP ResNet: ``[B, 3, H, W]`` -> ``[B, D, h, w]``, not normalised.
-
-    ``c_proj(v_proj(x))`` of the attention pool on each cell, without its position embedding.
-    """
-    stages = visual.forward_intermediates(images, indices=1, intermediates_only=True)
-    cells, pool = stages["image_intermediates"][-1], visual.attnpool  # [B, width, h, w]
-    features: Tensor = pool.c_proj(pool.v_proj(cells.permute(0, 2, 3, 1)))  # [B, h, w, D]
-    return features.permute(0, 3, 1, 2)
-
-
 def load_clip(model: str, pretrained: str | None) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
@@ -221,7 +162,11 @@ def load_clip(model: str, pretrained: str | None) -> DenseClip:
     with _blaming(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
         config = open_clip.get_model_config(model)
         vision, _ = config["vision_cfg"], config["text_cfg"]
-    _check_tower(model, vision)
+    if found := refusal(vision):
+        raise ValueError(
+            f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "
+            f"has {found}; choose another model"
+        )
     with _blaming(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
         if model.startswith(HF_HUB):  # the file that open_clip then takes before any pickle
             download_pretrained_from_hf(model.removeprefix(HF_HUB), filename=WEIGHTS_FILE)
@@ -229,7 +174,9 @@ def load_clip(model: str, pretrained: str | None) -> DenseClip:
             loaded = open_clip.create_model_from_pretrained(
                 model, pretrained, precision="fp32", return_transform=False
             )
-        return DenseClip(loaded, open_clip.get_tokenizer(model), name=model, config=config)
+        tokenizer = open_clip.get_tokenizer(model)
+    with _blaming(model, f"image tower, one of: {SUPPORTED}"):
+        return DenseClip(loaded, tokenizer, name=model, config=config)
 
 
 @contextmanager
@@ -282,18 +229,4 @@ def _check_weights(model: str, pretrained: str | None) -> None:
         raise ValueError(
             f"params.yaml: clip.pretrained must name trained weights for {model!r}, a .safetensors "
             f"file or one of: {tags}; got {pretrained!r}"
-        )
-
-
-def _check_tower(model: str, vision: dict[str, Any]) -> None:
-    """Refuse an image tower without a value path here, by open_clip's name for its class."""
-    refused = {key: vision[key] for key in REFUSED if vision.get(key)}
-    if vision.get("pool_type", "tok") not in ("tok", "avg"):
-        refused["pool_type"] = vision["pool_type"]
-    if refused:
-        tower = "TimmModel" if "timm_model_name" in refused else "VisionTransformer"
-        found = ", ".join(f"{key} {value!r}" for key, value in refused.items())
-        raise ValueError(
-            f"params.yaml: clip.model must have the image tower {SUPPORTED_TOWERS}, "
-            f"{model!r} has {tower} with {found}; choose another model"
         )

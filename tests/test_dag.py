@@ -14,7 +14,17 @@ STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
     ["config", "runtime", "label_spaces", "metrics", "tables", "label_files", "scene"],
-    ["views", "carb", "prompts", "clip_dense", "schedules", "checkpoints", "visualise", "curves"],
+    [
+        "views",
+        "carb",
+        "prompts",
+        "towers",
+        "clip_dense",
+        "schedules",
+        "checkpoints",
+        "visualise",
+        "curves",
+    ],
     ["datasets", "store", "augment", "encoders"],
     ["segmenter", "index", "image_labels"],
     ["pseudo_masks", "clip_run", "batches", "inference"],
