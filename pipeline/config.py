@@ -34,13 +34,22 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
+class LabelNoiseParams(Section):
+    """Errors put into the image-level labels on purpose, to see what they cost."""
+
+    miss: Fraction
+    false_alarm: Fraction
+    seed: Annotated[Whole, Field(ge=0)]
+
+
 class DatasetParams(Section):
     """Which photos, and where their image-level labels come from."""
 
-    name: Literal["demo", "camvid", "cityscapes", "wilddash2"]
+    name: Literal["demo", "camvid", "cityscapes", "wilddash2", "folder"]
     root: Text
     image_labels: Text | None
     min_pixels: Count
+    label_noise: LabelNoiseParams
 
 
 class LevelParams(Section):

@@ -34,5 +34,5 @@ def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: P
         write_table(draft / "image_labels.csv", rows)
         save_png(draft / "photos.png", panel(sheet))
     for split in ("train", "val"):
-        log.info("%s: %d photos of %s", split, len(index.of_split(split)), index.label_space.name)
+        log.info("%s: %d photos of '%s'", split, len(index.of_split(split)), index.label_space.name)
     log.info("classes a training photo: %.1f of %d", train.sum(axis=1).mean(), len(classes))

@@ -10,15 +10,13 @@ from PIL import Image
 from pipeline.datasets import ADAPTERS
 from pipeline.evaluation import figures_of, per_class_rows, protocol, score_segmenter
 from pipeline.inference import predict_mask
-from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.runtime import atomic_path, progress, write_json
-from pipeline.scene import MaskReader, Scene, read_ids, read_image
+from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, overlay, save_png
 
 log = logging.getLogger("carb")
-PHOTOS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 def folder_scenes(images: Path, masks: Path | None) -> list[Scene]:
@@ -30,9 +28,9 @@ def folder_scenes(images: Path, masks: Path | None) -> list[Scene]:
     for folder, option in ((images, "--images"), (masks, "--masks")):
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{option} {folder}: no such folder; give the folder that holds them")
-    files = sorted(path for path in images.iterdir() if path.suffix.lower() in PHOTOS)
+    files = sorted(path for path in images.iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
     if not files:
-        raise ValueError(f"--images {images}: holds no photo ({', '.join(sorted(PHOTOS))})")
+        raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
     scenes = []
     for file in files:
         mask = None if masks is None else masks / f"{file.stem}.png"
@@ -45,12 +43,9 @@ def folder_scenes(images: Path, masks: Path | None) -> list[Scene]:
 def mask_reader(segmenter: Segmenter, masks: Path) -> MaskReader:
     """How mask files count the classes: as the segmenter's data set does, else by class index."""
     dataset = str(segmenter.extra.get("dataset"))
-    if dataset in ADAPTERS:
+    if dataset in ADAPTERS and dataset != "folder":
         return ADAPTERS[dataset](masks).read_mask
-    table = np.full(256, -1, dtype=np.int16)
-    table[: len(segmenter.classes)] = np.arange(len(segmenter.classes))
-    table[IGNORE_INDEX] = IGNORE_INDEX
-    return partial(read_ids, table=table)
+    return partial(read_ids, table=index_table(len(segmenter.classes)))
 
 
 def evaluate_folder(segmenter: Segmenter, images: Path, masks: Path | None, *, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Image-level labels of a data set: all the supervision there is. Taken from a file, or simulated
 from human masks."""
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -56,6 +57,26 @@ def read_scene_mask(scene: Scene, read_mask: MaskReader) -> np.ndarray:
     return mask
 
 
+def with_noise(labels: ImageLabels, *, miss: float, false_alarm: float, seed: int) -> ImageLabels:
+    """Labels with errors put in, each class of each photo by itself.
+
+    The errors of a photo depend on its key and the seed alone, and those of a lower rate are among
+    those of a higher one.
+
+    Args:
+        labels: what is true, ``[C]`` bool by key.
+        miss: probability that a class in the photo is left out.
+        false_alarm: probability that an absent class is named.
+        seed: of all draws.
+    """
+    noisy = {}
+    for key, row in labels.items():
+        own = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
+        draws = np.random.default_rng([seed, own]).random(len(row))
+        noisy[key] = np.where(row, draws >= miss, draws < false_alarm)
+    return noisy
+
+
 def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
     """Leave out photos without a single class: nothing can be learned from them. Says which."""
     empty = [key for key, row in labels.items() if not row.any()]
@@ -75,6 +96,21 @@ def check_training_photos(labels: ImageLabels, keys: list[str], path: Path) -> N
         raise ValueError(f"{path}: has no labels of the training photo '{missing[0]}'; add them")
 
 
+def _label_file(dataset: Dataset, params: DatasetParams) -> Path | None:
+    """The file of labels: the one that params name, or that of the data set's folder."""
+    if params.image_labels is None:
+        return dataset.image_labels
+    path = Path(params.image_labels)
+    if not path.resolve().is_relative_to(dataset.root.resolve()):
+        log.warning(
+            "image labels: %s lies outside of %s, where DVC does not see it change; after editing "
+            "it: dvc repro --force --single-item prepare",
+            path,
+            dataset.root,
+        )
+    return path
+
+
 def collect_image_labels(
     scenes: list[Scene], dataset: Dataset, params: DatasetParams
 ) -> ImageLabels:
@@ -83,8 +119,8 @@ def collect_image_labels(
     Raises:
         ValueError: labels and photos do not fit, or no training photo has any label.
     """
-    classes = dataset.label_space.names
-    if params.image_labels is None:
+    classes, path = dataset.label_space.names, _label_file(dataset, params)
+    if path is None:
         labels = simulate_image_labels(
             scenes,
             read_mask=dataset.read_mask,
@@ -92,9 +128,11 @@ def collect_image_labels(
             min_pixels=params.min_pixels,
         )
     else:
-        path, keys = Path(params.image_labels), [scene.key for scene in scenes]
+        keys = [scene.key for scene in scenes]
         labels = match_keys(read_label_file(path, classes), keys, path)
         check_training_photos(labels, keys, path)
+    noise = params.label_noise
+    labels = with_noise(labels, miss=noise.miss, false_alarm=noise.false_alarm, seed=noise.seed)
     usable = drop_unlabelled(labels)
     if not any(scene.key in usable for scene in scenes if scene.split == "train"):
         raise ValueError(

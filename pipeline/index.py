@@ -9,6 +9,8 @@ from pipeline.label_spaces import ClassInfo, LabelSpace
 from pipeline.runtime import file_digest, progress, write_json
 from pipeline.scene import Dataset, Scene, read_image
 
+USED = ("train", "val")  # splits
+
 
 @dataclass(frozen=True)
 class IndexedPhoto:
@@ -91,10 +93,12 @@ class SceneIndex:
 def used_scenes(dataset: Dataset) -> list[Scene]:
     """The training and validation photos: what training learns from and evaluation scores.
 
+    A data set may have no validation photos.
+
     Raises:
         ValueError: see `Dataset.scenes`.
     """
-    return [scene for split in ("train", "val") for scene in dataset.scenes(split)]
+    return [scene for split in USED if split in dataset.splits for scene in dataset.scenes(split)]
 
 
 def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:

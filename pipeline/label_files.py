@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pickle
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.runtime import atomic_path
+from pipeline.scene import PHOTO_ENDINGS
 
 ImageLabels = dict[str, np.ndarray]  # key -> [C] bool
 _ALLOWED = {
@@ -166,31 +168,55 @@ def _unpickle(content: bytes) -> Any:
     return array.item() if isinstance(array, np.ndarray) else array
 
 
-def _name(key: str) -> str:
-    return key.rsplit("/", 1)[-1]
+def _without_ending(key: str) -> str:
+    """A key without the ending of a photo's file."""
+    return key[: -len(Path(key).suffix)] if Path(key).suffix.lower() in PHOTO_ENDINGS else key
+
+
+def _tails(key: str) -> list[str]:
+    """A path and its ends: ``a/b/c``, ``b/c``, ``c``."""
+    parts = key.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
-    """Rename labels to the keys of scenes: the key itself, or its last part, as the authors do.
+    """Rename labels to the keys of scenes.
 
-    Labels of photos that are not there are left out if the file names photos otherwise than by
-    key (the authors' files hold every split).
+    A file may name a photo by its key, by its path or an end of it, with or without the file's
+    ending. The authors' ``.npy`` hold every split and paths of their own: there the name decides,
+    and labels of other photos are left out.
 
     Raises:
-        ValueError: a label is of no photo; names it.
+        ValueError: a label is of no photo or of two, or none fits; names it.
     """
-    if set(labels) & set(keys) or not labels:
-        unknown = sorted(set(labels) - set(keys))
-        if unknown:
+    theirs = path.suffix == ".npy"
+    rows: dict[str, str] = {}
+    for written in labels:
+        short = _without_ending(written)
+        short = _tails(short)[-1] if theirs else short
+        if short in rows:
             raise ValueError(
-                f"{path}: labels {unknown[0]!r}, which is no photo of the data set; remove its line"
+                f"{path}: names {rows[short]!r} and {written!r}, the same photo; keep one of them"
             )
-        return labels
-    rows = {_name(key): row for key, row in labels.items()}
-    found = {key: rows[_name(key)] for key in keys if _name(key) in rows}
-    if not found:
+        rows[short] = written
+    found = {key: next((tail for tail in _tails(key) if tail in rows), "") for key in keys}
+    used = {tail for tail in found.values() if tail}
+    if not used:
         raise ValueError(
-            f"{path}: labels {min(labels)!r}, and no photo of the data set is named so "
+            f"{path}: labels {min(labels, default='')!r}, and no photo of the data set is named so "
             f"(they are named like {keys[0]!r}); check that the file belongs to this data set"
         )
-    return found
+    times = Counter(found.values())
+    twice = [key for key in keys if found[key] and times[found[key]] > 1]
+    if twice:
+        raise ValueError(
+            f"{path}: labels {rows[found[twice[0]]]!r}, and two photos end so ({twice[0]!r}, "
+            f"{twice[1]!r}); write more of their paths"
+        )
+    unknown = sorted(set(rows) - used)
+    if unknown and not theirs:
+        raise ValueError(
+            f"{path}: labels {rows[unknown[0]]!r}, which is no photo of the data set; remove its "
+            "line"
+        )
+    return {key: labels[rows[tail]] for key, tail in found.items() if tail}

@@ -43,9 +43,14 @@ def spread(items: Sequence[Scene], count: int) -> list[Scene]:
     return [items[place] for place in places]
 
 
-def annotated(dataset: Dataset, split: str) -> list[Scene]:
-    """Photos of a split that have human masks; see `Dataset.scenes` for errors."""
-    return [scene for scene in dataset.scenes(split) if scene.mask is not None]
+def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
+    """Photos of a split; none where the data set has no such split."""
+    return dataset.scenes(split) if split in dataset.splits else []
+
+
+def annotated(scenes: Sequence[Scene]) -> list[Scene]:
+    """Those photos that have human masks."""
+    return [scene for scene in scenes if scene.mask is not None]
 
 
 def pseudo_report(
@@ -61,7 +66,11 @@ def pseudo_report(
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
-            scenes = [s for s in annotated(dataset, split) if s.key in labels]
+            labelled = [scene for scene in scenes_of(dataset, split) if scene.key in labels]
+            scenes = annotated(labelled)
+            if labelled:
+                shown = scenes or labelled
+                _pseudo_panels(draft / f"panels_{split}.png", shown, store, labels, dataset)
             if not scenes:
                 log.info("%s: no photo with both a human mask and image-level labels", split)
                 continue
@@ -70,7 +79,6 @@ def pseudo_report(
             figures[split] = {**levels, "regions": regions}
             bars = {name: np.array(list(f["IoU"].values())) for name, f in levels.items()}
             iou_bars(bars, store.classes, draft / f"iou_{split}.png")
-            _pseudo_panels(draft / f"panels_{split}.png", scenes, store, labels, dataset)
             for name, one in levels.items():
                 log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
         write_json(draft / "metrics.json", figures)
@@ -85,15 +93,21 @@ def _pseudo_panels(
     labels: ImageLabels,
     dataset: Dataset,
 ) -> None:
-    """Photo, pseudo-mask of each level and human mask of a few photos."""
+    """Photo, pseudo-mask of each level and human mask, if there is one, of a few photos."""
     palette, rows = dataset.label_space.palette, []
     for scene in spread(scenes, PANELS):
-        mask = read_scene_mask(scene, dataset.read_mask)
-        masks = pseudo_mask_pictures(scene, store, labels, (mask.shape[0], mask.shape[1]))
-        shown = [colour_mask(one, palette) for one in (*masks, mask)]
-        rows.append([np.asarray(read_image(scene.image)), *shown])
+        image = read_image(scene.image)
+        masks = pseudo_mask_pictures(scene, store, labels, (image.height, image.width))
+        masks += _human_mask(scene, dataset.read_mask)
+        rows.append([np.asarray(image), *(colour_mask(one, palette) for one in masks)])
     titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "human mask"]
-    save_png(path, panel(rows, titles=titles, names=store.classes, palette=palette))
+    sheet = panel(rows, titles=titles[: len(rows[0])], names=store.classes, palette=palette)
+    save_png(path, sheet)
+
+
+def _human_mask(scene: Scene, read_mask: MaskReader) -> list[np.ndarray]:
+    """The human mask, or nothing."""
+    return [] if scene.mask is None else [read_scene_mask(scene, read_mask)]
 
 
 def _level_miou(figures: Figures) -> Figures:
@@ -112,7 +126,7 @@ def segmenter_report(
     """Figures, tables and pictures of the segmenter on the validation photos.
 
     ``metrics.json`` in ``out`` holds everything; ``summary`` the few figures that runs are compared
-    by, for `dvc metrics show` and `dvc exp show`.
+    by, for `dvc metrics show` and `dvc exp show`. Without human masks there are only pictures.
 
     Raises:
         ValueError: an input is missing or made for other classes.
@@ -124,10 +138,16 @@ def segmenter_report(
             f"the segmenter knows {len(classes)} classes that are not those of "
             f"'{named.name}' ({params.name}: dataset.name); run `dvc repro train`"
         )
-    scenes = annotated(dataset, "val")
-    if not scenes:
-        raise ValueError(f"{dataset.root}: no validation photo has a human mask to score against")
     masks, labels = PseudoMaskStore.open(store), read_label_file(image_labels, classes)
+    photos = scenes_of(dataset, "val") or dataset.scenes("train")
+    scenes = annotated(photos) if "val" in dataset.splits else []
+    if not scenes:
+        log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
+        with atomic_path(out) as draft:
+            draft.mkdir()
+            _segmenter_panels(draft / "panels.png", segmenter, photos, masks, labels, dataset)
+        write_json(summary, {})
+        return
     score = score_segmenter(
         segmenter, scenes, read_mask=dataset.read_mask, store=masks, labels=labels
     )
@@ -142,7 +162,7 @@ def segmenter_report(
         write_table(draft / "per_class.csv", per_class_rows(score.confusion, classes))
         write_table(draft / "regions.csv", _region_rows(figures["regions"]))
         confusion_figure(score.confusion, classes, draft / "confusion.png")
-        _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, dataset.read_mask)
+        _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, dataset)
         write_json(draft / "metrics.json", figures)
     main = {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")}
     write_json(summary, main)
@@ -170,17 +190,19 @@ def _segmenter_panels(
     scenes: Sequence[Scene],
     store: PseudoMaskStore,
     labels: ImageLabels,
-    read_mask: MaskReader,
+    dataset: Dataset,
 ) -> None:
-    """Photo, pseudo-masks, prediction and human mask of a few photos."""
+    """Photo, pseudo-masks, prediction and human mask, if there is one, of a few photos."""
     rows = []
     for scene in spread(scenes, PANELS):
-        mask, image = read_scene_mask(scene, read_mask), read_image(scene.image)
-        size = (mask.shape[0], mask.shape[1])
-        pseudo = pseudo_mask_pictures(scene, store, labels, size)
-        shown = [*pseudo, predict_mask(segmenter, image, size), mask]
-        pictures = [colour_mask(one, segmenter.palette) for one in shown]
-        rows.append([np.asarray(image), *pictures])
+        image = read_image(scene.image)
+        size = (image.height, image.width)
+        masks = [
+            *pseudo_mask_pictures(scene, store, labels, size),
+            predict_mask(segmenter, image, size),
+            *_human_mask(scene, dataset.read_mask),
+        ]
+        rows.append([np.asarray(image), *(colour_mask(one, segmenter.palette) for one in masks)])
     titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "segmenter", "human mask"]
     names, palette = segmenter.classes, segmenter.palette
-    save_png(path, panel(rows, titles=titles, names=names, palette=palette))
+    save_png(path, panel(rows, titles=titles[: len(rows[0])], names=names, palette=palette))

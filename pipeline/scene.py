@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from pipeline.label_spaces import LabelSpace
+from pipeline.label_spaces import IGNORE_INDEX, LabelSpace
 
+PHOTO_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # by Pillow's choice
 
 
@@ -44,6 +45,7 @@ class Dataset:
         find_scenes: the scenes of a split, in a fixed order.
         read_mask: reads a human mask as class indices, ``[H, W]`` uint8 with ``IGNORE_INDEX``.
         layout: what the folder holds, in words.
+        image_labels: file of image-level labels that lies in the folder, or None.
     """
 
     root: Path
@@ -52,6 +54,7 @@ class Dataset:
     find_scenes: Callable[[str], list[Scene]]
     read_mask: MaskReader
     layout: str
+    image_labels: Path | None = None
 
     def scenes(self, split: str) -> list[Scene]:
         """The photos of one split, in a fixed order.
@@ -89,6 +92,14 @@ def read_image(path: Path) -> Image.Image:
             f"{path}: a photo must have 8 bits a channel, found mode '{mode}'; convert it"
         )
     return photo
+
+
+def index_table(num_classes: int) -> np.ndarray:
+    """For `read_ids`: ids are class indices already, and 255 is ignored."""
+    table = np.full(256, -1, dtype=np.int16)
+    table[:num_classes] = np.arange(num_classes)
+    table[IGNORE_INDEX] = IGNORE_INDEX
+    return table
 
 
 def read_ids(path: Path, table: np.ndarray) -> np.ndarray:

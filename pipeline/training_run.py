@@ -123,7 +123,7 @@ def train_segmenter(
     fabric = start_fabric(params.train.precision)
     model = first_segmenter(inputs, params)
     palette = inputs.index.label_space.palette
-    shown = inputs.photos("val", root)
+    shown = inputs.photos("val", root) or inputs.photos("train", root)
     every = max(1, len(shown) // PREVIEW_PHOTOS)
     previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, palette)
     with _live_curves(fabric, curves, scratch / "speed") as live:
@@ -189,7 +189,7 @@ def _as_segmenter(
 
 
 class Previews:
-    """Pictures of how the predictions on a few validation photos come about.
+    """Pictures of how the predictions on a few photos come about.
 
     Args:
         photos: the photos.

@@ -118,7 +118,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train.optimizer": "adam"}, "train.optimizer must be 'sgd' or 'adamw', got 'adam'"),
     (
         {"dataset.name": "camvidd"},
-        "dataset.name must be 'demo', 'camvid', 'cityscapes' or 'wilddash2', got 'camvidd'",
+        "dataset.name must be 'demo', 'camvid', 'cityscapes', 'wilddash2' or 'folder', got "
+        "'camvidd'",
     ),
     ({"dataset.root": ""}, "dataset.root must be text that is not empty, got ''"),
     ({"dataset.root": 5}, "dataset.root must be text that is not empty, got 5"),

@@ -126,7 +126,8 @@ REFUSED: list[tuple[str, str, str, str]] = [
         "kitti",
         ".",
         "train",
-        "params.yaml: dataset.name must be one of camvid, cityscapes, demo, wilddash2, got 'kitti'",
+        "params.yaml: dataset.name must be one of camvid, cityscapes, demo, folder, wilddash2, got "
+        "'kitti'",
     ),
     ("camvid", ".", "trian", "data set 'camvid' has the splits train, val, test, not 'trian'"),
     (

@@ -2,13 +2,14 @@
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import DatasetParams
+from pipeline.config import DatasetParams, LabelNoiseParams
 from pipeline.datasets import open_dataset
 from pipeline.image_labels import (
     check_training_photos,
@@ -16,6 +17,7 @@ from pipeline.image_labels import (
     drop_unlabelled,
     read_scene_mask,
     simulate_image_labels,
+    with_noise,
 )
 from pipeline.label_files import write_image_labels
 from pipeline.scene import Scene
@@ -97,7 +99,10 @@ def test_a_photo_without_any_class_is_left_out_and_named(
 
 def dataset_params(root: Path, image_labels: Path | None) -> DatasetParams:
     labels = None if image_labels is None else str(image_labels)
-    return DatasetParams(name="camvid", root=str(root), image_labels=labels, min_pixels=2)
+    noise = LabelNoiseParams(miss=0, false_alarm=0, seed=0)
+    return DatasetParams(
+        name="camvid", root=str(root), image_labels=labels, min_pixels=2, label_noise=noise
+    )
 
 
 def test_without_a_file_labels_are_simulated(tmp_path: Path) -> None:
@@ -127,3 +132,43 @@ def test_no_usable_training_photo_is_an_error(tmp_path: Path, ids: list[list[int
     scenes = [scene_of(tmp_path, "train/a", ids), scene_of(tmp_path, "val/b", [[0] * 4] * 2)]
     with pytest.raises(ValueError, match="no training photo has an image-level label; name a file"):
         collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, None))
+
+
+def test_a_file_outside_of_the_data_set_is_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = scene_of(tmp_path / "photos", "train/a", [[0] * 4] * 2)
+    dataset = replace(CAMVID, root=tmp_path / "photos")
+    for folder, warnings in ((tmp_path / "photos", 0), (tmp_path, 1)):
+        path = folder / "x.csv"
+        write_image_labels(path, {"train/a": np.arange(11) == 4}, CAMVID.label_space.names)
+        with caplog.at_level(logging.WARNING, "carb"):
+            collect_image_labels([scene], dataset, dataset_params(tmp_path / "photos", path))
+        assert len(caplog.messages) == warnings
+    assert "where DVC does not see it change" in caplog.messages[0]
+
+
+MANY = {f"train/{number}": np.arange(40) % 4 == number % 4 for number in range(500)}
+
+
+def test_noise_misses_and_raises_alarms_at_its_rates() -> None:
+    noisy = with_noise(MANY, miss=0.3, false_alarm=0.1, seed=0)
+    true, found = (np.stack(list(labels.values())) for labels in (MANY, noisy))
+    assert (~found[true]).mean() == pytest.approx(0.3, abs=0.02)
+    assert found[~true].mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_noise_of_a_photo_depends_on_nothing_but_its_key_and_the_seed() -> None:
+    rates = {"miss": 0.5, "false_alarm": 0.5}
+    noisy = with_noise(MANY, **rates, seed=3)
+    alone = with_noise({"train/7": MANY["train/7"]}, **rates, seed=3)
+    assert np.array_equal(alone["train/7"], noisy["train/7"])
+    other = with_noise(MANY, **rates, seed=4)
+    assert any(not np.array_equal(other[key], noisy[key]) for key in MANY)
+
+
+def test_noise_at_its_limits_changes_nothing_or_names_everything() -> None:
+    same = with_noise(MANY, miss=0, false_alarm=0, seed=0)
+    assert all(np.array_equal(same[key], MANY[key]) for key in MANY)
+    everything = with_noise(MANY, miss=0, false_alarm=1, seed=0)
+    assert all(row.all() for row in everything.values())

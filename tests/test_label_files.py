@@ -251,3 +251,21 @@ def test_labels_named_as_the_authors_do_are_those_of_the_photos_of_that_name() -
 def test_labels_of_another_data_set_are_refused() -> None:
     with pytest.raises(ValueError, match=r"x\.npy: labels 'b', and no photo .* is named so"):
         match_keys({"b": ROW}, ["train/a"], Path("x.npy"))
+
+
+@pytest.mark.parametrize(
+    "written", ["train/trip/a", "trip/a.jpg", "trip/a", "a.JPG", "a", "train/trip/a.png"]
+)
+def test_a_photo_is_named_by_any_end_of_its_path(written: str) -> None:
+    found = match_keys({written: ROW}, ["train/trip/a", "train/b"], Path("x.csv"))
+    assert list(found) == ["train/trip/a"]
+
+
+def test_labels_that_fit_two_photos_or_one_photo_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"x\.csv: labels 'a', and two photos end so"):
+        match_keys({"a": ROW}, ["train/x/a", "train/y/a"], Path("x.csv"))
+    with pytest.raises(ValueError, match=r"names 'a\.jpg' and 'a', the same photo"):
+        match_keys({"a.jpg": ROW, "a": ROW}, ["train/a"], Path("x.csv"))
+    rows = {"x/a": ROW, "y/a": ~ROW}
+    found = match_keys(rows, ["train/x/a", "train/y/a"], Path("x.csv"))
+    assert [row.tolist() for row in found.values()] == [ROW.tolist(), (~ROW).tolist()]

@@ -76,10 +76,22 @@ def wilddash2(root: Path) -> None:
     (root / "panoptic.json").write_text(json.dumps({"annotations": entries}))
 
 
+def own_photos(root: Path) -> None:
+    rows = ["key,road,tree,car"]
+    for number in range(3):
+        photo(root / "images" / "train" / f"{number}.jpg", number)
+        rows.append(f"{number}.jpg,1,{number % 2},1")
+    photo(root / "images" / "val" / "3.jpg", 3)
+    mask(root / "masks" / "val" / "3.png", [0, 1, 2, 255])
+    (root / "image_labels.csv").write_text("\n".join(rows))
+    (root / "classes.csv").write_text("class,words\nroad,\ntree,tree|bush\ncar,\n")
+
+
 MINIATURES: dict[str, tuple[Callable[[Path], None], int]] = {
     "cityscapes": (cityscapes, 19),
     "camvid-paper": (original_camvid, 11),
     "wilddash2": (wilddash2, 25),
+    "folder": (own_photos, 3),
 }
 
 

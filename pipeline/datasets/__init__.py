@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.datasets import camvid, cityscapes, demo, wilddash2
+from pipeline.datasets import camvid, cityscapes, demo, folder, wilddash2
 from pipeline.scene import Dataset, Scene
 
 ADAPTERS: dict[str, Callable[[Path], Dataset]] = {
     "camvid": camvid.open_dataset,
     "cityscapes": cityscapes.open_dataset,
     "demo": demo.open_dataset,
+    "folder": folder.open_dataset,
     "wilddash2": wilddash2.open_dataset,
 }
 

@@ -7,21 +7,11 @@ masks are palette pictures in Cityscapes colours.
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.scene import Dataset, Scene, read_ids
+from pipeline.label_spaces import LABEL_SPACES
+from pipeline.scene import Dataset, Scene, index_table, read_ids
 
 SPLITS = ("train", "val")
 LABEL_SPACE = LABEL_SPACES["demo"]
-
-
-def _mask_table() -> np.ndarray:
-    """Ids are the classes of the label space; drawn masks have no void."""
-    table = np.full(256, -1, dtype=np.int16)
-    table[: len(LABEL_SPACE.classes)] = np.arange(len(LABEL_SPACE.classes))
-    table[IGNORE_INDEX] = IGNORE_INDEX
-    return table
 
 
 def _find_scenes(root: Path, split: str) -> list[Scene]:
@@ -39,7 +29,7 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=_mask_table()),
+        read_mask=partial(read_ids, table=index_table(len(LABEL_SPACE.classes))),
         layout="train/images/*.png with train/masks/*.png, and the same for val; `python -m "
         "stages.draw` draws them",
     )

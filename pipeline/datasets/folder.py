@@ -1,0 +1,130 @@
+"""Anybody's own photos: a folder of images, a list of classes, and image-level labels.
+
+``classes.csv``           a line a class: ``class``, and if wanted ``words`` (what CLIP is asked
+                          for, several apart by ``|``) and ``colour`` (``#rrggbb``)
+``image_labels.csv``      or ``.json``: which classes are in which photo
+``images/...``            photos to learn from, in any sub-folders; or ``images/train`` and
+                          ``images/val``, photos to look at and to score
+``masks/...``             human masks where there are any: the same paths, ``.png`` of class indices
+"""
+
+import colorsys
+import csv
+import re
+from functools import partial
+from pathlib import Path
+
+from pipeline.label_spaces import LABEL_SPACES, ClassInfo, LabelSpace
+from pipeline.scene import PHOTO_ENDINGS, Dataset, Scene, index_table, read_ids
+
+CLASSES, IMAGES, MASKS = "classes.csv", "images", "masks"
+LABELS = ("image_labels.csv", "image_labels.json")
+COLUMNS = ("class", "words", "colour")
+_KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
+
+
+def _colour(text: str, name: str, place: int) -> tuple[int, int, int]:
+    """A colour as written; else that of Cityscapes for its classes; else one of its own."""
+    if text:
+        red, green, blue = bytes.fromhex(text.removeprefix("#"))
+        return red, green, blue
+    golden = place * 0.618034 % 1.0  # steps of the golden ratio never come close to each other soon
+    shade = colorsys.hsv_to_rgb(golden, 0.55 + 0.4 * (place % 2), 0.95 - 0.3 * (place % 3) / 2)
+    drawn = tuple(round(255 * part) for part in shade)
+    return _KNOWN.get(name, (drawn[0], drawn[1], drawn[2]))
+
+
+def read_classes(path: Path) -> LabelSpace:
+    """Read a list of classes; their order is that of the indices in masks.
+
+    Args:
+        path: CSV with a header of ``class`` and, if wanted, ``words`` and ``colour``.
+
+    Raises:
+        ValueError: the file is missing or has a mistake; names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            rows = [row for row in csv.reader(handle) if row]
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: no such file; write one with the header 'class' and a class on each line"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not readable as CSV ({error}); check the file") from None
+    header = [column.strip() for column in rows[0]] if rows else []
+    if header[:1] != ["class"] or not set(header) <= set(COLUMNS):
+        raise ValueError(
+            f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', apart by "
+            f"commas, got {', '.join(header) or 'nothing'}"
+        )
+    infos: dict[str, ClassInfo] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+        name, colour = cells["class"], cells.get("colour", "")
+        if fault := _fault(row, header, name, colour, infos):
+            raise ValueError(f"{path}: line {number} {fault}")
+        words = tuple(word.strip() for word in cells.get("words", "").split("|") if word.strip())
+        infos[name] = ClassInfo(name, _colour(colour, name, len(infos)), words or (name,))
+    if not 2 <= len(infos) <= 255:
+        raise ValueError(f"{path}: must list 2 to 255 classes, got {len(infos)}")
+    return LabelSpace("folder", tuple(infos.values()))
+
+
+def _fault(
+    row: list[str], header: list[str], name: str, colour: str, before: dict[str, ClassInfo]
+) -> str:
+    """What is wrong with a line, or nothing."""
+    if len(row) > len(header):
+        return f"has {len(row)} columns, the header {len(header)}; put '|' between words"
+    if not name or name == "key":  # the first column of a CSV of labels
+        return f"must name a class, got '{name}'"
+    if name in before:
+        return f"names '{name}' again; keep one of the lines"
+    if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+        return f"must have a colour such as #804080, got '{colour}'"
+    return ""
+
+
+def _find_scenes(root: Path, split: str) -> list[Scene]:
+    """The photos of a split by path; a photo without a mask file has none.
+
+    Raises:
+        ValueError: two photos differ by nothing but their ending.
+    """
+    inner = split if _has_splits(root) else ""
+    photos, masks = root / IMAGES / inner, root / MASKS / inner
+    scenes: dict[str, Scene] = {}
+    for image in sorted(photos.rglob("*")):
+        name = image.relative_to(photos).with_suffix("")
+        hidden = any(part.startswith(".") for part in name.parts)
+        if hidden or image.suffix.lower() not in PHOTO_ENDINGS:
+            continue
+        key, mask = f"{split}/{name.as_posix()}", masks / name.with_suffix(".png")
+        if key in scenes:
+            raise ValueError(f"{image}: {scenes[key].image.name} has the same name; rename one")
+        scenes[key] = Scene(image, mask if mask.exists() else None, split, key)
+    return list(scenes.values())
+
+
+def _has_splits(root: Path) -> bool:
+    return (root / IMAGES / "train").is_dir()
+
+
+def open_dataset(root: Path) -> Dataset:
+    """The photos and classes in a folder.
+
+    Raises:
+        ValueError: the list of classes is missing or has a mistake.
+    """
+    space = read_classes(root / CLASSES)
+    with_val = _has_splits(root) and (root / IMAGES / "val").is_dir()
+    return Dataset(
+        root=root,
+        label_space=space,
+        splits=("train", "val") if with_val else ("train",),
+        find_scenes=partial(_find_scenes, root),
+        read_mask=partial(read_ids, table=index_table(len(space.classes))),
+        layout=f"{CLASSES} and {IMAGES}/*.jpg, or {IMAGES}/train/*.jpg and {IMAGES}/val/*.jpg",
+        image_labels=next((root / name for name in LABELS if (root / name).is_file()), None),
+    )
