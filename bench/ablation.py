@@ -8,7 +8,6 @@ parameters, and changes nothing of theirs. What is finished is kept: a run that 
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,8 +53,14 @@ class Run:
         return (self.folder / DONE).is_file()
 
 
-def stage(name: str, folder: Path, *arguments: str | Path, threads: int) -> None:
+def stage(name: str, folder: Path, *arguments: str | Path, threads: int = 0) -> None:
     """Run a stage as a user would; what it says goes to ``log.txt``.
+
+    Args:
+        name: of the stage.
+        folder: holds ``params.yaml``.
+        arguments: further ones of its command line.
+        threads: of the CPU that it may use; 0: all.
 
     Raises:
         ValueError: it failed; quotes its last line.
@@ -72,11 +77,8 @@ def stage(name: str, folder: Path, *arguments: str | Path, threads: int) -> None
         raise ValueError(f"{folder}: stage {name} ended with code {code}: {''.join(said)}")
 
 
-def prepare_inputs(changes: Changes, shared: Inputs, folder: Path, *, threads: int) -> Inputs:
-    """The inputs of a setting: its own where it changes the data set's section or CLIP's.
-
-    The pseudo-masks are scored, too.
-    """
+def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
+    """The inputs of a setting: its own where it changes the data set's section or CLIP's."""
     sections = {name.split(".")[0] for name in changes}
     own = Inputs(
         index=folder / "scenes.json" if "dataset" in sections else shared.index,
@@ -84,20 +86,22 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path, *, threads: i
         masks=folder / "masks.zarr" if "clip" in sections else shared.masks,
         encoder=shared.encoder,
     )
-    summary = folder / "pseudo_masks.json"
-    if summary.is_file():
-        return own
-    if "dataset" in sections:
-        report = ("--report", folder / "prepare")
+    if "dataset" in sections and not own.image_labels.is_file():
         labels = ("--index", own.index, "--image-labels", own.image_labels)
-        stage("prepare", folder, *labels, *report, threads=threads)
-    if "clip" in sections:
-        scratch = ("--scratch", folder / "scratch")
-        stage("pseudo", folder, "--index", own.index, "--out", own.masks, *scratch, threads=threads)
-    files = ("--image-labels", own.image_labels, "--masks", own.masks)
-    outs = ("--out", folder / "pseudo_masks", "--summary", summary)
-    stage("eval_pseudo", folder, *files, *outs, threads=threads)
+        stage("prepare", folder, *labels, "--report", folder / "prepare")
+    if "clip" in sections and not own.masks.is_dir():
+        files = ("--index", own.index, "--out", own.masks, "--scratch", folder / "scratch")
+        stage("pseudo", folder, *files)
     return own
+
+
+def score_pseudo_masks(inputs: Inputs, folder: Path) -> Path:
+    """Score a setting's pseudo-masks; returns the file of their figures."""
+    summary = folder / "pseudo_masks.json"
+    if not summary.is_file():
+        files = ("--image-labels", inputs.image_labels, "--masks", inputs.masks)
+        stage("eval_pseudo", folder, *files, "--out", folder / "pseudo", "--summary", summary)
+    return summary
 
 
 def train_and_score(run: Run, *, threads: int) -> Run:
@@ -133,17 +137,19 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
     Raises:
         ValueError: the parameters are refused, or ``out`` holds runs of other parameters.
     """
-    folders = {}
-    for name, changes in settings.items():
-        folder = out / name.replace(" ", "")
-        for place, seed in [(folder, 0), *((folder / str(seed), seed) for seed in range(seeds))]:
-            fresh, kept = place / ".params.yaml", place / "params.yaml"
-            write_changed(params, fresh, changes | {"seed": seed})
-            load_params(fresh)
-            if kept.is_file() and kept.read_text() != fresh.read_text():
-                raise ValueError(f"{place}: holds a run of other parameters; remove {out}")
-            fresh.replace(kept)
-        folders[folder] = name
+    folders = {out / name.replace(" ", ""): name for name in settings}
+    places: dict[Path, Changes] = {out: {}}
+    for folder, name in folders.items():
+        places[folder] = settings[name]
+        for seed in range(seeds):
+            places[folder / str(seed)] = settings[name] | {"seed": seed}
+    for place, changes in places.items():
+        fresh, kept = place / ".params.yaml", place / "params.yaml"
+        write_changed(params, fresh, changes)
+        load_params(fresh)
+        if kept.is_file() and kept.read_text() != fresh.read_text():
+            raise ValueError(f"{place}: holds a run of other parameters; remove {out}")
+        fresh.replace(kept)
     return folders
 
 
@@ -184,10 +190,11 @@ def main(
         if not path.exists():
             raise ValueError(f"{path}: no such file; run `dvc repro` first")
     folders = plan(params, TABLES[table], seeds=seeds, out=out / table)
-    inputs = {
-        folder: prepare_inputs(TABLES[table][name], shared, folder, threads=0)
-        for folder, name in folders.items()
-    }
+    inputs, pseudo = {}, {}
+    for folder, name in folders.items():
+        inputs[folder] = prepare_inputs(TABLES[table][name], shared, folder)
+        own = folder if inputs[folder] != shared else out / table
+        pseudo[name] = score_pseudo_masks(inputs[folder], own)
     runs = [
         Run(name, seed, folder / str(seed), inputs[folder])
         for seed in range(seeds)
@@ -197,8 +204,7 @@ def main(
     done = len(runs) - len(todo)
     for run in progress(execute(todo, jobs=jobs), label="runs", total=len(runs), done=done):
         log.info("%s, seed %d: finished", run.setting, run.seed)
-    write_report(report or out / table, folders, seeds=seeds)
-    shutil.copyfile(params, (report or out / table) / "params.yaml")
+    write_report(report or out / table, folders, pseudo, seeds=seeds)
 
 
 if __name__ == "__main__":

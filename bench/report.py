@@ -19,12 +19,15 @@ Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed
 CURVES = {"weight": "lambda", "reliable_fraction": "share of reliable pixels"}
 
 
-def write_report(out: Path, folders: Mapping[Path, str], *, seeds: int) -> None:
+def write_report(
+    out: Path, folders: Mapping[Path, str], pseudo: Mapping[str, Path], *, seeds: int
+) -> None:
     """Write ``table.md``, ``runs.csv`` and four plots of an ablation whose runs are finished.
 
     Args:
         out: folder to write into.
         folders: folder of each setting, with its name; runs lie in ``<folder>/<seed>``.
+        pseudo: figures of each setting's pseudo-masks; settings may share them.
         seeds: how many runs each setting has.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -32,14 +35,15 @@ def write_report(out: Path, folders: Mapping[Path, str], *, seeds: int) -> None:
         name: [_read_json(folder / str(seed) / "eval/metrics.json") for seed in range(seeds)]
         for folder, name in folders.items()
     }
-    pseudo = {name: _read_json(folder / "pseudo_masks.json") for folder, name in folders.items()}
     rows = [
         {"setting": name, "seed": seed, **_flat(metrics)}
         for name, runs in scores.items()
         for seed, metrics in enumerate(runs)
     ]
     write_table(out / "runs.csv", rows)
-    text = _miou_table(scores, pseudo) + "\n" + _class_table(scores)
+    first = {path: name for name, path in reversed(pseudo.items())}
+    levels = {first[path]: _read_json(path) for path in dict.fromkeys(pseudo.values())}
+    text = _miou_table(scores, levels) + "\n" + _class_table(scores)
     with atomic_path(out / "table.md") as draft:
         draft.write_text(text, "utf-8")
     _spread_figure(scores, out / "miou.png")
@@ -85,14 +89,10 @@ def _spread(values: np.ndarray) -> str:
 def _miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
     """Markdown: mIoU of the pseudo-masks and of each setting."""
     lines = ["| | mIoU, val | seeds | pixel accuracy |", "|---|---|---|---|"]
-    shown: list[Any] = []
-    for name, figures in pseudo.items():
-        levels = figures.get("pseudo-masks val", {})
-        if levels not in shown:  # most settings share them
-            whose = f" ({name})" if shown else ""
-            shown.append(levels)
-            for level, value in levels.items():
-                lines.append(f"| CLIP pseudo-masks, {level}{whose} | {100 * value:.1f} | | |")
+    for place, (name, figures) in enumerate(pseudo.items()):
+        whose = f" ({name})" if place else ""
+        for level, value in figures.get("pseudo-masks val", {}).items():
+            lines.append(f"| CLIP pseudo-masks, {level}{whose} | {100 * value:.1f} | | |")
     for name, runs in scores.items():
         values = _percent(runs, "mIoU")
         seeds = " ".join(f"{value:.1f}" for value in values)

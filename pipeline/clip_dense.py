@@ -16,7 +16,9 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.pretrained import download_pretrained_from_hf
+from open_clip.transformer import QuickGELU
 from open_clip.utils import to_2tuple
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from pipeline.towers import SUPPORTED, check_tower, read_tower, refusal
@@ -177,6 +179,28 @@ def load_clip(model: str, pretrained: str | None) -> DenseClip:
         tokenizer = open_clip.get_tokenizer(model)
     with _blaming(model, f"image tower, one of: {SUPPORTED}"):
         return DenseClip(loaded, tokenizer, name=model, config=config)
+
+
+def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> DenseClip:
+    """Let the image tower see or compute otherwise than it learned to, as the authors' code does.
+
+    For measuring what that costs. The texts stay as they are, like theirs.
+
+    Args:
+        clip: a loaded model; it is changed.
+        normalisation: ``clip`` changes nothing; ``imagenet`` takes ImageNet's mean and deviation.
+        activation: ``trained`` changes nothing; ``gelu`` or ``quick_gelu`` takes the place of the
+            tower's own.
+    """
+    if normalisation == "imagenet":
+        clip.mean, clip.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    if activation != "trained":
+        kind = {"gelu": nn.GELU, "quick_gelu": QuickGELU}[activation]
+        visual: Any = clip.model.visual
+        for name, module in list(visual.named_modules()):
+            if isinstance(module, nn.GELU | QuickGELU):
+                visual.set_submodule(name, kind())
+    return clip
 
 
 @contextmanager

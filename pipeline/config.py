@@ -69,6 +69,8 @@ class ClipParams(Section):
     dense: Literal["value"]
     templates: Literal["carb", "plain"]
     words: dict[str, Annotated[list[Text], Field(min_length=1)]]
+    normalisation: Literal["clip", "imagenet"]
+    activation: Literal["trained", "gelu", "quick_gelu"]
     precision: Precision
     levels: dict[str, LevelParams]
 

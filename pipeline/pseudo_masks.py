@@ -17,6 +17,8 @@ def asked_of_clip(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
         "dense": params.dense,
         "templates": params.templates,
         "words": words,
+        "normalisation": params.normalisation,
+        "activation": params.activation,
         "levels": {name: level.model_dump(mode="json") for name, level in params.levels.items()},
     }
 

@@ -19,7 +19,7 @@ def main(
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Run CLIP once over every photo and keep its patch logits."""
-    from pipeline.clip_dense import load_clip
+    from pipeline.clip_dense import as_the_authors, load_clip
     from pipeline.clip_run import make_store
     from pipeline.config import load_params
     from pipeline.index import SceneIndex
@@ -29,7 +29,11 @@ def main(
     settings = load_params(params)
     scenes = SceneIndex.read(index)
     templates = resolve_templates(settings.clip.templates)
-    clip = load_clip(settings.clip.model, settings.clip.pretrained)
+    clip = as_the_authors(
+        load_clip(settings.clip.model, settings.clip.pretrained),
+        normalisation=settings.clip.normalisation,
+        activation=settings.clip.activation,
+    )
     make_store(
         start_fabric(settings.clip.precision),
         clip,

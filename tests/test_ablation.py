@@ -20,13 +20,16 @@ def test_a_setting_is_trained_and_scored_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setitem(TABLES, "one", {"no local view": {"train.local_term": False}})
+    changes = {"train.local_term": False, "dataset.label_noise.false_alarm": 1.0}
+    monkeypatch.setitem(TABLES, "one", {"no local view": changes})
     prepare_folder(tmp_path)
     run_until("encoder")
     first = CliRunner().invoke(app, ["--table", "one", "--seeds", "1"])
     assert first.exit_code == 0, first.output
     folder = tmp_path / "scratch/ablation/one"
     assert not load_params(folder / "nolocalview/0/params.yaml").train.local_term
+    labels = (folder / "nolocalview/labels.csv").read_text().splitlines()[1:]
+    assert all(set(line.split(",")[1:]) == {"1"} for line in labels)
     metrics = json.loads((folder / "nolocalview/0/eval/metrics.json").read_text())
     (row,) = csv.DictReader((folder / "runs.csv").open())
     assert row["setting"] == "no local view"
@@ -74,8 +77,9 @@ def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None
             curves.mkdir(parents=True)
             for name in ("weight", "reliable_fraction"):
                 (curves / f"{name}.tsv").write_text(f"step\t{name}\n10\t1.0\n20\t0.5\n")
-        (folder / "pseudo_masks.json").write_text('{"pseudo-masks val": {"global": 0.125}}')
-    write_report(tmp_path / "report", folders, seeds=2)
+    pseudo = tmp_path / "pseudo.json"
+    pseudo.write_text('{"pseudo-masks val": {"global": 0.125}}')
+    write_report(tmp_path / "report", folders, {"A": pseudo, "B": pseudo}, seeds=2)
     table = (tmp_path / "report/table.md").read_text()
     assert "| CLIP pseudo-masks, global | 12.5 | | |" in table
     assert "| A | 30.0 ± 14.1 | 20.0 40.0 | 50.0 ± 0.0 |" in table

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from clip_folder import write_clip
 
-from pipeline.clip_dense import DenseClip, load_clip
+from pipeline.clip_dense import DenseClip, as_the_authors, load_clip
 from pipeline.prompts import resolve_templates
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "maskclip_vit_tiny.npz")
@@ -113,3 +113,16 @@ def test_a_2x8_grid_does_not_take_the_positions_of_the_4x4_training_grid(clips):
     features = clips["quickgelu_eps1e-5"].patch_features(view("sametok"))
     theirs = F.normalize(torch.from_numpy(GOLDEN["quickgelu_eps1e-5/sametok/feat"]), dim=1)
     assert (features - theirs).abs().max() > 0.01
+
+
+def test_the_switch_of_the_activation_gives_the_authors_exact_gelu(tmp_path):
+    name = write_clip(tmp_path, golden_config("quickgelu_eps1e-5"), golden_weights())
+    clip = as_the_authors(load_clip(name, None), normalisation="imagenet", activation="gelu")
+    expected = F.normalize(torch.from_numpy(GOLDEN["gelu_eps1e-6/nonsq/feat"]), dim=1)
+    torch.testing.assert_close(
+        clip.patch_features(view("nonsq")), expected, rtol=0, atol=FEATURE_ATOL
+    )
+    assert clip.mean == (0.485, 0.456, 0.406)
+    text = clip.embed_text([[name] for name in CONFIG["classes"]], resolve_templates("carb"))
+    theirs = torch.from_numpy(GOLDEN["text_embeddings_quickgelu"])
+    torch.testing.assert_close(text, theirs, rtol=0, atol=LOGITS_ATOL)
