@@ -41,7 +41,7 @@ def write_report(
         for seed, metrics in enumerate(runs)
     ]
     write_table(out / "runs.csv", rows)
-    first = {path: name for name, path in reversed(pseudo.items())}
+    first = {path: name for name, path in reversed(list(pseudo.items()))}
     levels = {first[path]: _read_json(path) for path in dict.fromkeys(pseudo.values())}
     text = _miou_table(scores, levels) + "\n" + _class_table(scores)
     with atomic_path(out / "table.md") as draft:

@@ -1,13 +1,14 @@
 """The schema of params.yaml: every value of the science, checked before any work starts."""
 
-import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 from ruamel.yaml import YAML
+
+from pipeline.config_faults import sentence
 
 
 def _refuse_switch(value: object) -> object:
@@ -163,6 +164,14 @@ class TrainParams(Section):
         return self
 
 
+class EvalParams(Section):
+    """How photos are shown to the segmenter at test time."""
+
+    scales: Annotated[list[Positive], Field(min_length=1)]
+    flip: bool
+    window: Size | None
+
+
 class WarmStartParams(Section):
     """How the encoder learns CLIP's dense features when segmenter.encoder_weights is 'clip'."""
 
@@ -184,92 +193,8 @@ class Params(Section):
     segmenter: SegmenterParams
     carb: CarbParams
     train: TrainParams
+    eval: EvalParams
     warm_start: WarmStartParams
-
-
-def _described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
-    """What a value of this type must be, in words.
-
-    Args:
-        kind: a type annotation of the schema.
-        limits: pydantic's metadata beside it, such as bounds.
-    """
-    arguments = get_args(kind)
-    if get_origin(kind) is Annotated:
-        return _described(arguments[0], arguments[1:])
-    if get_origin(kind) is Literal:
-        *first, last = (f"'{choice}'" for choice in arguments)
-        return f"{', '.join(first)} or {last}" if first else last
-    if get_origin(kind) is tuple:
-        return f"a list of {len(arguments)} values, each {_described(arguments[0])}"
-    if type(None) in arguments:
-        return f"null or {_described(arguments[0], limits)}"
-    nouns = {bool: "true or false", str: "text", int: "a whole number", list: "a list"}
-    noun = nouns.get(get_origin(kind) or kind)
-    if noun is None and kind is not float:
-        return "a section of 'key: value' lines"
-    bounds = _bounds(limits)
-    noun = f"{noun} that is {bounds}" if noun and bounds else noun or bounds or "a number"
-    return f"{noun}, each value {_described(arguments[0])}" if arguments else noun
-
-
-def _bounds(limits: tuple[Any, ...]) -> str:
-    """Pydantic's limits in words; a field nested in a type carries them in its own ``metadata``."""
-    flat = [item for limit in limits for item in getattr(limit, "metadata", [limit])]
-    found = {
-        name: getattr(item, name)
-        for item in flat
-        for name in ("gt", "ge", "lt", "le", "min_length")
-        if hasattr(item, name)
-    }
-    if "ge" in found and "le" in found:
-        return f"between {found['ge']} and {found['le']}"
-    words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "min_length": "not empty"}
-    return " and ".join(words[name].format(value) for name, value in found.items())
-
-
-def _shown(value: object) -> str:
-    """A value as a short text in one line, its simple kinds as YAML writes them."""
-    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _unknown_key(section: type[BaseModel], key: str) -> str:
-    close = difflib.get_close_matches(key, section.model_fields, n=1)
-    return f"is no parameter; did you mean '{close[0]}'?" if close else "is no parameter; remove it"
-
-
-def _sentence(error: ValidationError, content: Any) -> str:
-    """The first thing wrong, as a sentence: the parameter, what must hold, what was found.
-
-    Args:
-        error: what pydantic found.
-        content: the file, as read.
-    """
-    faults = error.errors()  # a misspelt key is also a missing one: its own name comes first
-    fault = min(faults, key=lambda one: one["type"] not in ("extra_forbidden", "invalid_key"))
-    path = fault["loc"]
-    if fault["type"] == "value_error":  # our own validators name the parameter themselves
-        return ".".join([*map(str, path), fault["msg"].removeprefix("Value error, ")])
-    kind: Any = Params
-    limits: tuple[Any, ...] = ()
-    value, name = content, ""
-    for part in path[:-2] if path[-1] == "[key]" else path:
-        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-        if section is None and get_origin(kind) is not dict:
-            break  # an item of a list: show the whole list
-        name = f"{name}.{part}".removeprefix(".")
-        if section is None:
-            kind, limits = get_args(kind)[1], ()
-        elif part not in section.model_fields:
-            return f"{name} {_unknown_key(section, str(part))}"
-        elif part not in value:
-            return f"{name} is missing; add it (the committed params.yaml shows its meaning)"
-        else:
-            field = section.model_fields[str(part)]
-            kind, limits = field.annotation, tuple(field.metadata)
-        value = value.get(part)
-    return f"{name} must be {_described(kind, limits)}, got {_shown(value)}"
 
 
 def load_params(path: Path) -> Params:
@@ -297,4 +222,4 @@ def load_params(path: Path) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path.name}: {_sentence(error, content)}") from None
+        raise ValueError(f"{path.name}: {sentence(error, content, Params)}") from None

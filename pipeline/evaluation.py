@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import input_size, predict_logits
+from pipeline.inference import Presentation, input_size, predict_logits
 from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
@@ -86,8 +86,9 @@ def score_segmenter(
     read_mask: MaskReader,
     store: PseudoMaskStore | None,
     labels: ImageLabels,
+    presentation: Presentation,
 ) -> SegmenterScore:
-    """Score whole photos: no image-level labels shown, logits upsampled to the mask, arg-max.
+    """Score photos: no image-level labels shown, logits upsampled to the mask, arg-max.
 
     Args:
         segmenter: the model.
@@ -95,6 +96,7 @@ def score_segmenter(
         read_mask: reads the data set's masks.
         store: pseudo-masks, for the reliable and noisy regions; None: no regions.
         labels: image-level labels of the photos; only the regions use them.
+        presentation: scales, flips and windows.
 
     Raises:
         ValueError: a photo or mask is unreadable, or their sizes differ.
@@ -105,7 +107,7 @@ def score_segmenter(
         score.regions = {"reliable": RegionScore(), "noisy": RegionScore()}
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         mask = read_scene_mask(scene, read_mask)
-        logits = predict_logits(segmenter, read_image(scene.image), mask.shape).cpu()
+        logits = predict_logits(segmenter, read_image(scene.image), mask.shape, presentation).cpu()
         one = confusion(logits.argmax(dim=0), mask, count)
         score.confusion = score.confusion + one
         score.photo_iou[scene.key] = mean_iou(one)
@@ -174,7 +176,9 @@ def score_store(
     return matrices, regions
 
 
-def protocol(segmenter: Segmenter, scenes: Sequence[Scene], data: str) -> Figures:
+def protocol(
+    segmenter: Segmenter, scenes: Sequence[Scene], data: str, presentation: Presentation
+) -> Figures:
     """How the figures were made: what was shown to the model and how."""
     first = read_image(scenes[0].image)
     shown = input_size(
@@ -186,7 +190,7 @@ def protocol(segmenter: Segmenter, scenes: Sequence[Scene], data: str) -> Figure
         "input": f"whole photo, the first of {first.height}x{first.width} shown at "
         f"{shown[0]}x{shown[1]}",
         "image-level labels shown": False,
-        "flips, scales, windows": "none",
+        "flips, scales, windows": presentation.in_words(),
         "logits": "upsampled to the mask's size (bilinear), arg-max",
         "IoU": "summed over all photos; classes with an empty union and pixels of 255 left out",
     }

@@ -1,12 +1,45 @@
 """What a trained segmenter says of whole photos, of any size."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.segmenter import Segmenter
+from pipeline.views import blend, cover
+
+WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How a photo is shown at test time; as it stands: whole, once.
+
+    Attributes:
+        scales: magnifications of the size that photos are fitted into.
+        flip: show each scale mirrored, too.
+        window: ``(height, width)`` in pixels of windows that a scale is shown through, whole
+            strides of the network; None: whole.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+
+    def in_words(self) -> str:
+        """What a reader of the figures must know."""
+        if self == Presentation():
+            return "none"
+        window = "none" if self.window is None else f"{self.window[0]}x{self.window[1]}"
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        flips = "also mirrored" if self.flip else "not mirrored"
+        return f"scales {scales}; {flips}; windows {window}; mean of the probabilities"
+
+
+WHOLE = Presentation()
 
 
 def input_size(
@@ -25,33 +58,81 @@ def input_size(
 
 
 @torch.no_grad()
-def predict_logits(segmenter: Segmenter, image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """Scores of a whole photo; nobody tells the network what is in it.
+def predict_logits(
+    segmenter: Segmenter,
+    image: Image.Image,
+    size: tuple[int, int],
+    presentation: Presentation = WHOLE,
+) -> Tensor:
+    """Scores of a photo; nobody tells the network what is in it.
 
     Args:
         segmenter: the model with its normalisation.
         image: the photo, RGB.
         size: ``(height, width)`` that the logits are upsampled to (bilinear): the mask's.
+        presentation: scales, flips and windows. Of several views the probabilities are averaged, as
+            mmsegmentation does, and their logarithm given.
 
     Returns:
         ``[C, H, W]`` float32, on the model's device.
+
+    Raises:
+        ValueError: the windows are not whole strides of the network.
     """
-    shown = input_size(
-        (image.height, image.width), base_size=segmenter.base_size, stride=segmenter.stride
-    )
-    resized = image.resize((shown[1], shown[0]), Image.Resampling.BILINEAR)
+    seen = []
+    for scale in presentation.scales:
+        height, width = (round(side * scale) for side in segmenter.base_size)
+        shown = input_size(
+            (image.height, image.width), base_size=(height, width), stride=segmenter.stride
+        )
+        resized = image.resize((shown[1], shown[0]), Image.Resampling.BILINEAR)
+        for flipped in (False, True)[: 1 + presentation.flip]:
+            logits = _scores(
+                segmenter, ImageOps.mirror(resized) if flipped else resized, presentation
+            )
+            logits = logits.flip(-1) if flipped else logits
+            seen.append(F.interpolate(logits, size, mode="bilinear", align_corners=False)[0])
+    if len(seen) == 1:
+        return seen[0]
+    return torch.stack([logits.softmax(dim=0) for logits in seen]).mean(dim=0).log()
+
+
+def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation) -> Tensor:
+    """Logits of a photo of the network's size, whole or through windows: ``[1, C, h, w]``."""
     device = next(segmenter.model.parameters()).device
-    pixels = torch.from_numpy(np.array(resized)).to(device).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float() / 255
     mean, std = (
         torch.tensor(value, device=device)[:, None, None]
         for value in (segmenter.mean, segmenter.std)
     )
-    shown_pixels = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-    logits: Tensor = segmenter.model(shown_pixels).float()
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
+    pixels = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+    if presentation.window is None:
+        whole: Tensor = segmenter.model(pixels).float()
+        return whole
+    if any(side % segmenter.stride for side in presentation.window):
+        raise ValueError(
+            "params.yaml: eval.window (--window) must be multiples of the network's stride "
+            f"{segmenter.stride}, got {list(presentation.window)}"
+        )
+    full = (image.height, image.width)
+    boxes = cover(
+        full, window=presentation.window, overlap=WINDOW_OVERLAP, patch_size=segmenter.stride
+    )
+    parts = []
+    for box in boxes:
+        top, left, height, width = (int(edge) for edge in box)
+        logits = segmenter.model(pixels[..., top : top + height, left : left + width]).float()
+        parts.append(F.interpolate(logits, (height, width), mode="bilinear")[0])
+    return blend(torch.stack(parts), boxes, size=full)[None]
 
 
-def predict_mask(segmenter: Segmenter, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def predict_mask(
+    segmenter: Segmenter,
+    image: Image.Image,
+    size: tuple[int, int],
+    presentation: Presentation = WHOLE,
+) -> np.ndarray:
     """The most likely class of each pixel, ``[H, W]`` uint8; see `predict_logits`."""
-    mask: np.ndarray = predict_logits(segmenter, image, size).argmax(dim=0).cpu().numpy()
+    logits = predict_logits(segmenter, image, size, presentation)
+    mask: np.ndarray = logits.argmax(dim=0).cpu().numpy()
     return mask.astype(np.uint8)

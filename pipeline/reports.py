@@ -18,7 +18,7 @@ from pipeline.evaluation import (
     score_store,
 )
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import predict_mask
+from pipeline.inference import Presentation, predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.runtime import atomic_path, write_json
 from pipeline.scene import Dataset, MaskReader, Scene, read_image
@@ -131,7 +131,8 @@ def segmenter_report(
     Raises:
         ValueError: an input is missing or made for other classes.
     """
-    named = load_params(params).dataset
+    settings = load_params(params)
+    named, presentation = settings.dataset, Presentation(**settings.eval.model_dump())
     dataset, classes = open_dataset(named.name, named.root), segmenter.classes
     if classes != dataset.label_space.names:
         raise ValueError(
@@ -149,13 +150,18 @@ def segmenter_report(
         write_json(summary, {})
         return
     score = score_segmenter(
-        segmenter, scenes, read_mask=dataset.read_mask, store=masks, labels=labels
+        segmenter,
+        scenes,
+        read_mask=dataset.read_mask,
+        store=masks,
+        labels=labels,
+        presentation=presentation,
     )
     total = sum(region.pixels for region in score.regions.values())
     figures = {
         **figures_of(score.confusion, classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},
-        "protocol": protocol(segmenter, scenes, f"{named.name}, val"),
+        "protocol": protocol(segmenter, scenes, f"{named.name}, val", presentation),
     }
     with atomic_path(out) as draft:
         draft.mkdir()

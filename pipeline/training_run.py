@@ -64,7 +64,7 @@ class Inputs:
         name = fingerprint(
             {
                 "params": params.model_dump(
-                    mode="json", exclude={"clip": True, "warm_start": True}
+                    mode="json", exclude={"clip": True, "eval": True, "warm_start": True}
                 ),
                 "store": store.attributes,
                 "labels": file_digest(image_labels),

@@ -24,6 +24,27 @@ def main(
             help="Their human masks (PNG of class ids, same names).", rich_help_panel=FOLDER
         ),
     ] = None,
+    scale: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.05, help="Magnification to average over; repeat it.", rich_help_panel=FOLDER
+        ),
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirror image.", rich_help_panel=FOLDER)
+    ] = False,
+    window: Annotated[
+        tuple[int, int] | None,
+        typer.Option(min=1, help="Height and width of sliding windows.", rich_help_panel=FOLDER),
+    ] = None,
+    submission: Annotated[
+        bool,
+        typer.Option(
+            "--submission",
+            help="Also write what the Cityscapes server takes.",
+            rich_help_panel=FOLDER,
+        ),
+    ] = False,
     model: Annotated[Path, typer.Option(help="Folder of a trained segmenter.")] = Path(
         "models/segmenter"
     ),
@@ -48,12 +69,16 @@ def main(
         typer stages/eval.py run --images photos --masks annotations --out scored
     """
     from pipeline.folder_evaluation import evaluate_folder
+    from pipeline.inference import Presentation
     from pipeline.reports import segmenter_report
     from pipeline.segmenter import load_segmenter
 
     segmenter = load_segmenter(model)
     if images is not None:
-        evaluate_folder(segmenter, images, masks, out=out)
+        presentation = Presentation(tuple(scale or [1.0]), flip, window)
+        evaluate_folder(
+            segmenter, images, masks, out=out, presentation=presentation, submission=submission
+        )
         return
     segmenter_report(
         segmenter, store=store, image_labels=image_labels, params=params, out=out, summary=summary

@@ -13,7 +13,16 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["config", "runtime", "label_spaces", "metrics", "tables", "label_files", "scene"],
+    [
+        "config",
+        "config_faults",
+        "runtime",
+        "label_spaces",
+        "metrics",
+        "tables",
+        "label_files",
+        "scene",
+    ],
     [
         "views",
         "carb",
@@ -29,7 +38,7 @@ LAYERS = [
     ["segmenter", "index", "image_labels"],
     ["pseudo_masks", "clip_run", "batches", "inference"],
     ["training", "evaluation"],
-    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
+    ["warm_start", "training_run", "reports", "submission", "folder_evaluation", "data_report"],
 ]
 
 

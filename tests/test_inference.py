@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.inference import input_size, predict_logits, predict_mask
+from pipeline.inference import Presentation, input_size, predict_logits, predict_mask
 from pipeline.segmenter import Segmenter
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -109,3 +109,60 @@ def test_half_precision_models_give_float32_logits():
 
     logits = predict_logits(segmenter_of(Half().eval()), photo(40, 40), (40, 40))
     assert logits.dtype == torch.float32
+
+
+class Pointwise(nn.Module):
+    """Logits that depend on the pixel alone: where it is and what is near does not matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.factor * torch.cat([images, images[:, :1] - images[:, 1:2]], dim=1)
+
+
+def test_windows_and_flips_change_nothing_for_a_network_that_looks_at_single_pixels():
+    segmenter, image = segmenter_of(Pointwise()), photo(64, 96)
+    whole = predict_logits(segmenter, image, (64, 96))
+    windows = predict_logits(segmenter, image, (64, 96), Presentation(window=(32, 40)))
+    torch.testing.assert_close(windows, whole)
+    flipped = predict_logits(segmenter, image, (64, 96), Presentation(flip=True))
+    torch.testing.assert_close(flipped, whole.log_softmax(dim=0))
+
+
+def test_scales_and_flips_are_a_mean_of_probabilities_by_hand():
+    segmenter, image = segmenter_of(Coarse()), photo(64, 96)
+    parts = []
+    for size in ((32, 48), (64, 96)):
+        small = segmenter_of(segmenter.model, base_size=size)
+        parts.append(predict_logits(small, image, (64, 96)).softmax(dim=0))
+        mirrored = predict_logits(small, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (64, 96))
+        parts.append(mirrored.flip(-1).softmax(dim=0))
+    found = predict_logits(segmenter, image, (64, 96), Presentation(scales=(0.5, 1.0), flip=True))
+    torch.testing.assert_close(found.exp(), torch.stack(parts).mean(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_overlapping_windows_are_averaged():
+    segmenter, image = segmenter_of(Coarse()), photo(64, 96)
+    found = predict_logits(segmenter, image, (64, 96), Presentation(window=(64, 56)))
+    total, times = torch.zeros(4, 64, 96), torch.zeros(64, 96)
+    for left in (0, 16, 40):  # windows of 56 that share at least a third, in whole strides
+        part = image.crop((left, 0, left + 56, 64))
+        own = segmenter_of(segmenter.model, base_size=(64, 56))
+        total[:, :, left : left + 56] += predict_logits(own, part, (64, 56))
+        times[:, left : left + 56] += 1
+    torch.testing.assert_close(found, total / times)
+
+
+def test_windows_of_no_whole_strides_are_refused():
+    with pytest.raises(ValueError, match=r"eval\.window .* stride 8, got \[30, 40\]"):
+        predict_logits(
+            segmenter_of(Coarse()), photo(64, 96), (64, 96), Presentation(window=(30, 40))
+        )
+
+
+def test_the_protocol_says_what_was_done_at_test_time():
+    assert Presentation().in_words() == "none"
+    words = Presentation(scales=(0.5, 1.0), flip=True, window=(64, 96)).in_words()
+    assert words == "scales 0.5, 1; also mirrored; windows 64x96; mean of the probabilities"
