@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticKnownError
 from ruamel.yaml import YAML
 
-from pipeline.config_faults import sentence
+from pipeline.config_faults import sentence, shown
 
 
 def _refuse_switch(value: object) -> object:
@@ -218,7 +218,7 @@ def load_params(path: Path) -> Params:
             f"{path.name}: not readable as YAML{line} ({found}); correct its syntax"
         ) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {_shown(content)}")
+        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {shown(content)}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -47,7 +47,7 @@ def _bounds(limits: tuple[Any, ...]) -> str:
     return " and ".join(words[name].format(value) for name, value in found.items())
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as a short text in one line, its simple kinds as YAML writes them."""
     text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -89,4 +89,4 @@ def sentence(error: ValidationError, content: Any, schema: type[BaseModel]) -> s
             field = section.model_fields[str(part)]
             kind, limits = field.annotation, tuple(field.metadata)
         value = value.get(part)
-    return f"{name} must be {_described(kind, limits)}, got {_shown(value)}"
+    return f"{name} must be {_described(kind, limits)}, got {shown(value)}"

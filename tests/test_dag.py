@@ -13,32 +13,15 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    [
-        "config",
-        "config_faults",
-        "runtime",
-        "label_spaces",
-        "metrics",
-        "tables",
-        "label_files",
-        "scene",
-    ],
-    [
-        "views",
-        "carb",
-        "prompts",
-        "towers",
-        "clip_dense",
-        "schedules",
-        "checkpoints",
-        "visualise",
-        "curves",
-    ],
+    ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables"],
+    ["label_files", "scene"],
+    ["views", "carb", "prompts", "towers", "clip_dense", "schedules"],
+    ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "augment", "encoders"],
     ["segmenter", "index", "image_labels"],
     ["pseudo_masks", "clip_run", "batches", "inference"],
-    ["training", "evaluation"],
-    ["warm_start", "training_run", "reports", "submission", "folder_evaluation", "data_report"],
+    ["training", "evaluation", "submission"],
+    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
 ]
 
 
