@@ -1,14 +1,18 @@
 """Consistency-Aware Region Balancing: the paper's loss on one page.
 
 Kim, Lee, Choe, Shim: Weakly Supervised Semantic Segmentation for Driving Scenes, AAAI 2024
-(arXiv 2312.13646), section "Consistency-Aware Region Balancing". With z the segmenter's logits on a
-crop, G / L CLIP's pseudo-masks of the crop / of a window w in it, and CE the mean over a region:
+(arXiv 2312.13646), section 3. Let z be the segmenter's logits on a crop, y the classes present,
+G CLIP's pseudo-mask of the crop, w a window in it, L CLIP's pseudo-mask of the magnified window,
+and CE(z, M; R) the mean cross-entropy over the pixels of a region R of the whole batch:
 
-    warm-up     loss = CE(z, G) + CE(z|w, L)
-    then        loss = CE(reliable) + lambda CE(noisy) + CE_local(reliable) + lambda CE_local(noisy)
-    lambda      base * mean(last 5 CE(reliable)) / mean(last 5 CE(noisy)), global view, no gradient
+    global-local loss   CE(z, G) + CE(z|w, L)                     to the end of the warm-up
+    regions             reliable R = {arg-max of z among y = M},  noisy N = the other pixels of M
+    CARB loss           CE(z, G; R) + lambda CE(z, G; N)
+                        + CE(z|w, L; R_w) + lambda CE(z|w, L; N_w)        after the warm-up
+    balance             lambda = base * mean of the last 5 CE(z, G; R)
+                                      / mean of the last 5 CE(z, G; N), without gradient
 
-A pixel is reliable where the segmenter's vote equals CLIP's label, and noisy elsewhere.
+`split_by_consistency` is "regions", `CarbLoss.forward` the two losses, `CarbLoss._balance` lambda.
 """
 
 from collections.abc import Sequence
@@ -44,7 +48,7 @@ class CarbTerms:
 def split_by_consistency(
     logits: Tensor, pseudo_mask: Tensor, image_labels: Tensor, *, tau: float
 ) -> tuple[Tensor, Tensor]:
-    """Split the valid pixels by whether the segmenter agrees with CLIP.
+    """Split the valid pixels by whether the segmenter agrees with CLIP: the equation "regions".
 
     The segmenter votes only among classes known to be in the image, as CLIP did. (The authors
     multiply the logits by 0/1 image labels instead, so that an absent class beats negative present
@@ -95,7 +99,7 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
 
 
 class CarbLoss(nn.Module):
-    """The loss with its memory: the step counter and the last terms that lambda averages over.
+    """The losses with their memory: the step counter and the last terms that lambda averages over.
 
     Both live in ``state_dict``, so that a resumed run goes on where it stopped, and are the same on
     every process.
@@ -170,6 +174,7 @@ class CarbLoss(nn.Module):
             local_logits, local_masks, image_labels
         )
         weight = self._balance(reliable, noisy, both)
+        # In warm-up the noisy terms are 0, and this is the global-local loss; then it is CARB's.
         total = reliable + weight * noisy + local_reliable + weight * local_noisy
         return CarbTerms(total, reliable, noisy, local_reliable, local_noisy, weight, fraction)
 
@@ -200,7 +205,7 @@ class CarbLoss(nn.Module):
 
     @torch.no_grad()
     def _balance(self, reliable: Tensor, noisy: Tensor, both: Tensor) -> Tensor:
-        """Lambda of this step, after its own terms are pushed, if both regions have pixels."""
+        """The equation "balance": this step's own terms are pushed first, if no region is empty."""
         if self.warming_up:
             return torch.ones_like(reliable)
         if self.weight is not None:
