@@ -14,18 +14,29 @@ PAPER: dict[str, Changes] = {
     "global + CARB": {"train.local_term": False},
     "global + local + CARB": {},
 }
-# One idea less, or done as the authors' code does it, each from the parameters as they stand.
+_WINDOW = {"window": [64, 64], "overlap": 0.5}  # of the demo's CLIP
+# One idea less, or one done as the authors' code does it or otherwise, from the demo's parameters.
 SWITCHES: dict[str, Changes] = {
     "as it is": {},
     "no image labels": {"dataset.label_noise.false_alarm": 1.0},
-    "labels miss 20 %": {"dataset.label_noise.miss": 0.2},
-    "lambda fixed at 0.03": {"carb.weight": 0.03},
-    "lambda fixed at 1": {"carb.weight": 1.0},
+    "image labels miss 20 %": {"dataset.label_noise.miss": 0.2},
+    "image labels alarm 20 %": {"dataset.label_noise.false_alarm": 0.2},
     "no warm-up": {"carb.warmup_steps": 0},
+    "lambda 0.03": {"carb.weight": 0.03},
+    "lambda 1": {"carb.weight": 1.0},
+    "tau 0.5": {"carb.tau": 0.5},
+    "no class weights": {"train.class_weight_power": 0.0},
     "text classifier": {"segmenter.classifier": "text"},
     "one sentence a class": {"clip.templates": "plain"},
-    "CLIP sees ImageNet's normalisation": {"clip.normalisation": "imagenet"},
-    "CLIP with another GELU": {"clip.activation": "quick_gelu"},
+    "local zooms 1.5 and 2": {
+        "clip.levels": {
+            "global": {"zoom": 1.0, **_WINDOW},
+            "near": {"zoom": 1.5, **_WINDOW},
+            "local": {"zoom": 2.0, **_WINDOW},
+        }
+    },
+    "ImageNet's normalisation": {"clip.normalisation": "imagenet"},
+    "another GELU": {"clip.activation": "quick_gelu"},
 }
 TABLES: dict[str, dict[str, Changes]] = {"paper": PAPER, "switches": SWITCHES}
 
