@@ -22,27 +22,35 @@ from pipeline.store import PseudoMaskStore
 Figures = dict[str, Any]
 
 
-@dataclass
 class RegionScore:
-    """How often CLIP and the segmenter are right inside one region of the pixels."""
+    """How often two maps of classes are right inside one region of the pixels.
 
-    pixels: int = 0
-    clip: int = 0
-    segmenter: int = 0
+    Attributes:
+        counts: ``[3, C]`` int64 by class of the first map: pixels, first right, second right.
+    """
 
-    def add(self, region: np.ndarray, clip_right: np.ndarray, segmenter_right: np.ndarray) -> None:
-        """Count one photo; all maps ``[H, W]`` bool."""
-        self.pixels += int(region.sum())
-        self.clip += int((region & clip_right).sum())
-        self.segmenter += int((region & segmenter_right).sum())
+    def __init__(self, num_classes: int) -> None:
+        self.counts = np.zeros((3, num_classes), dtype=np.int64)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the region."""
+        return int(self.counts[0].sum())
+
+    def add(
+        self, region: np.ndarray, first: np.ndarray, second: np.ndarray, mask: np.ndarray
+    ) -> None:
+        """Count one photo; ``region`` is ``[H, W]`` bool, the others ``[H, W]`` of classes."""
+        for row, chosen in enumerate((region, region & (first == mask), region & (second == mask))):
+            self.counts[row] += np.bincount(first[chosen], minlength=self.counts.shape[1])
 
     def figures(self, total: int) -> Figures:
         """Share of the pixels, and both accuracies within; NaN where the region is empty."""
-        pixels = self.pixels or np.nan
+        pixels, first, second = self.counts.sum(axis=1).tolist()
         return {
-            "share": self.pixels / total if total else np.nan,
-            "CLIP accuracy": self.clip / pixels,
-            "segmenter accuracy": self.segmenter / pixels,
+            "share": pixels / total if total else np.nan,
+            "CLIP accuracy": first / (pixels or np.nan),
+            "segmenter accuracy": second / (pixels or np.nan),
         }
 
 
@@ -79,6 +87,23 @@ def per_class_rows(matrix: np.ndarray, classes: Sequence[str]) -> list[Figures]:
     ]
 
 
+def region_class_rows(score: SegmenterScore, classes: Sequence[str]) -> list[Figures]:
+    """One row a class that CLIP named: how much of it is noisy, and who is right there."""
+    noisy = score.regions["noisy"].counts
+    named = noisy[0] + score.regions["reliable"].counts[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = zip(classes, noisy[0] / named, *(noisy[1:] / noisy[0]), strict=True)
+    return [
+        {
+            "CLIP's class": name,
+            "noisy share": float(share),
+            "CLIP accuracy, noisy": float(clip),
+            "segmenter accuracy, noisy": float(segmenter),
+        }
+        for name, share, clip, segmenter in columns
+    ]
+
+
 def score_segmenter(
     segmenter: Segmenter,
     scenes: Sequence[Scene],
@@ -104,7 +129,7 @@ def score_segmenter(
     count = len(segmenter.classes)
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     if store is not None:
-        score.regions = {"reliable": RegionScore(), "noisy": RegionScore()}
+        score.regions = {"reliable": RegionScore(count), "noisy": RegionScore(count)}
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         mask = read_scene_mask(scene, read_mask)
         logits = predict_logits(segmenter, read_image(scene.image), mask.shape, presentation).cpu()
@@ -131,7 +156,7 @@ def _score_regions(
     vote = logits.masked_fill(~present[:, None, None], -torch.inf).argmax(dim=0).numpy()
     valid = mask != IGNORE_INDEX
     for name, region in (("reliable", vote == clip), ("noisy", vote != clip)):
-        regions[name].add(region & valid, clip == mask, vote == mask)
+        regions[name].add(region & valid, clip, vote, mask)
 
 
 def score_store(
@@ -152,7 +177,7 @@ def score_store(
     """
     count = len(store.classes)
     matrices = {level: np.zeros((count, count), dtype=np.int64) for level in store.levels}
-    agree, differ = RegionScore(), RegionScore()
+    agree, differ = RegionScore(count), RegionScore(count)
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         if scene.key not in labels:
             continue
@@ -165,7 +190,7 @@ def score_store(
         same = np.all([other == masks[0] for other in masks], axis=0)
         valid = mask != IGNORE_INDEX
         for score, region in ((agree, same), (differ, ~same)):
-            score.add(region & valid, masks[0] == mask, masks[-1] == mask)
+            score.add(region & valid, masks[0], masks[-1], mask)
     total = agree.pixels + differ.pixels
     names = {"CLIP accuracy": f"{store.levels[0]} accuracy"}
     names["segmenter accuracy"] = f"{store.levels[-1]} accuracy"

@@ -14,6 +14,7 @@ from pipeline.evaluation import (
     per_class_rows,
     protocol,
     pseudo_mask_pictures,
+    region_class_rows,
     score_segmenter,
     score_store,
 )
@@ -167,6 +168,7 @@ def segmenter_report(
         draft.mkdir()
         write_table(draft / "per_class.csv", per_class_rows(score.confusion, classes))
         write_table(draft / "regions.csv", _region_rows(figures["regions"]))
+        write_table(draft / "regions_by_class.csv", region_class_rows(score, classes))
         confusion_figure(score.confusion, classes, draft / "confusion.png")
         _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, dataset)
         write_json(draft / "metrics.json", figures)
