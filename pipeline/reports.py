@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,8 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
-    named, presentation = settings.dataset, Presentation(**settings.eval.model_dump())
+    named, shown = settings.dataset, settings.eval
+    presentation = Presentation(tuple(shown.scales), shown.flip, shown.window)
     dataset, classes = open_dataset(named.name, named.root), segmenter.classes
     if classes != dataset.label_space.names:
         raise ValueError(
@@ -145,9 +147,10 @@ def segmenter_report(
     scenes = annotated(photos) if "val" in dataset.splits else []
     if not scenes:
         log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
+        bare = [replace(scene, mask=None) for scene in photos]
         with atomic_path(out) as draft:
             draft.mkdir()
-            _segmenter_panels(draft / "panels.png", segmenter, photos, masks, labels, dataset)
+            _segmenter_panels(draft / "panels.png", segmenter, bare, masks, labels, dataset)
         write_json(summary, {})
         return
     score = score_segmenter(

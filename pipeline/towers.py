@@ -44,8 +44,7 @@ class Tower(Protocol):
     stride: int
 
     def encode(self, images: Tensor) -> Tensor:
-        """Everything before the last mixing; images ``[B, 3, H, W]``, H and W multiples of
-        ``stride``."""
+        """Everything before the last mixing; images ``[B, 3, H, W]``, sides whole strides."""
         ...
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
@@ -108,18 +107,14 @@ class OpenClipVit:
         first, trained = visual.positional_embedding[:1], visual.positional_embedding[1:]
         patches = patches.flatten(2).transpose(1, 2) + _positions(trained, self.grid, grid)
         class_token = (visual.class_embedding + first[0]).expand(len(images), 1, -1)
-        tokens = visual.ln_pre(torch.cat([class_token, patches], dim=1))
-        for block in self._blocks():
+        tokens: Tensor = visual.ln_pre(torch.cat([class_token, patches], dim=1))
+        blocks = visual.transformer.resblocks
+        for block in blocks if visual.attn_pool is not None else blocks[:-1]:
             tokens = block(tokens)
-        return tokens  # type: ignore[no-any-return]
-
-    def _blocks(self) -> list[ResidualAttentionBlock]:
-        blocks = list(self.visual.transformer.resblocks)
-        return blocks if self.visual.attn_pool is not None else blocks[:-1]
+        return tokens
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
-        """See `Tower`. ``ln_post`` acts on each patch, wherever the model has it: a pool of one
-        patch is that patch."""
+        """See `Tower`. ``ln_post`` acts on each patch, wherever the model has it."""
         visual, patches = self.visual, encoded[:, 1:]
         if visual.attn_pool is None:
             values = _value_block(visual.transformer.resblocks[-1], patches)
@@ -177,18 +172,14 @@ class TimmVit:
         trained = trunk.pos_embed[0]
         prefix = len(trained) - self.grid[0] * self.grid[1]  # positions of the class token: 0 or 1
         positions = _positions(trained[prefix:], self.grid, grid)
-        tokens = trunk.patch_embed.norm(patches.flatten(2).transpose(1, 2)) + positions
+        tokens: Tensor = trunk.patch_embed.norm(patches.flatten(2).transpose(1, 2)) + positions
         if trunk.cls_token is not None:
             first = trunk.cls_token[0] + (trained[:1] if prefix else 0)
             tokens = torch.cat([first.expand(len(images), 1, -1), tokens], dim=1)
         tokens = trunk.norm_pre(tokens)
-        for block in self._blocks():
+        for block in trunk.blocks if trunk.attn_pool is not None else trunk.blocks[:-1]:
             tokens = block(tokens)
-        return tokens  # type: ignore[no-any-return]
-
-    def _blocks(self) -> list[nn.Module]:
-        blocks = list(self.trunk.blocks)
-        return blocks if self.trunk.attn_pool is not None else blocks[:-1]
+        return tokens
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
         """See `Tower`."""

@@ -57,6 +57,7 @@ def test_metrics_hold_figures_regions_and_protocol(here: Path) -> None:
     assert set(metrics["regions"]) == {"reliable", "noisy"}
     assert metrics["protocol"]["image-level labels shown"] is False
     assert metrics["protocol"]["photos"] == 2
+    assert metrics["protocol"]["flips, scales, windows"] == "none"
     shares = [region["share"] for region in metrics["regions"].values()]
     assert sum(shares) == pytest.approx(1)
 
