@@ -6,6 +6,7 @@ It reads what `dvc repro` made (index, labels, pseudo-masks, the encoder's first
 parameters, and changes nothing of theirs. What is finished is kept: a run that was stopped goes on.
 """
 
+import json
 import logging
 import os
 import subprocess
@@ -21,7 +22,7 @@ import typer
 from bench.report import write_report
 from bench.settings import TABLES, Changes, write_changed
 from pipeline.config import load_params
-from pipeline.runtime import command, progress, remove
+from pipeline.runtime import command, file_digest, progress, remove, write_json
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -137,6 +138,7 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
     Raises:
         ValueError: the parameters are refused, or ``out`` holds runs of other parameters.
     """
+    load_params(params)
     folders = {out / name.replace(" ", ""): name for name in settings}
     places: dict[Path, Changes] = {out: {}}
     for folder, name in folders.items():
@@ -151,6 +153,22 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
             raise ValueError(f"{place}: holds a run of other parameters; remove {out}")
         fresh.replace(kept)
     return folders
+
+
+def check_inputs(inputs: Inputs, out: Path) -> None:
+    """Note what the runs of a folder are made from, and refuse to mix runs of other inputs.
+
+    Raises:
+        ValueError: ``out`` holds runs made from other files.
+    """
+    files = {
+        name: path / "zarr.json" if path.is_dir() else path for name, path in vars(inputs).items()
+    }
+    found = {name: file_digest(path) for name, path in files.items()}
+    noted = out / "inputs.json"
+    if noted.is_file() and json.loads(noted.read_text("utf-8")) != found:
+        raise ValueError(f"{out}: holds runs made from other data; remove it")
+    write_json(noted, found)
 
 
 def execute(runs: list[Run], *, jobs: int) -> Iterator[Run]:
@@ -190,11 +208,14 @@ def main(
         if not path.exists():
             raise ValueError(f"{path}: no such file; run `dvc repro` first")
     folders = plan(params, TABLES[table], seeds=seeds, out=out / table)
+    check_inputs(shared, out / table)
     inputs, pseudo = {}, {}
     for folder, name in folders.items():
         inputs[folder] = prepare_inputs(TABLES[table][name], shared, folder)
         own = folder if inputs[folder] != shared else out / table
         pseudo[name] = score_pseudo_masks(inputs[folder], own)
+        if "pseudo-masks val" not in json.loads(pseudo[name].read_text("utf-8")):
+            raise ValueError(f"{params}: no validation photo has a human mask to score against")
     runs = [
         Run(name, seed, folder / str(seed), inputs[folder])
         for seed in range(seeds)

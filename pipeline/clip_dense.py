@@ -19,11 +19,13 @@ from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transformer import QuickGELU
 from open_clip.utils import to_2tuple
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import activations
 from torch import Tensor, nn
 
 from pipeline.towers import SUPPORTED, check_tower, read_tower, refusal
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+GELUS = (nn.GELU, QuickGELU, activations.GELU, activations.GELUTanh, activations.QuickGELU)
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 
 
@@ -191,15 +193,23 @@ def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> D
         normalisation: ``clip`` changes nothing; ``imagenet`` takes ImageNet's mean and deviation.
         activation: ``trained`` changes nothing; ``gelu`` or ``quick_gelu`` takes the place of the
             tower's own.
+
+    Raises:
+        ValueError: the tower has no GELU of any kind.
     """
     if normalisation == "imagenet":
         clip.mean, clip.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     if activation != "trained":
         kind = {"gelu": nn.GELU, "quick_gelu": QuickGELU}[activation]
         visual: Any = clip.model.visual
-        for name, module in list(visual.named_modules()):
-            if isinstance(module, nn.GELU | QuickGELU):
-                visual.set_submodule(name, kind())
+        found = [name for name, module in visual.named_modules() if isinstance(module, GELUS)]
+        if not found:
+            raise ValueError(
+                f"params.yaml: clip.activation must be 'trained' for {clip.name!r}, whose image "
+                f"tower has no GELU, got '{activation}'"
+            )
+        for name in found:
+            visual.set_submodule(name, kind())
     return clip
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-MATHS = 1  # raise it with every change of this file, views or clip_dense that changes logits
+MATHS = 1  # raise it when views, towers, clip_dense or this file change what is in the store
 WINDOWS_A_CALL = 64
 
 
@@ -87,10 +87,11 @@ def cover_features(
     resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     pixels = normalised(resized, clip.mean, clip.std)
     boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=patch)
-    windows = torch.stack([_crop(pixels, box) for box in boxes])  # [n, 3, H, W]
     device = next(clip.parameters()).device
-    parts = torch.split(windows, WINDOWS_A_CALL)
-    grids = [encode(part.to(device)).float() for part in parts]
+    grids = []
+    for start in range(0, len(boxes), WINDOWS_A_CALL):
+        part = [_crop(pixels, box) for box in boxes[start : start + WINDOWS_A_CALL]]
+        grids.append(encode(torch.stack(part).to(device)).float())  # of windows [n, 3, H, W]
     cells = [Box(*(int(edge) // patch for edge in box)) for box in boxes]
     return blend(torch.cat(grids), cells, size=(size[0] // patch, size[1] // patch))
 

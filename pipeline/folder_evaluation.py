@@ -111,8 +111,13 @@ def evaluate_folder(
         if masks is not None:
             _write_figures(draft, segmenter, scenes, masks, presentation)
     log.info("wrote %d predictions to %s", len(scenes), out)
-    if submission:
-        log.info("the server's test split has %d photos", TEST_PHOTOS)
+    if submission and len(names) != TEST_PHOTOS:
+        log.warning(
+            "the server scores the %d photos of the test split together and refuses less; these "
+            "are %d",
+            TEST_PHOTOS,
+            len(names),
+        )
 
 
 def _check_out(out: Path) -> None:

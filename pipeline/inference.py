@@ -33,10 +33,14 @@ class Presentation:
         """What a reader of the figures must know."""
         if self == Presentation():
             return "none"
-        window = "none" if self.window is None else f"{self.window[0]}x{self.window[1]}"
-        scales = ", ".join(f"{scale:g}" for scale in self.scales)
-        flips = "also mirrored" if self.flip else "not mirrored"
-        return f"scales {scales}; {flips}; windows {window}; mean of the probabilities"
+        words = [f"scales {', '.join(f'{scale:g}' for scale in self.scales)}"]
+        words.append("also mirrored" if self.flip else "not mirrored")
+        if self.window is not None:
+            height, width = self.window
+            words.append(f"windows of {height}x{width}, logits averaged where they overlap")
+        if self.flip or len(self.scales) > 1:
+            words.append("mean of the probabilities")
+        return "; ".join(words)
 
 
 WHOLE = Presentation()
@@ -79,7 +83,8 @@ def predict_logits(
     Raises:
         ValueError: the windows are not whole strides of the network.
     """
-    seen = []
+    views = len(presentation.scales) * (1 + presentation.flip)
+    probs: Tensor | None = None
     for scale in presentation.scales:
         height, width = (round(side * scale) for side in segmenter.base_size)
         shown = input_size(
@@ -91,10 +96,13 @@ def predict_logits(
                 segmenter, ImageOps.mirror(resized) if flipped else resized, presentation
             )
             logits = logits.flip(-1) if flipped else logits
-            seen.append(F.interpolate(logits, size, mode="bilinear", align_corners=False)[0])
-    if len(seen) == 1:
-        return seen[0]
-    return torch.stack([logits.softmax(dim=0) for logits in seen]).mean(dim=0).log()
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
+            if views == 1:
+                return logits
+            share = logits.softmax(dim=0) / views
+            probs = share if probs is None else probs + share
+    assert probs is not None
+    return probs.log()
 
 
 def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation) -> Tensor:

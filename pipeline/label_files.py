@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import pickle
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,13 +111,13 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_json(path: Path, classes: list[str]) -> ImageLabels:
     try:
         content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_refuse_twice)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error}); check the file") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must be an object of key: [class, ...], got a {type(content)}")
     labels: ImageLabels = {}
     for key, names in content.items():
-        if not isinstance(names, list) or not set(map(str, names)) <= set(classes):
+        if not isinstance(names, list) or any(name not in classes for name in names):
             raise ValueError(
                 f"{path}: {key!r} must have a list of classes ({', '.join(classes)}), got {names}"
             )
@@ -182,41 +181,43 @@ def _tails(key: str) -> list[str]:
 def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
     """Rename labels to the keys of scenes.
 
-    A file may name a photo by its key, by its path or an end of it, with or without the file's
-    ending. The authors' ``.npy`` hold every split and paths of their own: there the name decides,
-    and labels of other photos are left out.
+    A file may name a photo by its key or by its path, whole or an end of it, with or without the
+    file's ending: the longest end that a key has too decides. The authors' ``.npy`` hold every
+    split, so labels of photos that are not there are left out of those.
 
     Raises:
-        ValueError: a label is of no photo or of two, or none fits; names it.
+        ValueError: a label is of no photo or of two, or two labels are of one; names it.
     """
-    theirs = path.suffix == ".npy"
-    rows: dict[str, str] = {}
+    ends: dict[str, list[str]] = {}
+    for key in keys:
+        for tail in _tails(key):
+            ends.setdefault(tail, []).append(key)
+    found: dict[str, str] = {}
+    unknown = []
     for written in labels:
-        short = _without_ending(written)
-        short = _tails(short)[-1] if theirs else short
-        if short in rows:
+        fitting = next(
+            (ends[tail] for tail in _tails(_without_ending(written)) if tail in ends), []
+        )
+        if not fitting:
+            unknown.append(written)
+        elif len(fitting) > 1:
             raise ValueError(
-                f"{path}: names {rows[short]!r} and {written!r}, the same photo; keep one of them"
+                f"{path}: labels {written!r}, and two photos end so ({fitting[0]!r}, "
+                f"{fitting[1]!r}); write more of their paths"
             )
-        rows[short] = written
-    found = {key: next((tail for tail in _tails(key) if tail in rows), "") for key in keys}
-    used = {tail for tail in found.values() if tail}
-    if not used:
+        elif fitting[0] in found:
+            raise ValueError(
+                f"{path}: names {found[fitting[0]]!r} and {written!r}, the same photo; keep one"
+            )
+        else:
+            found[fitting[0]] = written
+    if not found:
         raise ValueError(
             f"{path}: labels {min(labels, default='')!r}, and no photo of the data set is named so "
             f"(they are named like {keys[0]!r}); check that the file belongs to this data set"
         )
-    times = Counter(found.values())
-    twice = [key for key in keys if found[key] and times[found[key]] > 1]
-    if twice:
+    if unknown and path.suffix != ".npy":
         raise ValueError(
-            f"{path}: labels {rows[found[twice[0]]]!r}, and two photos end so ({twice[0]!r}, "
-            f"{twice[1]!r}); write more of their paths"
+            f"{path}: labels {min(unknown)!r}, which is no photo of the data set; remove its line"
         )
-    unknown = sorted(set(rows) - used)
-    if unknown and not theirs:
-        raise ValueError(
-            f"{path}: labels {rows[unknown[0]]!r}, which is no photo of the data set; remove its "
-            "line"
-        )
-    return {key: labels[rows[tail]] for key, tail in found.items() if tail}
+    return {key: labels[found[key]] for key in keys if key in found}

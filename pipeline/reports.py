@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pipeline.config import load_params
 from pipeline.datasets import open_dataset
@@ -150,7 +151,8 @@ def segmenter_report(
         bare = [replace(scene, mask=None) for scene in photos]
         with atomic_path(out) as draft:
             draft.mkdir()
-            _segmenter_panels(draft / "panels.png", segmenter, bare, masks, labels, dataset)
+            sheet = _segmenter_panels(segmenter, bare, masks, labels, dataset, presentation)
+            save_png(draft / "panels.png", sheet)
         write_json(summary, {})
         return
     score = score_segmenter(
@@ -173,7 +175,8 @@ def segmenter_report(
         write_table(draft / "regions.csv", _region_rows(figures["regions"]))
         write_table(draft / "regions_by_class.csv", region_class_rows(score, classes))
         confusion_figure(score.confusion, classes, draft / "confusion.png")
-        _segmenter_panels(draft / "panels.png", segmenter, scenes, masks, labels, dataset)
+        sheet = _segmenter_panels(segmenter, scenes, masks, labels, dataset, presentation)
+        save_png(draft / "panels.png", sheet)
         write_json(draft / "metrics.json", figures)
     main = {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")}
     write_json(summary, main)
@@ -196,13 +199,13 @@ def _region_rows(regions: Figures) -> list[Figures]:
 
 
 def _segmenter_panels(
-    path: Path,
     segmenter: Segmenter,
     scenes: Sequence[Scene],
     store: PseudoMaskStore,
     labels: ImageLabels,
     dataset: Dataset,
-) -> None:
+    presentation: Presentation,
+) -> Image.Image:
     """Photo, pseudo-masks, prediction and human mask, if there is one, of a few photos."""
     rows = []
     for scene in spread(scenes, PANELS):
@@ -210,10 +213,10 @@ def _segmenter_panels(
         size = (image.height, image.width)
         masks = [
             *pseudo_mask_pictures(scene, store, labels, size),
-            predict_mask(segmenter, image, size),
+            predict_mask(segmenter, image, size, presentation),
             *_human_mask(scene, dataset.read_mask),
         ]
         rows.append([np.asarray(image), *(colour_mask(one, segmenter.palette) for one in masks)])
     titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "segmenter", "human mask"]
     names, palette = segmenter.classes, segmenter.palette
-    save_png(path, panel(rows, titles=titles[: len(rows[0])], names=names, palette=palette))
+    return panel(rows, titles=titles[: len(rows[0])], names=names, palette=palette)

@@ -39,7 +39,7 @@ def submission_names(scenes: Sequence[Scene]) -> dict[str, str]:
     Raises:
         ValueError: a photo has no name or not the size of Cityscapes' photos.
     """
-    names = {}
+    names: dict[str, str] = {}
     for scene in scenes:
         found = _NAME.fullmatch(scene.image.stem)
         if not found:
@@ -57,5 +57,8 @@ def submission_names(scenes: Sequence[Scene]) -> dict[str, str]:
                 f"{scene.image}: the server takes predictions of {SIZE[1]}x{SIZE[0]} pixels, the "
                 f"photo is {size[1]}x{size[0]}; take the original photos of leftImg8bit"
             )
-        names[scene.key] = f"{found[1]}_predLabelIds.png"
+        name = f"{found[1]}_predLabelIds.png"
+        if name in names.values():
+            raise ValueError(f"{scene.image}: another photo is of the same frame; keep one of them")
+        names[scene.key] = name
     return names

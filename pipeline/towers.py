@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 SUPPORTED = (
@@ -248,6 +250,9 @@ def read_tower(visual: nn.Module) -> Tower:
     plain = type(trunk.patch_embed) is PatchEmbed and trunk.reg_token is None
     if not plain or trunk.pos_embed is None or getattr(trunk.attn_pool, "pos_embed", None):
         raise ValueError("one with patches, registers or positions of another kind")
+    last = trunk.blocks[-1]
+    if trunk.attn_pool is None and not (type(last) is Block and type(last.attn) is Attention):
+        raise ValueError(f"one with blocks of another kind ({type(last).__name__})")
     return TimmVit(visual)
 
 
@@ -260,10 +265,11 @@ def refusal(vision: dict[str, Any]) -> str | None:
     if name := vision.get("timm_model_name"):
         known = timm.is_model(name)
         module = timm.model_entrypoint(name).__module__ if known else "no model of timm"
-        if module in _TIMM_MODULES and vision.get("timm_pool") in ("", "avg", "map", "token"):
+        pool = vision.get("timm_pool", "avg")
+        if module in _TIMM_MODULES and pool in ("", "avg", "map", "token"):
             return None
         kind = module.removeprefix("timm.models.")
-        return f"TimmModel with timm_model_name {name!r} ({kind})"
+        return f"TimmModel with timm_model_name {name!r} ({kind}) and timm_pool {pool!r}"
     found = {key: vision[key] for key in _ATTENTION_KINDS if vision.get(key)}
     if vision.get("pool_type", "tok") not in ("tok", "avg"):
         found["pool_type"] = vision["pool_type"]
@@ -287,7 +293,8 @@ def check_tower(tower: Tower, model: nn.Module, size: tuple[int, int]) -> None:
         ValueError: they differ by more than 1e-4, for a vector of norm 1.
     """
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    ours = F.normalize(tower.pooled(tower.encode(image)), dim=-1)
+    encoded = tower.encode(image)
+    ours = F.normalize(tower.pooled(encoded), dim=-1)
     theirs = model.encode_image(image, normalize=True)  # type: ignore[operator]
     error = float((ours - theirs).abs().max())
     if not error <= 1e-4:

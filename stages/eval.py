@@ -27,7 +27,10 @@ def main(
     scale: Annotated[
         list[float] | None,
         typer.Option(
-            min=0.05, help="Magnification to average over; repeat it.", rich_help_panel=FOLDER
+            min=0.05,
+            max=16,
+            help="Magnification to average over; repeat it.",
+            rich_help_panel=FOLDER,
         ),
     ] = None,
     flip: Annotated[
@@ -73,6 +76,11 @@ def main(
     from pipeline.reports import segmenter_report
     from pipeline.segmenter import load_segmenter
 
+    if images is None and (masks or scale or flip or window or submission):
+        raise ValueError(
+            "--masks, --scale, --flip, --window and --submission concern a folder of photos: name "
+            "it with --images; the pipeline's own evaluation takes params.yaml: eval"
+        )
     segmenter = load_segmenter(model)
     if images is not None:
         presentation = Presentation(tuple(scale or [1.0]), flip, window)

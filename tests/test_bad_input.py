@@ -62,6 +62,9 @@ CASES = {
     ),
     "parameter out of range": Case("train", ("carb.tau", "1.5"), {"carb.tau": 1.5}),
     "parameter of a wrong type": Case("train", ("train.steps", "'many'"), {"train.steps": "many"}),
+    "options of a folder without a folder": Case(
+        "eval", ("--submission", "--images"), arguments=("--submission",)
+    ),
     "parameter file missing": Case(
         "prepare", ("nowhere.yaml", "no such file"), arguments=("--params", "nowhere.yaml")
     ),

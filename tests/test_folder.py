@@ -51,6 +51,8 @@ MISTAKES = {
     "name\nroad\ncar\n": "the header must be 'class'.*got name",
     "class\nroad\n": "must list 2 to 255 classes, got 1",
     "class\nroad\nroad\n": "line 3 names 'road' again",
+    "class\n\nroad\nroad\n": "line 4 names 'road' again",
+    "class,words,words\nroad,a,b\n": "the header must be 'class'",
     "class,colour\nroad,red\ncar,\n": "line 2 must have a colour such as #804080, got 'red'",
     "class,words\nroad,a,b\ncar,\n": "line 2 has 3 columns, the header 2",
     "class,words\n ,a\ncar,\n": "line 2 must name a class, got ''",
@@ -71,15 +73,15 @@ def test_a_folder_without_a_list_of_classes_says_what_to_write(tmp_path: Path) -
 
 def test_photos_of_any_depth_and_ending_are_found_with_their_masks(tmp_path: Path) -> None:
     write_classes(tmp_path)
-    for name in ("b.JPG", "monday/a.png", "monday/c.jpeg", ".hidden/d.png"):
+    for name in ("b.JPG", "monday/a.1.png", "monday/c.jpeg", ".hidden/d.png"):
         photo(tmp_path / "images" / name)
     (tmp_path / "images/notes.txt").write_text("a stray file")
     (tmp_path / "images/._b.jpg").write_text("of a Mac")
-    mask = tmp_path / "masks/monday/a.png"
+    mask = tmp_path / "masks/monday/a.1.png"
     mask.parent.mkdir(parents=True)
     Image.fromarray(np.array([[0, 2, 255]], np.uint8)).save(mask)
     scenes = load_scenes("folder", tmp_path, "train")
-    assert [scene.key for scene in scenes] == ["train/b", "train/monday/a", "train/monday/c"]
+    assert [scene.key for scene in scenes] == ["train/b", "train/monday/a.1", "train/monday/c"]
     assert [scene.mask for scene in scenes] == [None, mask, None]
     read = open_dataset("folder", tmp_path).read_mask(mask)
     assert read.tolist() == [[0, 2, IGNORE_INDEX]]
@@ -92,6 +94,15 @@ def test_two_folders_of_photos_are_two_splits(tmp_path: Path) -> None:
     dataset = open_dataset("folder", tmp_path)
     assert dataset.splits == ("train", "val")
     assert [scene.key for scene in dataset.scenes("val")] == ["val/a", "val/b"]
+
+
+@pytest.mark.parametrize("names", [["val/a.jpg", "b.jpg"], ["train/a.jpg", "b.jpg"]])
+def test_photos_of_no_split_are_refused(tmp_path: Path, names: list[str]) -> None:
+    write_classes(tmp_path)
+    for name in names:
+        photo(tmp_path / "images" / name)
+    with pytest.raises(ValueError, match=r"images: ho?a?l?d?s .*train"):
+        open_dataset("folder", tmp_path)
 
 
 def test_photos_that_differ_by_their_ending_alone_are_refused(tmp_path: Path) -> None:

@@ -164,5 +164,9 @@ def test_windows_of_no_whole_strides_are_refused():
 
 def test_the_protocol_says_what_was_done_at_test_time():
     assert Presentation().in_words() == "none"
+    assert "probabilities" not in Presentation(window=(64, 96)).in_words()
     words = Presentation(scales=(0.5, 1.0), flip=True, window=(64, 96)).in_words()
-    assert words == "scales 0.5, 1; also mirrored; windows 64x96; mean of the probabilities"
+    assert words == (
+        "scales 0.5, 1; also mirrored; windows of 64x96, logits averaged where they overlap; mean "
+        "of the probabilities"
+    )

@@ -254,7 +254,16 @@ def test_labels_of_another_data_set_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["train/trip/a", "trip/a.jpg", "trip/a", "a.JPG", "a", "train/trip/a.png"]
+    "written",
+    [
+        "train/trip/a",
+        "trip/a.jpg",
+        "a.JPG",
+        "a",
+        "train/trip/a.png",
+        "./trip/a.jpg",
+        "C:/photos/trip/a.jpg",
+    ],
 )
 def test_a_photo_is_named_by_any_end_of_its_path(written: str) -> None:
     found = match_keys({written: ROW}, ["train/trip/a", "train/b"], Path("x.csv"))
@@ -264,8 +273,21 @@ def test_a_photo_is_named_by_any_end_of_its_path(written: str) -> None:
 def test_labels_that_fit_two_photos_or_one_photo_twice_are_refused() -> None:
     with pytest.raises(ValueError, match=r"x\.csv: labels 'a', and two photos end so"):
         match_keys({"a": ROW}, ["train/x/a", "train/y/a"], Path("x.csv"))
-    with pytest.raises(ValueError, match=r"names 'a\.jpg' and 'a', the same photo"):
+    with pytest.raises(ValueError, match=r"names 'a\.jpg' and 'a', the same photo; keep one"):
         match_keys({"a.jpg": ROW, "a": ROW}, ["train/a"], Path("x.csv"))
     rows = {"x/a": ROW, "y/a": ~ROW}
     found = match_keys(rows, ["train/x/a", "train/y/a"], Path("x.csv"))
     assert [row.tolist() for row in found.values()] == [ROW.tolist(), (~ROW).tolist()]
+
+
+@pytest.mark.parametrize("text", ['{"a": [1]}', '{"a": [true]}', '{"a": [null]}', '{"a": [["1"]]}'])
+def test_json_of_anything_but_names_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"x\.json: 'a' must have a list of classes"):
+        read_label_file(tmp_path / "x.json", ["0", "1", "True", "None"])
+
+
+def test_json_of_many_brackets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"x\.json: not readable as JSON"):
+        read_label_file(tmp_path / "x.json", ["road"])

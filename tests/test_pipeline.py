@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,22 @@ def test_encoder_learns_from_clip(here: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert out.read_bytes() != (here / "models/encoder.safetensors").read_bytes()
     assert [path.name for path in (here / "scratch").iterdir()] == ["speed"]
+
+
+def test_switches_of_params_reach_the_stages(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    write_params(Path(), {"eval.flip": True, "eval.scales": [0.5, 1.0]})
+    assert run_stage("eval", "--out", "mirrored").exit_code == 0
+    protocol = json.loads(Path("mirrored/metrics.json").read_text())["protocol"]
+    assert protocol["flips, scales, windows"].startswith("scales 0.5, 1; also mirrored")
+    seen = {}
+    for switch in ({}, {"normalisation": "imagenet"}, {"activation": "quick_gelu"}):
+        write_params(Path(), {f"clip.{name}": value for name, value in switch.items()})
+        out = f"{next(iter(switch), 'plain')}.zarr"
+        assert run_stage("pseudo", "--out", out).exit_code == 0
+        seen[out] = PseudoMaskStore.open(Path(out)).read("val/00000", "global")
+    assert not np.allclose(seen["plain.zarr"], seen["normalisation.zarr"], atol=1e-3)
+    assert not np.array_equal(seen["plain.zarr"], seen["activation.zarr"])

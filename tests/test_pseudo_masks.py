@@ -39,6 +39,7 @@ def test_a_store_of_other_classes_is_refused(store: PseudoMaskStore, params: Par
 
 
 CHANGES = {"words": {"car": ["automobile"]}, "templates": "other", "dense": "other", "levels": {}}
+CHANGES |= {"normalisation": "imagenet", "activation": "gelu"}
 
 
 @pytest.mark.parametrize("name", CHANGES)

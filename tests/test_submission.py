@@ -52,6 +52,12 @@ def test_what_the_server_refuses_is_refused(
     assert str(tmp_path / name) in str(caught.value)
 
 
+def test_two_photos_of_one_frame_are_refused(tmp_path: Path) -> None:
+    names = ["x/ulm_000000_000019_leftImg8bit.png", "y/ulm_000000_000019.png"]
+    with pytest.raises(ValueError, match="another photo is of the same frame; keep one of them"):
+        submission_names([save_photo(tmp_path / name) for name in names])
+
+
 def test_a_folder_of_cities_gives_a_folder_of_label_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.clip_dense import load_clip
+from pipeline.clip_dense import as_the_authors, load_clip
 from pipeline.towers import ConvNext, OpenClipVit, TimmVit, check_tower, read_tower, refusal
 
 COCA = {**clip_folder.VIT, "attentional_pool": True, "attn_pooler_heads": 4}
@@ -104,6 +104,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "parallel pools": ({"attentional_pool": "parallel"}, "with attentional_pool 'parallel'"),
     "no pool": ({"pool_type": "none"}, "VisionTransformer with pool_type 'none'"),
     "scaled heads": ({"scale_heads": True}, "VisionTransformer with scale_heads True"),
+    "a pool of another kind": (
+        {"timm_model_name": "test_vit", "timm_pool": "abs_attn"},
+        "'test_vit' (vision_transformer) and timm_pool 'abs_attn'",
+    ),
+    "parallel blocks": (
+        {"timm_model_name": "vit_small_patch16_18x2_224", "timm_pool": "avg", "image_size": 224},
+        "blocks of another kind (ParallelThingsBlock)",
+    ),
     "registers": (
         {"timm_model_name": "test_vit2", "timm_pool": "avg", "timm_proj": "linear"},
         "patches, registers or positions of another kind",
@@ -116,7 +124,8 @@ def test_a_tower_without_a_value_path_here_is_refused_by_name(tmp_path: Path, ki
     change, found = REFUSED[kind]
     vision = {**clip_folder.VIT, "image_size": 160, **change}
     config = clip_folder.model_config(vision)
-    weights = clip_folder.random_weights(config) if kind == "registers" else {}
+    built = kind in ("registers", "parallel blocks")  # what no configuration tells
+    weights = clip_folder.random_weights(config) if built else {}
     model = clip_folder.write_clip(tmp_path, config, weights or {"x": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"^params\.yaml: clip\.model.*choose another") as caught:
         load_clip(model, None)
@@ -140,3 +149,18 @@ def test_each_kind_has_its_reader(tmp_path: Path) -> None:
     for kind, reader in kinds.items():
         clip = clip_folder.random_clip(tmp_path / kind, TOWERS[kind])
         assert isinstance(read_tower(clip.model.visual), reader)
+
+
+@pytest.mark.parametrize("kind", ["class token", "timm, average"])
+def test_another_activation_changes_every_tower_that_has_one(tmp_path: Path, kind: str) -> None:
+    clip = clip_folder.random_clip(tmp_path, TOWERS[kind])
+    images = noise(1, 3, *clip.image_size)
+    before = clip.patch_features(images)
+    as_the_authors(clip, normalisation="clip", activation="quick_gelu")
+    assert (clip.patch_features(images) - before).abs().max() > 1e-5
+
+
+def test_another_activation_of_a_tower_without_one_is_refused(tmp_path: Path) -> None:
+    clip = clip_folder.random_clip(tmp_path, clip_folder.RESNET)
+    with pytest.raises(ValueError, match=r"clip\.activation must be 'trained' for .*no GELU, got"):
+        as_the_authors(clip, normalisation="clip", activation="gelu")

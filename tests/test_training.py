@@ -182,6 +182,9 @@ def test_the_loss_is_as_the_parameters_say(data, small):
     )
     plain = changed(small, train={"class_weight_power": 0.0})
     assert make_loss(plain, data.store, data.photos).class_weights is None
+    off = make_loss(changed(small, carb={"enabled": False}), data.store, data.photos)
+    off.step = small.train.steps
+    assert off.warming_up
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -45,21 +45,23 @@ def read_classes(path: Path) -> LabelSpace:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            rows = [row for row in csv.reader(handle) if row]
+            reader = csv.reader(handle)
+            rows = [(reader.line_num, row) for row in reader if row]
     except FileNotFoundError:
         raise ValueError(
             f"{path}: no such file; write one with the header 'class' and a class on each line"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not readable as CSV ({error}); check the file") from None
-    header = [column.strip() for column in rows[0]] if rows else []
-    if header[:1] != ["class"] or not set(header) <= set(COLUMNS):
+    header = [column.strip() for column in rows[0][1]] if rows else []
+    named = len(set(header)) == len(header) and set(header) <= set(COLUMNS)
+    if header[:1] != ["class"] or not named:
         raise ValueError(
             f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', apart by "
             f"commas, got {', '.join(header) or 'nothing'}"
         )
     infos: dict[str, ClassInfo] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
         name, colour = cells["class"], cells.get("colour", "")
         if fault := _fault(row, header, name, colour, infos):
@@ -100,7 +102,7 @@ def _find_scenes(root: Path, split: str) -> list[Scene]:
         hidden = any(part.startswith(".") for part in name.parts)
         if hidden or image.suffix.lower() not in PHOTO_ENDINGS:
             continue
-        key, mask = f"{split}/{name.as_posix()}", masks / name.with_suffix(".png")
+        key, mask = f"{split}/{name.as_posix()}", masks / f"{name.as_posix()}.png"
         if key in scenes:
             raise ValueError(f"{image}: {scenes[key].image.name} has the same name; rename one")
         scenes[key] = Scene(image, mask if mask.exists() else None, split, key)
@@ -115,10 +117,17 @@ def open_dataset(root: Path) -> Dataset:
     """The photos and classes in a folder.
 
     Raises:
-        ValueError: the list of classes is missing or has a mistake.
+        ValueError: the list of classes is missing or has a mistake, or some photos are of no split.
     """
     space = read_classes(root / CLASSES)
-    with_val = _has_splits(root) and (root / IMAGES / "val").is_dir()
+    with_val = (root / IMAGES / "val").is_dir()
+    if with_val and not _has_splits(root):
+        raise ValueError(
+            f"{root / IMAGES}: holds val and no train; put the other photos into train"
+        )
+    beside = [path for path in (root / IMAGES).glob("[!.]*.*") if _has_splits(root)]
+    if any(path.suffix.lower() in PHOTO_ENDINGS for path in beside):
+        raise ValueError(f"{root / IMAGES}: has photos beside train; put them into train or val")
     return Dataset(
         root=root,
         label_space=space,
