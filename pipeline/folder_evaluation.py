@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets import ADAPTERS
+from pipeline.datasets.folder import photos_below
 from pipeline.evaluation import figures_of, per_class_rows, protocol, score_segmenter
 from pipeline.inference import Presentation, predict_mask
 from pipeline.runtime import atomic_path, progress, write_json
@@ -34,30 +35,19 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]
     for folder, option in ((images, "--images"), (masks, "--masks")):
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{option} {folder}: no such folder; give the folder that holds them")
-    scenes: dict[str, Scene] = {}
-    for file in sorted(path for path in images.rglob("*") if _is_photo(path, images, masks, out)):
-        key = file.relative_to(images).with_suffix("").as_posix()
+    others = [folder.resolve() for folder in (masks, out) if folder is not None]
+    inside = [folder for folder in others if not images.resolve().is_relative_to(folder)]
+    scenes = []
+    for key, photo in photos_below(images).items():
+        if any(photo.resolve().is_relative_to(folder) for folder in inside):
+            continue
         mask = None if masks is None else masks / f"{key}.png"
         if mask is not None and not mask.is_file():
-            raise ValueError(f"--masks {masks}: has no {key}.png for {file.name}; add it")
-        if key in scenes:
-            raise ValueError(f"{file}: {scenes[key].image.name} has the same name; rename one")
-        scenes[key] = Scene(file, mask, "folder", key)
+            raise ValueError(f"--masks {masks}: has no {key}.png for {photo.name}; add it")
+        scenes.append(Scene(photo, mask, "folder", key))
     if not scenes:
         raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
-    return list(scenes.values())
-
-
-def _is_photo(path: Path, images: Path, masks: Path | None, out: Path) -> bool:
-    """True for photos that are neither hidden nor in a folder of masks or of predictions."""
-    hidden = any(part.startswith(".") for part in path.relative_to(images).parts)
-    others = [folder.resolve() for folder in (masks, out) if folder is not None]
-    inside = any(
-        path.resolve().is_relative_to(folder)
-        for folder in others
-        if not images.resolve().is_relative_to(folder)
-    )
-    return path.suffix.lower() in PHOTO_ENDINGS and not hidden and not inside
+    return scenes
 
 
 def mask_reader(segmenter: Segmenter, masks: Path) -> MaskReader:

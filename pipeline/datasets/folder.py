@@ -88,25 +88,33 @@ def _fault(
     return ""
 
 
-def _find_scenes(root: Path, split: str) -> list[Scene]:
-    """The photos of a split by path; a photo without a mask file has none.
+def photos_below(folder: Path) -> dict[str, Path]:
+    """The photos in a folder and below it, by path without ending; hidden files are none.
 
     Raises:
         ValueError: two photos differ by nothing but their ending.
     """
-    inner = split if _has_splits(root) else ""
-    photos, masks = root / IMAGES / inner, root / MASKS / inner
-    scenes: dict[str, Scene] = {}
-    for image in sorted(photos.rglob("*")):
-        name = image.relative_to(photos).with_suffix("")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).with_suffix("")
         hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or image.suffix.lower() not in PHOTO_ENDINGS:
+        if hidden or path.suffix.lower() not in PHOTO_ENDINGS:
             continue
-        key, mask = f"{split}/{name.as_posix()}", masks / f"{name.as_posix()}.png"
-        if key in scenes:
-            raise ValueError(f"{image}: {scenes[key].image.name} has the same name; rename one")
-        scenes[key] = Scene(image, mask if mask.exists() else None, split, key)
-    return list(scenes.values())
+        key = name.as_posix()
+        if key in found:
+            raise ValueError(f"{path}: {found[key].name} has the same name; rename one")
+        found[key] = path
+    return found
+
+
+def _find_scenes(root: Path, split: str) -> list[Scene]:
+    """The photos of a split by path; a photo without a mask file has none."""
+    inner = split if _has_splits(root) else ""
+    scenes = []
+    for name, image in photos_below(root / IMAGES / inner).items():
+        mask = root / MASKS / inner / f"{name}.png"
+        scenes.append(Scene(image, mask if mask.exists() else None, split, f"{split}/{name}"))
+    return scenes
 
 
 def _has_splits(root: Path) -> bool:
