@@ -1,7 +1,8 @@
 """A frozen open_clip model that answers for every patch of a photo.
 
 Each patch keeps its own value vector, which the model's own projections carry into the space of the
-texts (see `pipeline.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646).
+texts (see `pipeline.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or looks at its likes,
+as later work does (see `pipeline.last_block`).
 """
 
 import difflib
@@ -22,6 +23,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import activations
 from torch import Tensor, nn
 
+from pipeline.last_block import DENSE_MODES
+from pipeline.outliers import repair_outliers
 from pipeline.towers import SUPPORTED, check_tower, read_tower, refusal
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
@@ -37,7 +40,10 @@ class DenseClip(nn.Module):
         mean, std: CLIP's own normalisation of RGB in [0, 1], one number a channel.
         patch_size: side of a patch, pixels.
         image_size: ``(height, width)`` the tower was trained with, pixels.
+        repair: whether outlying patches are mended, see `pipeline.outliers`.
     """
+
+    repair = False
 
     def __init__(self, model: nn.Module, tokenizer: Any, *, name: str, config: Any) -> None:
         super().__init__()
@@ -80,7 +86,10 @@ class DenseClip(nn.Module):
             raise ValueError(f"images must be [B, 3, H, W] float, CLIP-normalised, got {found}")
         images = _resize_to_patches(images, patch_size=self.patch_size)
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
-        features = self.tower.dense(self.tower.encode(images), grid)
+        encoded = self.tower.encode(images)
+        if self.repair:
+            encoded = repair_outliers(encoded, grid)
+        features = self.tower.dense(encoded, grid)
         return F.normalize(features.float(), dim=1)
 
     @torch.no_grad()
@@ -148,7 +157,9 @@ def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
     return F.interpolate(images, size=size, mode="bicubic", align_corners=False)
 
 
-def load_clip(model: str, pretrained: str | None) -> DenseClip:
+def load_clip(
+    model: str, pretrained: str | None, *, dense: str = "value", repair: bool = False
+) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
     Refusals come before downloads. open_clip alone goes on with random weights, and with pickles.
@@ -157,6 +168,8 @@ def load_clip(model: str, pretrained: str | None) -> DenseClip:
         model: open_clip name (``ViT-B-16-quickgelu``), ``hf-hub:owner/name``, ``local-dir:folder``.
         pretrained: for an open_clip name its tag (``openai``) or a ``.safetensors`` file; None
             for the other two, which bring their weights.
+        dense: how the last block is run, a key of `pipeline.last_block.DENSE_MODES`.
+        repair: mend outlying patches, see `pipeline.outliers`.
 
     Raises:
         ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
@@ -180,7 +193,15 @@ def load_clip(model: str, pretrained: str | None) -> DenseClip:
             )
         tokenizer = open_clip.get_tokenizer(model)
     with _blaming(model, f"image tower, one of: {SUPPORTED}"):
-        return DenseClip(loaded, tokenizer, name=model, config=config)
+        clip = DenseClip(loaded, tokenizer, name=model, config=config)
+    if clip.tower.block is None and (repair or dense != "value"):
+        asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
+        raise ValueError(
+            f"params.yaml: {asked} for {model!r}, whose patches are not mixed last in a "
+            f"transformer's block, got {str(repair).lower() if repair else dense!r}"
+        )
+    clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
+    return clip
 
 
 def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> DenseClip:

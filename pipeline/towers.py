@@ -4,10 +4,10 @@ Every tower mixes its patches a last time before it projects them into the space
 vision transformer in its last block, others in an attention pool, a ConvNeXt in an average. The
 value path leaves this last mixing out, so that each patch keeps its own vector: what the mixing
 makes of that patch alone. Source: Zhou et al., Extract Free Dense Labels from CLIP (arXiv
-2112.01071).
+2112.01071). A last block can be changed in other ways too, see `pipeline.last_block`.
 
 A tower here is the model's own modules in two steps, ``encode`` up to the last mixing, then either
-``dense`` (the value path) or ``pooled`` (the ordinary way). `check_tower` compares the latter with
+``dense`` (patch by patch) or ``pooled`` (the ordinary way). `check_tower` compares the latter with
 the model's own answer, which shows that its modules are read as they are meant.
 """
 
@@ -19,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from pipeline.last_block import DENSE_MODES, DenseMode, Grid, dense_block
 
 SUPPORTED = (
     "ModifiedResNet; VisionTransformer (pool_type tok or avg, plain attention, or CoCa's "
@@ -33,7 +35,7 @@ SUPPORTED = (
 _ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn")
 _TIMM_MODULES = ("timm.models.vision_transformer", "timm.models.convnext")
 _CONV_STRIDE = 32  # pixels of one cell of the last stage of a ModifiedResNet or ConvNeXt
-Grid = tuple[int, int]
+VALUE = DENSE_MODES["value"]
 
 
 class Tower(Protocol):
@@ -41,9 +43,13 @@ class Tower(Protocol):
 
     Attributes:
         stride: side of a patch in pixels.
+        block: the last block of a transformer, where that is the last mixing; else None.
+        mode: how ``dense`` runs that block.
     """
 
     stride: int
+    block: nn.Module | None = None
+    mode: DenseMode = VALUE
 
     def encode(self, images: Tensor) -> Tensor:
         """Everything before the last mixing; images ``[B, 3, H, W]``, sides whole strides."""
@@ -75,16 +81,6 @@ def _as_map(features: Tensor, grid: Grid) -> Tensor:
     return features.transpose(1, 2).reshape(len(features), -1, *grid)
 
 
-def _value_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """The last block without attention: each token ``[B, N, width]`` keeps its own value vector.
-
-    ``v = W_o(W_v LN1(x) + b_v) + b_o; x = x + v; x = x + MLP(LN2(x))``, with the block's layer
-    scales where it has them. Queries and keys are not computed.
-    """
-    tokens = tokens + block.ls_1(_value(block.attn, block.ln_1(tokens)))
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))  # type: ignore[no-any-return]
-
-
 def _value(attention: Any, tokens: Tensor) -> Tensor:
     """What attention makes of each token when it looks at that token alone."""
     width = attention.out_proj.in_features
@@ -94,11 +90,12 @@ def _value(attention: Any, tokens: Tensor) -> Tensor:
     return values
 
 
-class OpenClipVit:
+class OpenClipVit(Tower):
     """open_clip's own transformer, pooled by class token, average, or CoCa's attention pool."""
 
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual, self.stride = visual, int(visual.patch_size[0])
+        self.block = visual.transformer.resblocks[-1] if visual.attn_pool is None else None
         self.grid: Grid = tuple(visual.grid_size)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -117,22 +114,22 @@ class OpenClipVit:
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
         """See `Tower`. ``ln_post`` acts on each patch, wherever the model has it."""
-        visual, patches = self.visual, encoded[:, 1:]
-        if visual.attn_pool is None:
-            values = _value_block(visual.transformer.resblocks[-1], patches)
+        visual = self.visual
+        if self.block is not None:
+            values = dense_block(self.block, encoded, grid, self.mode)
         else:
-            values = _value(visual.attn_pool.attn, visual.attn_pool.ln_k(patches))
+            values = _value(visual.attn_pool.attn, visual.attn_pool.ln_k(encoded[:, 1:]))
         return _as_map(visual.ln_post(values) @ visual.proj, grid)
 
     def pooled(self, encoded: Tensor) -> Tensor:
         """See `Tower`."""
-        if self.visual.attn_pool is None:
-            encoded = self.visual.transformer.resblocks[-1](encoded)
+        if self.block is not None:
+            encoded = self.block(encoded)
         embedding: Tensor = self.visual._pool(encoded)[0] @ self.visual.proj
         return embedding
 
 
-class ClipResNet:
+class ClipResNet(Tower):
     """CLIP's ResNet, whose attention pool is its last mixing."""
 
     stride = _CONV_STRIDE
@@ -158,11 +155,12 @@ class ClipResNet:
         return embedding
 
 
-class TimmVit:
+class TimmVit(Tower):
     """timm's transformer, pooled by SigLIP's attention pool (``map``), class token or average."""
 
     def __init__(self, visual: TimmModel) -> None:
         self.head, self.trunk = visual.head, visual.trunk
+        self.block = self.trunk.blocks[-1] if self.trunk.attn_pool is None else None
         self.stride = int(self.trunk.patch_embed.patch_size[0])
         self.grid: Grid = tuple(self.trunk.patch_embed.grid_size)
 
@@ -186,30 +184,22 @@ class TimmVit:
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
         """See `Tower`."""
         trunk, patches = self.trunk, encoded[:, self.trunk.num_prefix_tokens :]
-        if trunk.attn_pool is None:
-            values = trunk.norm(self._value_block(trunk.blocks[-1], patches))
+        if self.block is not None:
+            values = trunk.norm(dense_block(self.block, encoded, grid, self.mode))
         else:  # attention over a single patch gives its value
             single = trunk.norm(patches).flatten(0, 1)[:, None]  # [B * h * w, 1, width]
             values = trunk.attn_pool(single).reshape(*patches.shape[:2], -1)
         return _as_map(self.head(trunk.head(trunk.fc_norm(values))), grid)
 
-    @staticmethod
-    def _value_block(block: Any, tokens: Tensor) -> Tensor:
-        """As open_clip's, see ``_value_block`` above."""
-        attention, width = block.attn, tokens.shape[-1]
-        values = attention.qkv(block.norm1(tokens))[..., 2 * width :]
-        tokens = tokens + block.ls1(attention.proj(attention.norm(values)))
-        return tokens + block.ls2(block.mlp(block.norm2(tokens)))  # type: ignore[no-any-return]
-
     def pooled(self, encoded: Tensor) -> Tensor:
         """See `Tower`."""
-        if self.trunk.attn_pool is None:
-            encoded = self.trunk.blocks[-1](encoded)
+        if self.block is not None:
+            encoded = self.block(encoded)
         embedding: Tensor = self.head(self.trunk.forward_head(self.trunk.norm(encoded)))
         return embedding
 
 
-class ConvNext:
+class ConvNext(Tower):
     """timm's ConvNeXt, whose last mixing is the average over its cells."""
 
     stride = _CONV_STRIDE
@@ -251,7 +241,8 @@ def read_tower(visual: nn.Module) -> Tower:
     if not plain or trunk.pos_embed is None or getattr(trunk.attn_pool, "pos_embed", None):
         raise ValueError("one with patches, registers or positions of another kind")
     last = trunk.blocks[-1]
-    if trunk.attn_pool is None and not (type(last) is Block and type(last.attn) is Attention):
+    plain = type(last) is Block and type(last.attn) is Attention and last.attn.gate is None
+    if trunk.attn_pool is None and not plain:
         raise ValueError(f"one with blocks of another kind ({type(last).__name__})")
     return TimmVit(visual)
 

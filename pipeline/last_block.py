@@ -1,0 +1,163 @@
+"""The last block of a vision transformer, changed so that each patch can be read by itself.
+
+Ordinarily the last block gathers the whole image into every token. Methods that need no training
+replace its attention map, and some leave out what else the block adds. One mechanism serves them
+all: a map made of likenesses between the tokens' own queries, keys or values.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+GAUSSIAN_STD = 5.0  # patches (NACLIP)
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DenseMode:
+    """How the last block mixes patches.
+
+    Attributes:
+        compared: of what the attention maps are made, letters of "qkv": each compares a token's
+            query, key or value with the others' own; several maps are added; none: every token
+            keeps its own value.
+        whole_block: keep the residual connection and the MLP.
+        nearby: prefer neighbours, by a Gaussian of the distance added to the likeness.
+    """
+
+    compared: str
+    whole_block: bool
+    nearby: bool = False
+
+
+DENSE_MODES = {
+    # Zhou et al., Extract Free Dense Labels from CLIP (arXiv 2112.01071); block kept as in CARB
+    "value": DenseMode("", whole_block=True),
+    # Li et al., CLIP Surgery (arXiv 2304.05653): value-value, without the MLP; here: one block
+    "vv": DenseMode("v", whole_block=False),
+    # Wang et al., SCLIP (arXiv 2312.01597): query-query plus key-key
+    "sclip": DenseMode("qk", whole_block=True),
+    # Lan et al., ClearCLIP (arXiv 2407.12442): query-query, no residual, no MLP
+    "clearclip": DenseMode("q", whole_block=False),
+    # Hajimiri et al., Pay Attention to Your Neighbours (arXiv 2404.08181): key-key and a Gaussian
+    "naclip": DenseMode("k", whole_block=False, nearby=True),
+}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A block of open_clip or timm under one set of names."""
+
+    norm_1: nn.Module
+    scale_1: nn.Module
+    norm_2: nn.Module
+    scale_2: nn.Module
+    mlp: nn.Module
+    weight: Tensor  # of queries, keys and values, stacked
+    bias: Tensor | None
+    norms: dict[str, nn.Module]  # of queries and keys, in each head
+    project: Callable[[Tensor], Tensor]
+    heads: int
+
+
+def _parts(block: Any) -> _Parts:
+    attention = block.attn
+    if isinstance(block, Block):
+        return _Parts(
+            norm_1=block.norm1,
+            scale_1=block.ls1,
+            norm_2=block.norm2,
+            scale_2=block.ls2,
+            mlp=block.mlp,
+            weight=attention.qkv.weight,
+            bias=attention.qkv.bias,
+            norms={"q": attention.q_norm, "k": attention.k_norm},
+            project=lambda values: attention.proj(attention.norm(values)),
+            heads=attention.num_heads,
+        )
+    return _Parts(
+        norm_1=block.ln_1,
+        scale_1=block.ls_1,
+        norm_2=block.ln_2,
+        scale_2=block.ls_2,
+        mlp=block.mlp,
+        weight=attention.in_proj_weight,
+        bias=attention.in_proj_bias,
+        norms={
+            "q": getattr(attention, "ln_q", nn.Identity()),
+            "k": getattr(attention, "ln_k", nn.Identity()),
+        },
+        project=attention.out_proj,
+        heads=attention.num_heads,
+    )
+
+
+def dense_block(block: Any, tokens: Tensor, grid: Grid, mode: DenseMode) -> Tensor:
+    """The last block by another attention map.
+
+    ``y = W_o (A v) + b_o`` with ``v = W_v LN1(x) + b_v`` and the map A of the mode; then
+    ``x + y + MLP(LN2(x + y))`` where the whole block is kept (with its layer scales, if any), else
+    ``y`` alone.
+
+    Args:
+        block: a block of open_clip or timm.
+        tokens: ``[B, prefix + h * w, width]``; class tokens, if any, come first.
+        grid: ``(h, w)`` of the patches.
+        mode: an entry of ``DENSE_MODES``.
+
+    Returns:
+        ``[B, h * w, width]``, the patches only.
+    """
+    parts, count = _parts(block), grid[0] * grid[1]
+    if not mode.compared:  # nothing is asked of the class token
+        tokens = tokens[:, -count:]
+    normed = parts.norm_1(tokens)
+    values = _projected(parts, normed, "v")
+    if mode.compared:
+        prefix = tokens.shape[1] - count
+        values = _mixed(parts, normed, values, mode, grid, prefix)[:, prefix:]
+    mixed: Tensor = parts.scale_1(parts.project(values))
+    if not mode.whole_block:
+        return mixed
+    kept = tokens[:, -count:] + mixed
+    whole: Tensor = kept + parts.scale_2(parts.mlp(parts.norm_2(kept)))
+    return whole
+
+
+def _projected(parts: _Parts, normed: Tensor, letter: str) -> Tensor:
+    """Queries, keys or values of all heads, ``[B, N, width]``."""
+    width, place = len(parts.weight) // 3, "qkv".index(letter)
+    rows = slice(place * width, (place + 1) * width)
+    return F.linear(normed, parts.weight[rows], None if parts.bias is None else parts.bias[rows])
+
+
+def _mixed(
+    parts: _Parts, normed: Tensor, values: Tensor, mode: DenseMode, grid: Grid, prefix: int
+) -> Tensor:
+    """Values through the sum of the mode's attention maps, ``[B, N, width]``."""
+    bias = normed.new_zeros(())
+    if mode.nearby:  # a class token is nobody's neighbour
+        bias = F.pad(gaussian_likeness(grid).to(normed), (prefix, 0, prefix, 0))
+    maps: Tensor | float = 0.0
+    for letter in mode.compared:
+        own = _split(_projected(parts, normed, letter), parts.heads)
+        own = parts.norms.get(letter, nn.Identity())(own)
+        likeness = own @ own.transpose(-2, -1) * own.shape[-1] ** -0.5  # [B, heads, N, N]
+        maps = maps + (likeness + bias).softmax(dim=-1)
+    return (maps @ _split(values, parts.heads)).transpose(1, 2).flatten(2)
+
+
+def _split(tokens: Tensor, heads: int) -> Tensor:
+    """``[B, N, width] -> [B, heads, N, width / heads]``."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def gaussian_likeness(grid: Grid) -> Tensor:
+    """``exp(-d^2 / (2 std^2))`` of the distance d between each two patches, ``[h * w, h * w]``."""
+    places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).float()
+    return torch.exp(-torch.cdist(places, places).square() / (2 * GAUSSIAN_STD**2))
