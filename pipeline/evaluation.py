@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import Presentation, input_size, predict_logits
+from pipeline.inference import Presentation, predict_logits
 from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
@@ -18,6 +18,7 @@ from pipeline.runtime import progress
 from pipeline.scene import MaskReader, Scene, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
+from pipeline.views import fitted_size
 
 Figures = dict[str, Any]
 
@@ -151,7 +152,7 @@ def _score_regions(
 ) -> None:
     """Split a photo as CARB does at tau = 0, and count who is right where."""
     present = torch.from_numpy(image_labels)
-    grid = torch.from_numpy(store.read(key, store.levels[0]))
+    grid = torch.from_numpy(store.read(key, store.near))
     clip = hard_mask(grid, present, (mask.shape[0], mask.shape[1])).numpy()
     vote = logits.masked_fill(~present[:, None, None], -torch.inf).argmax(dim=0).numpy()
     valid = mask != IGNORE_INDEX
@@ -206,7 +207,7 @@ def protocol(
 ) -> Figures:
     """How the figures were made: what was shown to the model and how."""
     first = read_image(scenes[0].image)
-    shown = input_size(
+    shown = fitted_size(
         (first.height, first.width), base_size=segmenter.base_size, stride=segmenter.stride
     )
     return {

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from pipeline.edges import as_guide, guided_filter
 from pipeline.segmenter import Segmenter
-from pipeline.views import blend, cover
+from pipeline.views import blend, cover, fitted_size
 
+LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
 
@@ -23,11 +25,14 @@ class Presentation:
         flip: show each scale mirrored, too.
         window: ``(height, width)`` in pixels of windows that a scale is shown through, whole
             strides of the network; None: whole.
+        edge_radius: windows of the filter that lets the answer follow the photo's edges, in pixels
+            of the size that photos are fitted into; None: no filter.
     """
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window: tuple[int, int] | None = None
+    edge_radius: int | None = None
 
     def in_words(self) -> str:
         """What a reader of the figures must know."""
@@ -40,25 +45,12 @@ class Presentation:
             words.append(f"windows of {height}x{width}, logits averaged where they overlap")
         if self.flip or len(self.scales) > 1:
             words.append("mean of the probabilities")
+        if self.edge_radius is not None:
+            words.append(f"probabilities guided by the photo (radius {self.edge_radius} pixels)")
         return "; ".join(words)
 
 
 WHOLE = Presentation()
-
-
-def input_size(
-    image_size: tuple[int, int], *, base_size: tuple[int, int], stride: int
-) -> tuple[int, int]:
-    """Size at which a photo is shown to the network: fitted into ``base_size``, whole strides.
-
-    Args:
-        image_size: ``(height, width)`` of the photo.
-        base_size: ``(height, width)`` that photos are fitted into, as in training.
-        stride: the network takes multiples of it.
-    """
-    fit = min(base / side for base, side in zip(base_size, image_size, strict=True))
-    height, width = (max(1, round(side * fit / stride)) * stride for side in image_size)
-    return height, width
 
 
 @torch.no_grad()
@@ -74,8 +66,8 @@ def predict_logits(
         segmenter: the model with its normalisation.
         image: the photo, RGB.
         size: ``(height, width)`` that the logits are upsampled to (bilinear): the mask's.
-        presentation: scales, flips and windows. Of several views the probabilities are averaged, as
-            mmsegmentation does, and their logarithm given.
+        presentation: how the photo is shown. Of several views the probabilities are averaged, as
+            mmsegmentation does; these, and those that follow edges, are given as logarithms.
 
     Returns:
         ``[C, H, W]`` float32, on the model's device.
@@ -84,25 +76,28 @@ def predict_logits(
         ValueError: the windows are not whole strides of the network.
     """
     views = len(presentation.scales) * (1 + presentation.flip)
-    probs: Tensor | None = None
+    radius, shape, probs = presentation.edge_radius, (image.height, image.width), None
+    fitted = fitted_size(shape, base_size=segmenter.base_size, stride=segmenter.stride)
+    together = size if radius is None else fitted  # where views meet
     for scale in presentation.scales:
         height, width = (round(side * scale) for side in segmenter.base_size)
-        shown = input_size(
-            (image.height, image.width), base_size=(height, width), stride=segmenter.stride
-        )
+        shown = fitted_size(shape, base_size=(height, width), stride=segmenter.stride)
         resized = image.resize((shown[1], shown[0]), Image.Resampling.BILINEAR)
         for flipped in (False, True)[: 1 + presentation.flip]:
             logits = _scores(
                 segmenter, ImageOps.mirror(resized) if flipped else resized, presentation
             )
             logits = logits.flip(-1) if flipped else logits
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
-            if views == 1:
+            logits = F.interpolate(logits, together, mode="bilinear", align_corners=False)[0]
+            if views == 1 and radius is None:
                 return logits
             share = logits.softmax(dim=0) / views
             probs = share if probs is None else probs + share
     assert probs is not None
-    return probs.log()
+    if radius is not None:
+        probs = guided_filter(as_guide(image, fitted).to(probs.device), probs, radius=radius)
+        probs = F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
+    return probs.clamp_min(LEAST).log()
 
 
 def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation) -> Tensor:

@@ -167,6 +167,21 @@ def _bilinear(positions: Tensor, cells: int) -> Tensor:
     return (1 - (positions[:, :, None] - centres).abs()).clamp_min(0)
 
 
+def fitted_size(
+    image_size: tuple[int, int], *, base_size: tuple[int, int], stride: int
+) -> tuple[int, int]:
+    """Size of a photo fitted into ``base_size``, keeping its shape but for whole strides.
+
+    Args:
+        image_size: ``(height, width)`` of the photo.
+        base_size: ``(height, width)`` that photos are fitted into.
+        stride: of which the sides are multiples, pixels.
+    """
+    fit = min(base / side for base, side in zip(base_size, image_size, strict=True))
+    height, width = (max(1, round(side * fit / stride)) * stride for side in image_size)
+    return height, width
+
+
 def level_size(image_size: tuple[int, int], *, zoom: float, patch_size: int) -> tuple[int, int]:
     """Size of the magnified photo: the nearest whole number of patches, at least one."""
     height, width = (max(1, round(side * zoom / patch_size)) * patch_size for side in image_size)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.inference import Presentation, input_size, predict_logits, predict_mask
+from pipeline.edges import as_guide, guided_filter
+from pipeline.inference import Presentation, predict_logits, predict_mask
 from pipeline.segmenter import Segmenter
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -42,22 +43,6 @@ def segmenter_of(model: nn.Module, base_size: tuple[int, int] = (64, 96)) -> Seg
 def photo(height: int, width: int) -> Image.Image:
     rng = np.random.default_rng(0)
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("image_size", "wanted"),
-    [
-        ((64, 96), (64, 96)),
-        ((128, 192), (64, 96)),
-        ((32, 48), (64, 96)),  # small photos are magnified
-        ((100, 100), (64, 64)),  # fitted, shape kept
-        ((10, 96), (8, 96)),  # 10 rows are nearer to one stride than to two,
-        ((15, 96), (16, 96)),  # 15 are not
-        ((1, 900), (8, 96)),  # at least one
-    ],
-)
-def test_photos_are_fitted_into_the_base_size_in_whole_strides(image_size, wanted):
-    assert input_size(image_size, base_size=(64, 96), stride=8) == wanted
 
 
 @pytest.mark.parametrize("out_size", [(53, 87), (20, 31), (211, 300)])
@@ -143,6 +128,17 @@ def test_scales_and_flips_are_a_mean_of_probabilities_by_hand():
     torch.testing.assert_close(found.exp(), torch.stack(parts).mean(dim=0), rtol=1e-4, atol=1e-6)
 
 
+def test_the_answer_follows_the_photo_s_edges_at_the_size_that_the_network_sees():
+    segmenter, image = segmenter_of(Coarse()), photo(128, 192)  # shown at 64x96
+    found = predict_logits(segmenter, image, (128, 192), Presentation(flip=True, edge_radius=3))
+    plain = predict_logits(segmenter, image, (64, 96), Presentation(flip=True)).exp()
+    guided = guided_filter(as_guide(image, (64, 96)), plain, radius=3)
+    wanted = torch.nn.functional.interpolate(guided[None], (128, 192), mode="bilinear")[0]
+    torch.testing.assert_close(found.exp(), wanted.clamp_min(0), rtol=1e-4, atol=1e-6)
+    assert found.isfinite().all()
+    assert (found.exp() - predict_logits(segmenter, image, (128, 192)).softmax(0)).abs().max() > 0.1
+
+
 def test_overlapping_windows_are_averaged():
     segmenter, image = segmenter_of(Coarse()), photo(64, 96)
     found = predict_logits(segmenter, image, (64, 96), Presentation(window=(64, 56)))
@@ -165,6 +161,7 @@ def test_windows_of_no_whole_strides_are_refused():
 def test_the_protocol_says_what_was_done_at_test_time():
     assert Presentation().in_words() == "none"
     assert "probabilities" not in Presentation(window=(64, 96)).in_words()
+    assert "(radius 4 pixels)" in Presentation(edge_radius=4).in_words()
     words = Presentation(scales=(0.5, 1.0), flip=True, window=(64, 96)).in_words()
     assert words == (
         "scales 0.5, 1; also mirrored; windows of 64x96, logits averaged where they overlap; mean "

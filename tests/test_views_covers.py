@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.views import Box, blend, cover, level_size
+from pipeline.views import Box, blend, cover, fitted_size, level_size
 
 Size = tuple[int, int]
 
@@ -23,6 +23,22 @@ def sizes(low: int, high: int) -> st.SearchStrategy[Size]:
 )
 def test_a_level_is_the_nearest_whole_number_of_patches(size, zoom, wanted):
     assert level_size(size, zoom=zoom, patch_size=16) == wanted
+
+
+@pytest.mark.parametrize(
+    ("image_size", "wanted"),
+    [
+        ((64, 96), (64, 96)),
+        ((128, 192), (64, 96)),
+        ((32, 48), (64, 96)),  # small photos are magnified
+        ((100, 100), (64, 64)),  # fitted, shape kept
+        ((10, 96), (8, 96)),  # 10 rows are nearer to one stride than to two,
+        ((15, 96), (16, 96)),  # 15 are not
+        ((1, 900), (8, 96)),  # at least one
+    ],
+)
+def test_photos_are_fitted_into_the_base_size_in_whole_strides(image_size, wanted):
+    assert fitted_size(image_size, base_size=(64, 96), stride=8) == wanted
 
 
 def test_cover_worked_by_hand():

@@ -1,0 +1,85 @@
+"""Class maps that follow the edges of their photo: the guided filter.
+
+He, Sun and Tang, Guided Image Filtering (TPAMI 2013), with a colour photo as guide: around each
+pixel a map is fitted by a linear function of the colours, so that it changes where they change.
+The filter is linear in the maps: logits can be filtered before any image label is known.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+EPSILON = 1e-4  # of squared colours in [0, 1]: weaker differences than 0.01 are no edge
+
+
+def guided_filter(photo: Tensor, maps: Tensor, *, radius: int) -> Tensor:
+    """Smooth maps along the edges of a photo.
+
+    Args:
+        photo: the guide, ``[3, H, W]`` float in [0, 1].
+        maps: ``[C, H, W]`` float: logits, or probabilities, which stay those of a distribution.
+        radius: of the square windows, pixels; a window has ``2 * radius + 1`` a side.
+
+    Returns:
+        ``[C, H, W]`` float32.
+    """
+    photo, maps = photo.float(), maps.float()
+    colour, level = _mean(photo, radius), _mean(maps, radius)
+    pairs = (photo[:, None] * photo[None]).flatten(0, 1)  # [9, H, W]
+    spread = _mean(pairs, radius).unflatten(0, (3, 3)) - colour[:, None] * colour[None]
+    joint = _mean((maps[:, None] * photo[None]).flatten(0, 1), radius)
+    joint = joint.unflatten(0, (len(maps), 3)) - level[:, None] * colour[None]  # [C, 3, H, W]
+    ridge = EPSILON * torch.eye(3, device=photo.device)
+    inverse = torch.linalg.inv(spread.permute(2, 3, 0, 1) + ridge)  # [H, W, 3, 3]
+    slope = torch.einsum("hwij,cjhw->cihw", inverse, joint)
+    offset = level - torch.einsum("cihw,ihw->chw", slope, colour)
+    slope = _mean(slope.flatten(0, 1), radius).unflatten(0, (len(maps), 3))
+    return torch.einsum("cihw,ihw->chw", slope, photo) + _mean(offset, radius)
+
+
+def fuse(
+    photo: Image.Image, grids: Sequence[Tensor], *, size: tuple[int, int], stride: int, radius: int
+) -> Tensor:
+    """Sum the grids of a photo and let the sum follow the photo's edges.
+
+    Args:
+        photo: what the grids show.
+        grids: ``[C, h, w]`` each, spanning the photo, on one device.
+        size: ``(height, width)`` that photo and grids are brought to, multiples of ``stride``.
+        stride: pixels of that size a cell of the answer.
+        radius: of the filter, pixels of that size.
+
+    Returns:
+        ``[C, height / stride, width / stride]`` float32.
+    """
+    total = torch.stack(
+        [
+            F.interpolate(grid[None].float(), size, mode="bilinear", align_corners=False)[0]
+            for grid in grids
+        ]
+    ).sum(dim=0)  # [C, H, W]
+    filtered = guided_filter(as_guide(photo, size).to(total.device), total, radius=radius)
+    return F.avg_pool2d(filtered[None], stride)[0]
+
+
+def as_guide(photo: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A photo as `guided_filter` takes it, ``[3, H, W]`` in [0, 1], resized to ``(H, W)``."""
+    resized = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+
+
+def _mean(planes: Tensor, radius: int) -> Tensor:
+    """Mean over each pixel's window, cut off at the borders, ``[K, H, W]``."""
+    return _sum(planes, radius) / _sum(torch.ones_like(planes[:1]), radius)
+
+
+def _sum(planes: Tensor, radius: int) -> Tensor:
+    """Sum over each pixel's window: down the columns, then along the rows."""
+    count, side = len(planes), 2 * radius + 1
+    ones = planes.new_ones(count, 1, side, 1)
+    columns = F.conv2d(planes[None], ones, padding=(radius, 0), groups=count)
+    return F.conv2d(columns, ones.transpose(2, 3), padding=(0, radius), groups=count)[0]
