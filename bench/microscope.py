@@ -1,0 +1,161 @@
+"""Why pseudo-masks and segmenter are as good as they are, in tables and pictures.
+
+    dvc repro && python -m bench.microscope
+
+It reads what `dvc repro` made, and human masks to score against; what it finds reaches no training.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch import nn
+
+from bench.magnify import BOUNDS, Findings, bound_rows, examine, removed_rows, size_rows
+from pipeline.config import Params, load_params
+from pipeline.datasets import open_dataset
+from pipeline.evaluation import Figures, figures_of, score_segmenter
+from pipeline.inference import WHOLE
+from pipeline.reports import annotated, presentation_of, scenes_of, segmenter_panels
+from pipeline.runtime import atomic_path, command, start_fabric
+from pipeline.scene import Dataset, Scene
+from pipeline.segmenter import load_segmenter
+from pipeline.tables import write_table
+from pipeline.training import fit
+from pipeline.training_run import Inputs, as_segmenter, first_segmenter
+from pipeline.visualise import save_png
+
+app = typer.Typer(add_completion=False)
+log = logging.getLogger("carb")
+WORST = 12
+REMOVED = 12  # of the confusions
+
+
+def training_rows(
+    inputs: Inputs, params: Params, dataset: Dataset, scenes: Sequence[Scene], *, scratch: Path
+) -> list[Figures]:
+    """Train once more and score on the way, every ``train.preview_every`` steps.
+
+    Returns:
+        one row a score: mIoU, and who is right inside the reliable and the noisy region.
+    """
+    rows: list[Figures] = []
+    palette = dataset.label_space.palette
+
+    def score(step: int, model: nn.Module) -> None:
+        found = score_segmenter(
+            as_segmenter(model, inputs, params, palette),
+            scenes,
+            read_mask=dataset.read_mask,
+            store=inputs.store,
+            labels=inputs.labels,
+            presentation=WHOLE,
+        )
+        total = sum(region.pixels for region in found.regions.values())
+        row: Figures = {
+            "step": step,
+            "mIoU": figures_of(found.confusion, inputs.store.classes)["mIoU"],
+        }
+        for name, region in found.regions.items():
+            row |= {f"{name}, {what}": value for what, value in region.figures(total).items()}
+        rows.append(row)
+
+    fit(
+        start_fabric(params.train.precision),
+        first_segmenter(inputs, params),
+        inputs.store,
+        inputs.photos("train", Path(params.dataset.root)),
+        params,
+        checkpoint=scratch / f"microscope-{inputs.fingerprint[:16]}.safetensors",
+        log_step=lambda figures: None,
+        show=score,
+    )
+    return rows
+
+
+def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
+    """The bounds and the confusions that labels remove, as Markdown."""
+    table = {(row["level"], row["bound"]): row["mIoU"] for row in bound_rows(findings, classes)}
+    levels = list(dict.fromkeys(level for level, _ in table))
+    lines = ["| level | " + " | ".join(BOUNDS) + " |", "|---" * (len(BOUNDS) + 1) + "|"]
+    lines += [
+        f"| {one} | " + " | ".join(f"{100 * table[one, bound]:.1f}" for bound in BOUNDS) + " |"
+        for one in levels
+    ]
+    lines += ["", "| mask | taken for | without labels | with |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['mask']} | {row['taken for']} | {100 * row['without labels']:.2f} "
+        f"| {100 * row['with labels']:.2f} |"
+        for row in removed_rows(findings, level, classes)[:REMOVED]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@app.command()
+@command
+def main(
+    split: Annotated[str, typer.Option(help="Photos with human masks to look at.")] = "val",
+    training: Annotated[
+        bool, typer.Option("--training", help="Also train once more and score on the way.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("scratch/microscope"),
+    data: Annotated[Path, typer.Option(help="What prepare and pseudo wrote.")] = Path("data"),
+    encoder: Annotated[Path, typer.Option(help="First weights of the encoder.")] = Path(
+        "models/encoder.safetensors"
+    ),
+    model: Annotated[Path, typer.Option(help="Folder of a trained segmenter.")] = Path(
+        "models/segmenter"
+    ),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Count what goes wrong, by level, class and object size, and what would put it right."""
+    settings = load_params(params)
+    inputs = Inputs.read(
+        index=data / "scenes.json",
+        image_labels=data / "image_labels.csv",
+        masks=data / "masks.zarr",
+        encoder=encoder,
+        params=settings,
+    )
+    dataset = open_dataset(settings.dataset.name, settings.dataset.root)
+    labels, store = inputs.labels, inputs.store
+    scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
+    if not scenes:
+        raise ValueError(f"--split {split}: no photo there has a human mask and image-level labels")
+    segmenter = load_segmenter(model)
+    findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
+    scored = score_segmenter(
+        segmenter,
+        scenes,
+        read_mask=dataset.read_mask,
+        store=None,
+        labels={},
+        presentation=presentation_of(settings.eval),
+    )
+    worst = {
+        "pseudo-masks": findings.photo_iou[store.near],
+        "segmenter": scored.photo_iou,
+    }
+    text = summary(findings, store.classes, store.near)
+    with atomic_path(out) as draft:
+        draft.mkdir()
+        write_table(draft / "sizes.csv", size_rows(findings, store.classes))
+        write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
+        write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
+        for name, photo_iou in worst.items():
+            last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
+            sheet = segmenter_panels(
+                segmenter, last, store, labels, dataset, presentation_of(settings.eval)
+            )
+            save_png(draft / f"worst_{name}.png", sheet)
+        if training:
+            rows = training_rows(inputs, settings, dataset, scenes, scratch=draft)
+            write_table(draft / "training.csv", rows)
+        (draft / "summary.md").write_text(text, "utf-8")
+    log.info("%s", text)
+
+
+if __name__ == "__main__":
+    app()
