@@ -2,9 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,13 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.clip_dense import DenseClip
-from pipeline.config import ClipParams, LevelParams
+from pipeline.config import ClipParams, FusedParams, LevelParams
+from pipeline.edges import fuse
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import atomic_path, progress, remove
 from pipeline.scene import read_image
-from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
-from pipeline.views import Box, blend, cover, level_size
+from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore, StoreWriter
+from pipeline.views import Box, blend, cover, fitted_size, level_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -50,12 +51,19 @@ def plan_store(
         name: [_grid(photo.size, level, clip.patch_size) for photo in photos]
         for name, level in params.levels.items()
     }
+    if params.fused is not None:
+        grids[FUSED] = [_fused_grid(photo.size, params.fused) for photo in photos]
     return Plan(recipe, classes, photos, grids)
 
 
 def _grid(size: tuple[int, int], level: LevelParams, patch_size: int) -> Grid:
     height, width = level_size(size, zoom=level.zoom, patch_size=patch_size)
     return height // patch_size, width // patch_size
+
+
+def _fused_grid(size: tuple[int, int], fused: FusedParams) -> Grid:
+    height, width = fitted_size(size, base_size=fused.size, stride=fused.stride)
+    return height // fused.stride, width // fused.stride
 
 
 def normalised(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -108,13 +116,14 @@ def write_store(
     plan: Plan,
     *,
     paths: list[Path],
-    levels: dict[str, LevelParams],
+    params: ClipParams,
     draft: Path,
     previous: PseudoMaskStore | None,
 ) -> Path:
     """Run CLIP on what neither the draft nor the previous store holds.
 
-    Processes share the shards; each shard has one writer.
+    Processes share the shards; each shard has one writer. The fused level is made when all others
+    are on disk.
 
     Args:
         fabric: the devices.
@@ -122,7 +131,7 @@ def write_store(
         text: class embeddings, ``[C, D]``.
         plan: what to write.
         paths: file of each photo of the plan.
-        levels: the view levels.
+        params: the view levels, and how they are fused.
         draft: scratch folder of this plan.
         previous: an earlier store, or None.
 
@@ -133,35 +142,66 @@ def write_store(
         StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
     fabric.barrier()
     writer = StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
-    jobs = writer.pending()[fabric.global_rank :: fabric.world_size]
-    total = sum(len(writer.missing(level, shard)) for level, shard in jobs)
-    log.info("CLIP looks at %d views; %d stand in the cache", total, _views(plan) - total)
 
-    def rows() -> Any:
-        for level, shard in jobs:
-            missing = set(writer.missing(level, shard))
+    def look(row: int, level: str) -> Tensor:
+        def encode(windows: Tensor) -> Tensor:
+            return clip.patch_logits(windows, text)
 
-            def compute(row: int, level: str = level) -> np.ndarray:
-                grid = cover_features(
-                    read_image(paths[row]),
-                    levels[level],
-                    clip,
-                    lambda windows: clip.patch_logits(windows, text),
-                )
-                logits: np.ndarray = grid.cpu().numpy()
-                return logits
+        with fabric.autocast():
+            return cover_features(read_image(paths[row]), params.levels[level], clip, encode)
 
-            yield from (r for r in writer.write_shard(level, shard, compute) if r in missing)
+    def fuse_levels(row: int, level: str) -> Tensor:
+        fused, (rows, columns) = params.fused, plan.grids[level][row]
+        assert fused is not None
+        return fuse(
+            read_image(paths[row]),
+            [torch.from_numpy(writer.read(row, name)).to(fabric.device) for name in params.levels],
+            size=(rows * fused.stride, columns * fused.stride),
+            stride=fused.stride,
+            radius=fused.radius,
+        )
 
-    with fabric.autocast():
-        for _ in progress(rows(), label="CLIP", total=total):
-            pass
-    fabric.barrier()
+    looks = {level: look for level in params.levels}
+    _fill(fabric, writer, looks, label="CLIP")
+    if params.fused is not None:
+        _fill(fabric, writer, {FUSED: fuse_levels}, label="fuse")
     return writer.path
 
 
-def _views(plan: Plan) -> int:
-    return len(plan.photos) * len(plan.grids)
+def _fill(
+    fabric: "Fabric",
+    writer: StoreWriter,
+    compute: dict[str, Callable[[int, str], Tensor]],
+    *,
+    label: str,
+) -> None:
+    """Write what is missing at some levels, this process's share of the shards.
+
+    Args:
+        fabric: the devices.
+        writer: of the store.
+        compute: for each level what gives the logits of a row.
+        label: of the progress bar.
+    """
+    jobs = [job for job in writer.pending() if job[0] in compute]
+    jobs = jobs[fabric.global_rank :: fabric.world_size]
+    total = sum(len(writer.missing(level, shard)) for level, shard in jobs)
+    views = len(writer.plan.photos) * len(compute)
+    log.info("%s: %d views to make; %d stand in the cache", label, total, views - total)
+
+    def rows() -> Iterator[int]:
+        for level, shard in jobs:
+            missing = set(writer.missing(level, shard))
+
+            def logits(row: int, level: str = level) -> np.ndarray:
+                made: np.ndarray = compute[level](row, level).cpu().numpy()
+                return made
+
+            yield from (r for r in writer.write_shard(level, shard, logits) if r in missing)
+
+    for _ in progress(rows(), label=label, total=total):
+        pass
+    fabric.barrier()
 
 
 def make_store(
@@ -206,7 +246,7 @@ def make_store(
         text,
         plan,
         paths=[photo.path(root) for photo in index.photos],
-        levels=params.levels,
+        params=params,
         draft=draft,
         previous=_previous(out),
     )

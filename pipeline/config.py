@@ -62,28 +62,39 @@ class LevelParams(Section):
     overlap: Annotated[Number, Field(ge=0, lt=1)]
 
 
+class FusedParams(Section):
+    """One level more: all others summed and smoothed along the edges of the photo."""
+
+    size: Size
+    stride: Count
+    radius: Count
+
+
 class ClipParams(Section):
     """The frozen CLIP, what it is asked, and how it looks at a photo."""
 
     model: Text
     pretrained: Text | None
-    dense: Literal["value"]
+    dense: Literal["value", "vv", "sclip", "clearclip", "naclip"]
+    repair_outliers: bool
     templates: Literal["carb", "plain"]
     words: dict[str, Annotated[list[Text], Field(min_length=1)]]
     normalisation: Literal["clip", "imagenet"]
     activation: Literal["trained", "gelu", "quick_gelu"]
     precision: Precision
     levels: dict[str, LevelParams]
+    fused: FusedParams | None
 
     @model_validator(mode="after")
     def _levels_are_global_then_local(self) -> Self:
         if list(self.levels)[:1] != ["global"]:
             raise ValueError(f"levels must start with 'global', got {list(self.levels)}")
-        for name in self.levels:  # each names a folder of the store, beside its own two
-            if name in ("text", "finished") or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+        for name in self.levels:  # each names a folder of the store, beside its own
+            taken = name in ("text", "finished", "fused")
+            if taken or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
                 raise ValueError(
-                    "levels must have names of letters, digits, '-' and '_', not 'text' or "
-                    f"'finished', got {name!r}"
+                    "levels must have names of letters, digits, '-' and '_', not 'text', "
+                    f"'finished' or 'fused', got {name!r}"
                 )
         return self
 
@@ -165,11 +176,13 @@ class TrainParams(Section):
 
 
 class EvalParams(Section):
-    """How photos are shown to the segmenter at test time."""
+    """Which photos are scored, and how they are shown to the segmenter."""
 
+    photos: Text | None
     scales: Annotated[list[Positive], Field(min_length=1)]
     flip: bool
     window: Size | None
+    edge_radius: Count | None
 
 
 class WarmStartParams(Section):

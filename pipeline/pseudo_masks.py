@@ -15,11 +15,13 @@ def asked_of_clip(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
     """The part of a store's recipe that params.yaml alone decides."""
     return {
         "dense": params.dense,
+        "repair_outliers": params.repair_outliers,
         "templates": params.templates,
         "words": words,
         "normalisation": params.normalisation,
         "activation": params.activation,
         "levels": {name: level.model_dump(mode="json") for name, level in params.levels.items()},
+        "fused": params.fused and params.fused.model_dump(mode="json"),
     }
 
 
@@ -55,5 +57,10 @@ def hard_mask(logits: Tensor, image_labels: Tensor, size: tuple[int, int]) -> Te
     Returns:
         ``[H, W]`` int64.
     """
-    upsampled = F.interpolate(logits[None].float(), size, mode="bilinear", align_corners=False)[0]
-    return upsampled.masked_fill(~image_labels[:, None, None], -torch.inf).argmax(dim=0)
+    full = upsampled(logits, size)
+    return full.masked_fill(~image_labels[:, None, None], -torch.inf).argmax(dim=0)
+
+
+def upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits of a whole photo at the size of its mask: ``[C, h, w] -> [C, H, W]`` float32."""
+    return F.interpolate(logits[None].float(), size, mode="bilinear", align_corners=False)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.config import load_params
+from pipeline.config import EvalParams, load_params
 from pipeline.datasets import open_dataset
 from pipeline.evaluation import (
     Figures,
@@ -40,6 +40,11 @@ log = logging.getLogger("carb")
 PANELS = 6
 
 
+def presentation_of(params: EvalParams) -> Presentation:
+    """How params.yaml wants photos to be shown."""
+    return Presentation(tuple(params.scales), params.flip, params.window, params.edge_radius)
+
+
 def spread(items: Sequence[Scene], count: int) -> list[Scene]:
     """A few items, evenly spread over all."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
@@ -49,6 +54,26 @@ def spread(items: Sequence[Scene], count: int) -> list[Scene]:
 def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
     """Photos of a split; none where the data set has no such split."""
     return dataset.scenes(split) if split in dataset.splits else []
+
+
+def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
+    """Those photos that a file names, one key a line.
+
+    Raises:
+        ValueError: the file is missing, empty or names a photo that is not there.
+    """
+    if not path.is_file():
+        raise ValueError(f"params.yaml: eval.photos: {path}: no such file; name one key a line")
+    wanted = path.read_text("utf-8").split()
+    known = {scene.key: scene for scene in scenes}
+    strange = [key for key in wanted if key not in known]
+    if strange or not wanted:
+        found = f"'{strange[0]}' is none" if strange else "it is empty"
+        raise ValueError(
+            f"{path} (params.yaml: eval.photos): must hold keys of validation photos with human "
+            f"masks, one a line, such as '{next(iter(known), '')}'; {found}"
+        )
+    return [known[key] for key in dict.fromkeys(wanted)]
 
 
 def annotated(scenes: Sequence[Scene]) -> list[Scene]:
@@ -135,8 +160,7 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
-    named, shown = settings.dataset, settings.eval
-    presentation = Presentation(tuple(shown.scales), shown.flip, shown.window)
+    named, presentation = settings.dataset, presentation_of(settings.eval)
     dataset, classes = open_dataset(named.name, named.root), segmenter.classes
     if classes != dataset.label_space.names:
         raise ValueError(
@@ -146,12 +170,15 @@ def segmenter_report(
     masks, labels = PseudoMaskStore.open(store), read_label_file(image_labels, classes)
     photos = scenes_of(dataset, "val") or dataset.scenes("train")
     scenes = annotated(photos) if "val" in dataset.splits else []
+    if settings.eval.photos is not None:
+        scenes = listed(scenes, Path(settings.eval.photos))
     if not scenes:
         log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
         bare = [replace(scene, mask=None) for scene in photos]
         with atomic_path(out) as draft:
             draft.mkdir()
-            sheet = _segmenter_panels(segmenter, bare, masks, labels, dataset, presentation)
+            few = spread(bare, PANELS)
+            sheet = segmenter_panels(segmenter, few, masks, labels, dataset, presentation)
             save_png(draft / "panels.png", sheet)
         write_json(summary, {})
         return
@@ -167,7 +194,9 @@ def segmenter_report(
     figures = {
         **figures_of(score.confusion, classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},
-        "protocol": protocol(segmenter, scenes, f"{named.name}, val", presentation),
+        "protocol": protocol(
+            segmenter, scenes, f"{named.name}, {settings.eval.photos or 'val'}", presentation
+        ),
     }
     with atomic_path(out) as draft:
         draft.mkdir()
@@ -175,7 +204,8 @@ def segmenter_report(
         write_table(draft / "regions.csv", _region_rows(figures["regions"]))
         write_table(draft / "regions_by_class.csv", region_class_rows(score, classes))
         confusion_figure(score.confusion, classes, draft / "confusion.png")
-        sheet = _segmenter_panels(segmenter, scenes, masks, labels, dataset, presentation)
+        few = spread(scenes, PANELS)
+        sheet = segmenter_panels(segmenter, few, masks, labels, dataset, presentation)
         save_png(draft / "panels.png", sheet)
         write_json(draft / "metrics.json", figures)
     main = {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")}
@@ -198,7 +228,7 @@ def _region_rows(regions: Figures) -> list[Figures]:
     ]
 
 
-def _segmenter_panels(
+def segmenter_panels(
     segmenter: Segmenter,
     scenes: Sequence[Scene],
     store: PseudoMaskStore,
@@ -206,9 +236,9 @@ def _segmenter_panels(
     dataset: Dataset,
     presentation: Presentation,
 ) -> Image.Image:
-    """Photo, pseudo-masks, prediction and human mask, if there is one, of a few photos."""
+    """Photo, pseudo-masks, prediction and human mask, if there is one: a row a photo."""
     rows = []
-    for scene in spread(scenes, PANELS):
+    for scene in scenes:
         image = read_image(scene.image)
         size = (image.height, image.width)
         masks = [

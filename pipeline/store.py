@@ -24,6 +24,7 @@ from pipeline.runtime import file_digest, fingerprint, write_json
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
 SHARD_PHOTOS = 256  # at most; a reader loads the index of a whole shard
+FUSED = "fused"  # the level made of all others
 Grid = tuple[int, int]
 
 
@@ -107,7 +108,7 @@ class PseudoMaskStore:
     Attributes:
         keys: the photos.
         classes: class names, by index.
-        levels: the view levels, the global one first.
+        levels: the view levels, the global one first; a fused one comes last.
         text: CLIP's embedding of each class, ``[C, D]`` float32.
     """
 
@@ -149,6 +150,16 @@ class PseudoMaskStore:
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
             raise ValueError(f"{path}: not a whole pseudo-mask store ({error}); {repair}") from None
 
+    @property
+    def near(self) -> str:
+        """The level of whole crops: the fused one if there is one, else the global view."""
+        return FUSED if FUSED in self.levels else self.levels[0]
+
+    @property
+    def far(self) -> list[str]:
+        """The levels of local windows."""
+        return [level for level in self.levels[1:] if level != FUSED]
+
     def grid_size(self, key: str, level: str) -> Grid:
         """``(h, w)`` of a photo's logits at a level."""
         rows, columns = self.attributes["grids"][level][self._row[key]]
@@ -185,8 +196,10 @@ class PseudoMaskStore:
 
 
 def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
-    """What determines the logits of one level; those of other levels do not matter to it."""
-    return {**recipe, "levels": recipe.get("levels", {}).get(level)}
+    """What determines the logits of one level; the others matter to the fused one alone."""
+    if level == FUSED:
+        return recipe
+    return {**recipe, "levels": recipe.get("levels", {}).get(level), "fused": None}
 
 
 def _array(root: zarr.Group, name: str) -> "zarr.Array[Any]":
@@ -264,6 +277,12 @@ class StoreWriter:
         key = self._known[photo.digest]
         fits = self._previous.grid_size(key, level) == self.plan.grids[level][row]
         return fits and self._previous.intact(key, level)
+
+    def read(self, row: int, level: str) -> np.ndarray:
+        """Logits of a finished shard, ``[C, h, w]`` float32."""
+        rows, columns = self.plan.grids[level][row]
+        logits = np.asarray(self._arrays[level][row])[:, :rows, :columns]
+        return logits.astype(np.float32)
 
     def write_shard(
         self, level: str, shard: int, compute: Callable[[int], np.ndarray]

@@ -60,7 +60,7 @@ def class_weights(frequency: Tensor, power: float) -> Tensor | None:
 def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingPhoto]) -> CarbLoss:
     """The CARB loss as the parameters say."""
     power = params.train.class_weight_power
-    levels = store.levels if params.train.local_term else store.levels[:1]
+    levels = [store.near, *store.far] if params.train.local_term else [store.near]
     frequency = class_frequency(store, photos, levels) if power else torch.ones(1)
     return CarbLoss(
         tau=params.carb.tau,
@@ -166,12 +166,11 @@ def _loader(
             f"params.yaml: train.batch_size must be a multiple of the number of devices "
             f"({fabric.world_size}), got {params.train.batch_size}"
         )
-    near, *far = store.levels
     crops = Crops(
         photos,
         store,
-        near=near,
-        far=far if params.train.local_term else [],
+        near=store.near,
+        far=store.far if params.train.local_term else [],
         views=params.views,
         augment=params.augment,
         seed=params.seed,

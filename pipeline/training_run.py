@@ -134,7 +134,7 @@ def train_segmenter(
 
         def show(step: int, current: nn.Module) -> None:
             if live is not None:
-                segmenter = _as_segmenter(current, inputs, params, palette)
+                segmenter = as_segmenter(current, inputs, params, palette)
                 live.log_picture(f"preview/{step:06d}", previews.draw(segmenter))
 
         model = fit(
@@ -173,9 +173,10 @@ def _live_curves(fabric: "Fabric", directory: Path, speed: Path) -> Iterator[Cur
         live.close()
 
 
-def _as_segmenter(
+def as_segmenter(
     model: nn.Module, inputs: Inputs, params: Params, palette: np.ndarray
 ) -> Segmenter:
+    """The model in training, as it would be loaded."""
     return Segmenter(
         model=model,
         classes=inputs.store.classes,

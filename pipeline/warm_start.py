@@ -129,7 +129,12 @@ def _learn_from_clip(
     encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
 ) -> None:
     fabric = start_fabric(params.train.precision)
-    clip = load_clip(params.clip.model, params.clip.pretrained).to(fabric.device)
+    clip = load_clip(
+        params.clip.model,
+        params.clip.pretrained,
+        dense=params.clip.dense,
+        repair=params.clip.repair_outliers,
+    ).to(fabric.device)
     root = Path(params.dataset.root)
     unknown = np.zeros(0, dtype=bool)
     photos = [

@@ -40,6 +40,14 @@ def main(
         tuple[int, int] | None,
         typer.Option(min=1, help="Height and width of sliding windows.", rich_help_panel=FOLDER),
     ] = None,
+    edge_radius: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Let the answer follow the photo's edges: radius in pixels of the base size.",
+            rich_help_panel=FOLDER,
+        ),
+    ] = None,
     submission: Annotated[
         bool,
         typer.Option(
@@ -76,14 +84,15 @@ def main(
     from pipeline.reports import segmenter_report
     from pipeline.segmenter import load_segmenter
 
-    if images is None and (masks or scale or flip or window or submission):
+    presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
+    if images is None and (masks or submission or presentation != Presentation()):
         raise ValueError(
-            "--masks, --scale, --flip, --window and --submission concern a folder of photos: name "
-            "it with --images; the pipeline's own evaluation takes params.yaml: eval"
+            "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder "
+            "of photos: name it with --images; the pipeline's own evaluation takes params.yaml: "
+            "eval"
         )
     segmenter = load_segmenter(model)
     if images is not None:
-        presentation = Presentation(tuple(scale or [1.0]), flip, window)
         evaluate_folder(
             segmenter, images, masks, out=out, presentation=presentation, submission=submission
         )

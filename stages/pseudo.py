@@ -30,7 +30,12 @@ def main(
     scenes = SceneIndex.read(index)
     templates = resolve_templates(settings.clip.templates)
     clip = as_the_authors(
-        load_clip(settings.clip.model, settings.clip.pretrained),
+        load_clip(
+            settings.clip.model,
+            settings.clip.pretrained,
+            dense=settings.clip.dense,
+            repair=settings.clip.repair_outliers,
+        ),
         normalisation=settings.clip.normalisation,
         activation=settings.clip.activation,
     )

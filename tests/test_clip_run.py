@@ -16,7 +16,8 @@ from tiny_store import digests
 import pipeline.clip_run
 from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.clip_run import cover_features, make_store, plan_store
-from pipeline.config import ClipParams, LevelParams, Params
+from pipeline.config import ClipParams, FusedParams, LevelParams, Params
+from pipeline.edges import fuse
 from pipeline.index import IndexedPhoto, SceneIndex
 from pipeline.label_spaces import LABEL_SPACES
 from pipeline.runtime import file_digest
@@ -159,6 +160,44 @@ def test_the_store_holds_the_logits_of_each_photo_and_level(
             expected = cover_slowly(photo_of(name), how, clip, text)
             read = store.read(f"train/{name}", level)
             np.testing.assert_allclose(read, expected, rtol=0, atol=1e-3)  # float16
+
+
+def with_fused(asked: ClipParams, **changes: object) -> ClipParams:
+    fused = FusedParams.model_validate({"size": [24, 32], "stride": 2, "radius": 2} | changes)
+    return asked.model_copy(update={"fused": fused})
+
+
+def test_the_fused_level_is_made_of_what_the_others_hold(
+    tmp_path: Path, asked: ClipParams, make: Make
+) -> None:
+    make("ab", params=with_fused(asked))
+    store = PseudoMaskStore.open(tmp_path / "masks.zarr")
+    assert (store.levels, store.near, store.far) == (
+        ["global", "local", "fused"],
+        "fused",
+        ["local"],
+    )
+    for name, size in {"a": (22, 32), "b": (24, 20)}.items():  # 32x48 and 50x40 pixels fitted
+        grids = [torch.from_numpy(store.read(f"train/{name}", level)) for level in LEVELS]
+        wanted = fuse(photo_of(name), grids, size=size, stride=2, radius=2)
+        found = store.read(f"train/{name}", "fused")
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-3)  # float16
+
+
+def test_another_way_to_fuse_asks_clip_nothing(
+    tmp_path: Path, clip: DenseClip, asked: ClipParams, make: Make
+) -> None:
+    plain = make("ab")
+    with windows_seen(clip) as seen:
+        first = make("ab", params=with_fused(asked))
+        other = make("ab", params=with_fused(asked, radius=1))
+        assert make("ab", params=with_fused(asked)) == first
+        assert seen == []
+    changed = {name for name in first if first[name] != other.get(name)}
+    assert {name.split("/")[0] for name in changed} == {"fused", "finished", "zarr.json"}
+    kept = {name for name in plain if name.startswith(("global/logits/c", "local/logits/c"))}
+    assert kept
+    assert all(first[name] == plain[name] for name in kept)
 
 
 def test_a_photos_logits_do_not_depend_on_its_neighbours(tmp_path: Path, make: Make) -> None:

@@ -170,13 +170,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"clip.levels": {"global": GLOBAL, "../x": LOCAL}},
-        "clip.levels must have names of letters, digits, '-' and '_', not 'text' or 'finished', "
-        "got '../x'",
+        "clip.levels must have names of letters, digits, '-' and '_', not 'text', "
+        "'finished' or 'fused', got '../x'",
     ),
     (
         {"clip.levels": {"global": GLOBAL, "text": LOCAL}},
-        "clip.levels must have names of letters, digits, '-' and '_', not 'text' or 'finished', "
-        "got 'text'",
+        "clip.levels must have names of letters, digits, '-' and '_', not 'text', "
+        "'finished' or 'fused', got 'text'",
+    ),
+    (
+        {"clip.levels": {"global": GLOBAL, "fused": LOCAL}},
+        "clip.levels must have names of letters, digits, '-' and '_', not 'text', "
+        "'finished' or 'fused', got 'fused'",
     ),
     ({"carb.tau": [1] * 99}, f"carb.tau must be between 0 and 1, got [{'1, ' * 18}1,..."),
 ]

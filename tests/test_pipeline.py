@@ -116,7 +116,7 @@ def test_folder_without_masks_is_predicted(here: Path) -> None:
 def test_second_pseudo_run_asks_clip_nothing(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = digests(here / "data/masks.zarr")
     assert run_stage("pseudo").exit_code == 0
-    assert "CLIP looks at 0 views" in caplog.text
+    assert "CLIP: 0 views to make" in caplog.text
     assert digests(here / "data/masks.zarr") == before
 
 
