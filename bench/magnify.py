@@ -100,7 +100,7 @@ def _bounded(
     count = len(logits)
     truth = torch.from_numpy(mask.astype(np.int64))
     shown = torch.zeros(count, dtype=torch.bool)
-    shown[truth[truth != IGNORE_INDEX].unique()] = True
+    shown[torch.from_numpy(np.unique(mask[mask != IGNORE_INDEX]).astype(np.int64))] = True
     absent = torch.full_like(logits, -torch.inf)
     labelled = torch.where(present[:, None, None], logits, absent)
     plain, (first, second) = labelled.argmax(dim=0), labelled.topk(min(2, count), dim=0).indices

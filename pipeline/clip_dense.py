@@ -1,8 +1,8 @@
 """A frozen open_clip model that answers for every patch of a photo.
 
 Each patch keeps its own value vector, which the model's own projections carry into the space of the
-texts (see `pipeline.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or looks at its likes,
-as later work does (see `pipeline.last_block`).
+texts (see `pipeline.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or looks at its
+likes, as later work does (see `pipeline.last_block`).
 """
 
 import difflib

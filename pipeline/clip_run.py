@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,7 +161,7 @@ def write_store(
             radius=fused.radius,
         )
 
-    looks = {level: look for level in params.levels}
+    looks = dict.fromkeys(params.levels, look)
     _fill(fabric, writer, looks, label="CLIP")
     if params.fused is not None:
         _fill(fabric, writer, {FUSED: fuse_levels}, label="fuse")
@@ -171,7 +171,7 @@ def write_store(
 def _fill(
     fabric: "Fabric",
     writer: StoreWriter,
-    compute: dict[str, Callable[[int, str], Tensor]],
+    compute: Mapping[str, Callable[[int, str], Tensor]],
     *,
     label: str,
 ) -> None:

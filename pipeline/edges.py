@@ -30,14 +30,14 @@ def guided_filter(photo: Tensor, maps: Tensor, *, radius: int) -> Tensor:
     photo, maps = photo.float(), maps.float()
     colour, level = _mean(photo, radius), _mean(maps, radius)
     pairs = (photo[:, None] * photo[None]).flatten(0, 1)  # [9, H, W]
-    spread = _mean(pairs, radius).unflatten(0, (3, 3)) - colour[:, None] * colour[None]
+    spread = _mean(pairs, radius).view(3, 3, *photo.shape[1:]) - colour[:, None] * colour[None]
     joint = _mean((maps[:, None] * photo[None]).flatten(0, 1), radius)
-    joint = joint.unflatten(0, (len(maps), 3)) - level[:, None] * colour[None]  # [C, 3, H, W]
+    joint = joint.view(len(maps), *photo.shape) - level[:, None] * colour[None]  # [C, 3, H, W]
     ridge = EPSILON * torch.eye(3, device=photo.device)
     inverse = torch.linalg.inv(spread.permute(2, 3, 0, 1) + ridge)  # [H, W, 3, 3]
     slope = torch.einsum("hwij,cjhw->cihw", inverse, joint)
     offset = level - torch.einsum("cihw,ihw->chw", slope, colour)
-    slope = _mean(slope.flatten(0, 1), radius).unflatten(0, (len(maps), 3))
+    slope = _mean(slope.flatten(0, 1), radius).view(len(maps), *photo.shape)
     return torch.einsum("cihw,ihw->chw", slope, photo) + _mean(offset, radius)
 
 

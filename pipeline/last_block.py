@@ -143,7 +143,7 @@ def _mixed(
     bias = normed.new_zeros(())
     if mode.nearby:  # a class token is nobody's neighbour
         bias = F.pad(gaussian_likeness(grid).to(normed), (prefix, 0, prefix, 0))
-    maps: Tensor | float = 0.0
+    maps = normed.new_zeros(())
     for letter in mode.compared:
         own = _split(_projected(parts, normed, letter), parts.heads)
         own = parts.norms.get(letter, nn.Identity())(own)
@@ -154,7 +154,7 @@ def _mixed(
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
     """``[B, N, width] -> [B, heads, N, width / heads]``."""
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
 def gaussian_likeness(grid: Grid) -> Tensor:

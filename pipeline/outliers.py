@@ -51,6 +51,6 @@ def repair_outliers(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _sum_of_nine(patches: Tensor, grid: tuple[int, int]) -> Tensor:
     """Each patch's 3x3 neighbourhood summed, ``[B, h * w, K]``; beyond the edge lies nothing."""
-    planes = patches.transpose(1, 2).unflatten(2, grid)
+    planes = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
     sums = 9 * F.avg_pool2d(planes, 3, stride=1, padding=1)
     return sums.flatten(2).transpose(1, 2)

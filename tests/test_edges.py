@@ -1,4 +1,4 @@
-"""Maps guided by a photo, against He et al.'s formulas pixel by pixel, and what they do to edges."""
+"""Maps guided by a photo, against He et al.'s formulas by pixel, and what they do to edges."""
 
 import numpy as np
 import torch

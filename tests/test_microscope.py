@@ -8,8 +8,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.magnify import BOUNDS, SIZES, by_size, majority, objects, removed_rows, size_class
-from bench.magnify import Findings
+from bench.magnify import (
+    BOUNDS,
+    SIZES,
+    Findings,
+    by_size,
+    majority,
+    objects,
+    removed_rows,
+    size_class,
+)
 from bench.microscope import app
 from tests.import_closure import ROOT
 from tests.tiny_run import prepare_folder, run_until
