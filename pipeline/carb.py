@@ -111,6 +111,8 @@ class CarbLoss(nn.Module):
         queue_size: how many steps lambda averages over.
         weight: fixes lambda at this number; None: adaptive.
         class_weights: ``[C]`` float, weight of each class in every mean; None: all 1 (paper).
+        floor: lambda falls no lower. 0 is the paper's rule, under which what is learned less falls
+            further behind and is trusted still less.
     """
 
     recent: Tensor
@@ -125,11 +127,13 @@ class CarbLoss(nn.Module):
         queue_size: int = 5,
         weight: float | None = None,
         class_weights: Tensor | None = None,
+        floor: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= tau <= 1:
             raise ValueError(f"params.yaml: carb.tau must be between 0 and 1, got {tau}")
         self.tau, self.warmup_steps, self.base, self.weight = tau, warmup_steps, base, weight
+        self.floor = floor
         self.step = 0
         # The last CE(reliable) and CE(noisy), oldest first; NaN where there was none yet.
         self.register_buffer("recent", torch.full((2, queue_size), torch.nan))
@@ -215,7 +219,8 @@ class CarbLoss(nn.Module):
             self.recent.copy_(torch.where(both, pushed, self.recent))
         means = self.recent.nanmean(dim=1)
         ratio = means[0] / means[1]
-        return self.base * torch.where(ratio.isnan(), 1.0, ratio)  # nothing pushed yet: balanced
+        balanced = self.base * torch.where(ratio.isnan(), 1.0, ratio)  # nothing pushed yet
+        return balanced.clamp_min(self.floor)
 
 
 def _check_size(logits: Tensor, masks: Tensor, name: str) -> None:

@@ -148,6 +148,7 @@ class CarbParams(Section):
     base: NotNegative
     queue_size: Count
     weight: NotNegative | None
+    floor: NotNegative
 
 
 class TrainParams(Section):

@@ -111,6 +111,7 @@ CASES = {
     "fixed weight": Case(loss={"weight": 0.03}),
     "weight of 0": Case(loss={"weight": 0.0}),
     "base": Case(loss={"base": 0.5}),
+    "floor": Case(loss={"floor": 0.9}),
     "queue of two": Case(loss={"queue_size": 2}),
     "tau": Case(loss={"tau": 0.4}),
     "tau of 1": Case(loss={"tau": 1.0}),
@@ -147,6 +148,7 @@ def slow_run(
     base: float = 1.0,
     queue_size: int = 5,
     weight: float | None = None,
+    floor: float = 0.0,
 ) -> list[tuple[float, float, Tensor]]:
     """Total, lambda and gradient of each step, as the paper has them."""
     pairs: deque[tuple[float, float]] = deque(maxlen=queue_size)
@@ -165,9 +167,9 @@ def slow_run(
                 balance = weight
             elif pairs:
                 ones, others = zip(*pairs, strict=True)
-                balance = base * sum(ones) / sum(others)
+                balance = max(floor, base * sum(ones) / sum(others))
             else:
-                balance = base
+                balance = max(floor, base)
             total = mean(reliable) + mean(near) + balance * (mean(noisy) + mean(far))
         gradient = torch.zeros_like(logits)
         if total.requires_grad:
