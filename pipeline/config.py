@@ -164,6 +164,7 @@ class TrainParams(Section):
     momentum: Fraction
     weight_decay: NotNegative
     class_weight_power: NotNegative
+    dice: NotNegative
     precision: Precision
     workers: Annotated[Whole, Field(ge=0)]
     checkpoint_every: Count

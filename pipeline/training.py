@@ -4,6 +4,7 @@ mask."""
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.checkpoints import Progress, load_checkpoint, save_checkpoint, seed_step
 from pipeline.config import Params
+from pipeline.dice import dice_loss
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.runtime import progress
 from pipeline.schedules import learning_rate, make_optimizer, set_lr
@@ -73,8 +75,15 @@ def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingP
     )
 
 
-def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss) -> CarbTerms:
-    """One forward pass: both views' pseudo-masks against the same logits."""
+def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss, *, dice: float = 0.0) -> CarbTerms:
+    """One forward pass: both views' pseudo-masks against the same logits.
+
+    Args:
+        batch: what to learn from.
+        model: the segmenter.
+        carb: the loss.
+        dice: weight of the Dice loss of the global view, added to the total.
+    """
     with torch.no_grad():
         near = batch.near.hard_masks(batch.image_labels)
         if batch.far is not None:
@@ -84,7 +93,7 @@ def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss) -> CarbTerms:
         far = near.new_full((len(near), 1, 1), IGNORE_INDEX)
     boxes = batch.local_boxes or [_NO_WINDOW] * len(near)
     terms: CarbTerms = carb(logits, near, far, boxes, batch.image_labels)
-    return terms
+    return replace(terms, total=terms.total + dice * dice_loss(logits, near)) if dice else terms
 
 
 def fit(
@@ -138,7 +147,9 @@ def fit(
         lr = learning_rate(step - 1, params.train)
         set_lr(optimizer, lr)
         seed_step(params.seed, step)
-        terms = _train_step(fabric, wrapped, optimizer, carb, batch, step)
+        terms = loss_of(batch.to(fabric.device), wrapped, carb, dice=params.train.dice)
+        _check_finite(terms, step, batch.keys)
+        _update(fabric, optimizer, terms.total)
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
             figures = {name: float(value.detach()) for name, value in vars(terms).items()}
             figures = {"step": float(step), **figures, "lr": lr}
@@ -187,21 +198,10 @@ def _loader(
     return make_loader(crops, steps, workers=params.train.workers, pin=pin)
 
 
-def _train_step(
-    fabric: "Fabric",
-    model: nn.Module,
-    optimizer: Optimizer,
-    carb: CarbLoss,
-    batch: Batch,
-    step: int,
-) -> CarbTerms:
-    """One update; returns the parts of its loss."""
-    terms = loss_of(batch.to(fabric.device), model, carb)
-    _check_finite(terms, step, batch.keys)
+def _update(fabric: "Fabric", optimizer: Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    fabric.backward(terms.total)
+    fabric.backward(loss)
     optimizer.step()
-    return terms
 
 
 def _check_finite(terms: CarbTerms, step: int, keys: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 LAYERS = [
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["label_files", "scene"],
-    ["views", "carb", "prompts", "last_block", "outliers", "schedules"],
+    ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "augment", "encoders"],

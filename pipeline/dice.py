@@ -1,0 +1,48 @@
+"""The Dice loss: every class counts alike, however few its pixels, as in mIoU.
+
+Milletari, Navab and Ahmadi, V-Net (arXiv 1606.04797), for many classes: soft counts are summed over
+the batch, and the mean is over the classes that its masks hold.
+"""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.label_spaces import IGNORE_INDEX
+
+SMOOTH = 1.0  # pixel; a class of few pixels moves the loss less
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """One minus the Dice coefficient, mean over the classes present; 0 if there is none.
+
+    Args:
+        logits: segmenter scores, ``[B, C, H, W]`` float.
+        masks: class per pixel, ``[B, H, W]`` int64 or ``IGNORE_INDEX``.
+
+    Returns:
+        0-d float32, the same on every process: counts are of the global batch.
+    """
+    count, valid = logits.shape[1], masks != IGNORE_INDEX
+    probs = logits.float().softmax(dim=1) * valid[:, None]
+    wanted = F.one_hot(masks.masked_fill(~valid, 0), count).permute(0, 3, 1, 2) * valid[:, None]
+    common = _over_processes((probs * wanted).sum(dim=(0, 2, 3)))
+    named = _over_processes(probs.sum(dim=(0, 2, 3)))
+    there = _over_processes(wanted.sum(dim=(0, 2, 3)).float())
+    loss = 1 - (2 * common + SMOOTH) / (named + there + SMOOTH)
+    present = there > 0
+    return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)
+
+
+def _over_processes(own: Tensor) -> Tensor:
+    """Sum over all processes; the gradient is the own part's times their number.
+
+    Data-parallel training averages gradients, which makes it the sum's.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return own
+    total = own.detach().clone()
+    dist.all_reduce(total)
+    scaled = own * dist.get_world_size()
+    return scaled + (total - scaled).detach()
