@@ -9,6 +9,7 @@ parameters, and changes nothing of theirs. What is finished is kept: a run that 
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,13 +21,14 @@ from typing import Annotated
 import typer
 
 from bench.report import write_report
-from bench.settings import TABLES, Changes, write_changed
+from bench.settings import TABLES, Changes, recipe_changes, write_changed
 from pipeline.config import load_params
-from pipeline.runtime import command, file_digest, progress, remove, write_json
+from pipeline.runtime import atomic_path, command, file_digest, progress, remove, write_json
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
 DONE = "segmenter.json"
+AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
     if "dataset" in sections and not own.image_labels.is_file():
         labels = ("--index", own.index, "--image-labels", own.image_labels)
         stage("prepare", folder, *labels, "--report", folder / "prepare")
-    if "clip" in sections and not own.masks.is_dir():
+    if "clip" in sections:
+        if not own.masks.is_dir():  # what both ask of CLIP need not be asked again
+            with atomic_path(own.masks) as draft:
+                shutil.copytree(shared.masks, draft)
         files = ("--index", own.index, "--out", own.masks, "--scratch", folder / "scratch")
         stage("pseudo", folder, *files)
     return own
@@ -187,6 +192,10 @@ def execute(runs: list[Run], *, jobs: int) -> Iterator[Run]:
 @command
 def main(
     table: Annotated[str, typer.Option(help=f"Which settings: {', '.join(TABLES)}.")] = "paper",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Compare PARAMS with this parameter file instead, on the same photos."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("scratch/ablation"),
@@ -203,15 +212,18 @@ def main(
     """
     if table not in TABLES:
         raise ValueError(f"--table must be one of {', '.join(TABLES)}, got '{table}'")
+    settings = TABLES[table]
+    if recipe is not None:
+        table, settings = recipe.stem, {AS_IT_IS: {}, recipe.stem: recipe_changes(recipe, params)}
     shared = Inputs(data / "scenes.json", data / "image_labels.csv", data / "masks.zarr", encoder)
     for path in vars(shared).values():
         if not path.exists():
             raise ValueError(f"{path}: no such file; run `dvc repro` first")
-    folders = plan(params, TABLES[table], seeds=seeds, out=out / table)
+    folders = plan(params, settings, seeds=seeds, out=out / table)
     check_inputs(shared, out / table)
     inputs, pseudo = {}, {}
     for folder, name in folders.items():
-        inputs[folder] = prepare_inputs(TABLES[table][name], shared, folder)
+        inputs[folder] = prepare_inputs(settings[name], shared, folder)
         own = folder if inputs[folder] != shared else out / table
         pseudo[name] = score_pseudo_masks(inputs[folder], own)
         if "pseudo-masks val" not in json.loads(pseudo[name].read_text("utf-8")):

@@ -5,6 +5,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.config import load_params
+
 Changes = dict[str, Any]  # dotted name of a parameter -> value
 
 # The paper's ablation: each idea alone and both, on top of plain training on CLIP's masks.
@@ -39,6 +41,35 @@ SWITCHES: dict[str, Changes] = {
     "another GELU": {"clip.activation": "quick_gelu"},
 }
 TABLES: dict[str, dict[str, Changes]] = {"paper": PAPER, "switches": SWITCHES}
+
+
+# What a recipe does not carry over to other photos, machines or measurements.
+_OWN = {
+    "seed",
+    "dataset",
+    "clip.model",
+    "clip.pretrained",
+    "segmenter.encoder_weights",
+    "train.workers",
+    "eval.photos",
+}
+
+
+def recipe_changes(recipe: Path, base: Path) -> Changes:
+    """What a recipe does otherwise than a parameter file, photos, weights and seed left aside.
+
+    Args:
+        recipe: a complete parameter file.
+        base: the parameter file to compare with.
+    """
+    wanted, known = (load_params(path).model_dump(mode="json") for path in (recipe, base))
+    return {
+        f"{section}.{key}": value
+        for section, values in wanted.items()
+        if section not in _OWN
+        for key, value in values.items()
+        if f"{section}.{key}" not in _OWN and value != known[section][key]
+    }
 
 
 def write_changed(source: Path, target: Path, changes: Changes) -> None:

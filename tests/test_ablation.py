@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from bench.ablation import app
 from bench.report import write_report
-from bench.settings import TABLES, write_changed
+from bench.settings import TABLES, recipe_changes, write_changed
 from pipeline.config import load_params
+from pipeline.store import PseudoMaskStore
 from tests.import_closure import ROOT
 from tests.tiny_run import prepare_folder, run_until
 
@@ -42,6 +43,44 @@ def test_a_setting_is_trained_and_scored_once(
         (tmp_path / "params.yaml").read_text().replace("flip: 0.5", "flip: 0.25")
     )
     assert CliRunner().invoke(app, ["--table", "one", "--seeds", "1"]).exit_code == 2
+
+
+def test_a_recipe_is_compared_by_what_it_does_otherwise(tmp_path: Path) -> None:
+    changes = recipe_changes(ROOT / "recipes/demo-best.yaml", ROOT / "params.yaml")
+    assert set(changes) == {
+        "clip.levels",
+        "clip.fused",
+        "train.local_term",
+        "train.class_weight_power",
+        "train.dice",
+        "eval.flip",
+        "eval.edge_radius",
+    }
+    write_changed(ROOT / "params.yaml", tmp_path / "best.yaml", changes)
+    best, wanted = (
+        load_params(path) for path in (tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
+    )
+    assert best == wanted
+    assert not recipe_changes(tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
+
+
+def test_a_recipe_is_run_beside_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    prepare_folder(tmp_path)
+    run_until("encoder")
+    fused = {"clip.fused": {"size": [64, 128], "stride": 2, "radius": 2}, "train.dice": 1.0}
+    write_changed(tmp_path / "params.yaml", tmp_path / "fused.yaml", fused)
+    result = CliRunner().invoke(app, ["--recipe", "fused.yaml", "--seeds", "1"])
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "scratch/ablation/fused"
+    rows = list(csv.DictReader((folder / "runs.csv").open()))
+    assert [row["setting"] for row in rows] == ["as it is", "fused"]
+    assert PseudoMaskStore.open(folder / "fused/masks.zarr").near == "fused"
+    assert "CLIP: 0 views to make; 12 stand in the cache" in (folder / "fused/log.txt").read_text()
+    assert "pseudo-masks, fused" in (folder / "table.md").read_text()
 
 
 def test_an_unknown_table_and_missing_inputs_are_refused(

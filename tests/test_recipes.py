@@ -1,4 +1,4 @@
-"""Each recipe of the paper runs to the end on a miniature of its data set, tiny and short."""
+"""Each recipe runs to the end on a miniature of its data set, tiny and short."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +19,10 @@ SIZES: dict[str, Any] = {
     "dataset.root": "photos",
     "clip.model": "local-dir:clip",
     "clip.pretrained": None,
-    "clip.levels.global.window": [64, 64],
-    "clip.levels.local.window": [64, 64],
+    "clip.levels": {
+        "global": {"zoom": 1.0, "window": [64, 64], "overlap": 0.5},
+        "local": {"zoom": 2.0, "window": [64, 64], "overlap": 0.5},
+    },
     "views.base_size": [64, 128],
     "views.crop": [64, 64],
     "views.local_window": [32, 32],
@@ -90,13 +92,15 @@ def own_photos(root: Path) -> None:
 MINIATURES: dict[str, tuple[Callable[[Path], None], int]] = {
     "cityscapes": (cityscapes, 19),
     "camvid-paper": (original_camvid, 11),
+    "cityscapes-best": (cityscapes, 19),
+    "camvid-best": (original_camvid, 11),
     "wilddash2": (wilddash2, 25),
     "folder": (own_photos, 3),
 }
 
 
 @pytest.mark.parametrize("recipe", MINIATURES)
-def test_a_recipe_of_the_paper_runs_to_the_end(
+def test_a_recipe_runs_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     make, num_classes = MINIATURES[recipe]
