@@ -84,11 +84,18 @@ def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
         f"| {one} | " + " | ".join(f"{100 * table[one, bound]:.1f}" for bound in BOUNDS) + " |"
         for one in levels
     ]
+    removed = [
+        row
+        for row in removed_rows(findings, level, classes)[:REMOVED]
+        if row["with labels"] < row["without labels"]
+    ]
+    if not removed:
+        return "\n".join([*lines, "", "Image-level labels remove no confusion.", ""])
     lines += ["", "| mask | taken for | without labels | with |", "|---|---|---|---|"]
     lines += [
         f"| {row['mask']} | {row['taken for']} | {100 * row['without labels']:.2f} "
         f"| {100 * row['with labels']:.2f} |"
-        for row in removed_rows(findings, level, classes)[:REMOVED]
+        for row in removed
     ]
     return "\n".join(lines) + "\n"
 
