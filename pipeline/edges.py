@@ -27,17 +27,21 @@ def guided_filter(photo: Tensor, maps: Tensor, *, radius: int) -> Tensor:
     Returns:
         ``[C, H, W]`` float32.
     """
-    photo, maps = photo.float(), maps.float()
+    with torch.autocast(photo.device.type, enabled=False):
+        return _guided(photo.float(), maps.float(), radius)
+
+
+def _guided(photo: Tensor, maps: Tensor, radius: int) -> Tensor:
     colour, level = _mean(photo, radius), _mean(maps, radius)
     pairs = (photo[:, None] * photo[None]).flatten(0, 1)  # [9, H, W]
-    spread = _mean(pairs, radius).view(3, 3, *photo.shape[1:]) - colour[:, None] * colour[None]
+    spread = _mean(pairs, radius).reshape(3, 3, *photo.shape[1:]) - colour[:, None] * colour[None]
     joint = _mean((maps[:, None] * photo[None]).flatten(0, 1), radius)
-    joint = joint.view(len(maps), *photo.shape) - level[:, None] * colour[None]  # [C, 3, H, W]
+    joint = joint.reshape(len(maps), *photo.shape) - level[:, None] * colour[None]  # [C, 3, H, W]
     ridge = EPSILON * torch.eye(3, device=photo.device)
     inverse = torch.linalg.inv(spread.permute(2, 3, 0, 1) + ridge)  # [H, W, 3, 3]
     slope = torch.einsum("hwij,cjhw->cihw", inverse, joint)
     offset = level - torch.einsum("cihw,ihw->chw", slope, colour)
-    slope = _mean(slope.flatten(0, 1), radius).view(len(maps), *photo.shape)
+    slope = _mean(slope.flatten(0, 1), radius).reshape(len(maps), *photo.shape)
     return torch.einsum("cihw,ihw->chw", slope, photo) + _mean(offset, radius)
 
 
@@ -73,13 +77,13 @@ def as_guide(photo: Image.Image, size: tuple[int, int]) -> Tensor:
 
 
 def _mean(planes: Tensor, radius: int) -> Tensor:
-    """Mean over each pixel's window, cut off at the borders, ``[K, H, W]``."""
-    return _sum(planes, radius) / _sum(torch.ones_like(planes[:1]), radius)
+    """Mean over each pixel's window, cut off at the borders, ``[K, H, W]``.
 
-
-def _sum(planes: Tensor, radius: int) -> Tensor:
-    """Sum over each pixel's window: down the columns, then along the rows."""
-    count, side = len(planes), 2 * radius + 1
-    ones = planes.new_ones(count, 1, side, 1)
-    columns = F.conv2d(planes[None], ones, padding=(radius, 0), groups=count)
-    return F.conv2d(columns, ones.transpose(2, 3), padding=(0, radius), groups=count)[0]
+    Pooled down the columns, then along the rows: exact float32 on every device, where a
+    convolution may run in TF32, too coarse for variances of colours.
+    """
+    side = 2 * radius + 1
+    # channels_last: 7 times as fast on a CPU
+    columns = planes[None].contiguous(memory_format=torch.channels_last)
+    columns = F.avg_pool2d(columns, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, side), 1, (0, radius), count_include_pad=False)[0]
