@@ -103,12 +103,14 @@ def _bounded(
     shown[torch.from_numpy(np.unique(mask[mask != IGNORE_INDEX]).astype(np.int64))] = True
     absent = torch.full_like(logits, -torch.inf)
     labelled = torch.where(present[:, None, None], logits, absent)
-    plain, (first, second) = labelled.argmax(dim=0), labelled.topk(min(2, count), dim=0).indices
+    plain = labelled.argmax(dim=0)
+    next_best = labelled.scatter(0, plain[None], -torch.inf).max(dim=0)
+    second = torch.where(next_best.values > -torch.inf, next_best.indices, plain)
     return {
         AS_IT_IS: plain.numpy(),
         NO_LABELS: logits.argmax(dim=0).numpy(),
         "perfect labels": torch.where(shown[:, None, None], logits, absent).argmax(dim=0).numpy(),
-        "best of two": torch.where(truth == second, second, first).numpy(),
+        "best of two": torch.where(truth == second, second, plain).numpy(),
         "perfect boundaries": majority(objects(mask), plain.numpy(), count),
     }
 
@@ -133,7 +135,7 @@ def examine(
                 if bound == AS_IT_IS:
                     findings.photo_iou.setdefault(level, {})[scene.key] = mean_iou(one)
             pred = maps[AS_IT_IS]
-            found = by_size(np.where(valid, mask, 0), pred, valid, count)
+            found = by_size(mask, pred, valid, count)
             named = by_size(pred, mask, valid, count)
             findings.found[level] = findings.found.get(level, 0) + found
             findings.named[level] = findings.named.get(level, 0) + named

@@ -18,8 +18,8 @@ from pipeline.config import Params, load_params
 from pipeline.datasets import open_dataset
 from pipeline.evaluation import Figures, figures_of, score_segmenter
 from pipeline.inference import WHOLE
-from pipeline.reports import annotated, presentation_of, scenes_of, segmenter_panels
-from pipeline.runtime import atomic_path, command, start_fabric
+from pipeline.reports import annotated, listed, presentation_of, scenes_of, segmenter_panels
+from pipeline.runtime import atomic_path, command, remove, start_fabric
 from pipeline.scene import Dataset, Scene
 from pipeline.segmenter import load_segmenter
 from pipeline.tables import write_table
@@ -68,7 +68,7 @@ def training_rows(
         inputs.store,
         inputs.photos("train", Path(params.dataset.root)),
         params,
-        checkpoint=scratch / f"microscope-{inputs.fingerprint[:16]}.safetensors",
+        checkpoint=scratch / "checkpoint.safetensors",
         log_step=lambda figures: None,
         show=score,
     )
@@ -131,7 +131,11 @@ def main(
     scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
     if not scenes:
         raise ValueError(f"--split {split}: no photo there has a human mask and image-level labels")
+    if split == "val" and settings.eval.photos is not None:
+        scenes = listed(scenes, Path(settings.eval.photos))
     segmenter = load_segmenter(model)
+    if not segmenter.classes == store.classes == dataset.label_space.names:
+        raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
     findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
     scored = score_segmenter(
         segmenter,
@@ -158,8 +162,10 @@ def main(
             )
             save_png(draft / f"worst_{name}.png", sheet)
         if training:
-            rows = training_rows(inputs, settings, dataset, scenes, scratch=draft)
+            work = out.with_name(f"{out.name}-{inputs.fingerprint[:16]}")
+            rows = training_rows(inputs, settings, dataset, scenes, scratch=work)
             write_table(draft / "training.csv", rows)
+            remove(work)
         (draft / "summary.md").write_text(text, "utf-8")
     log.info("%s", text)
 

@@ -75,7 +75,7 @@ def split_by_consistency(
     return reliable, valid & ~reliable
 
 
-def _world_sum(value: Tensor) -> Tensor:
+def world_sum(value: Tensor) -> Tensor:
     """Sum over all processes, without gradient: the number of devices is not science."""
     value = value.detach().clone()
     if dist.is_available() and dist.is_initialized():
@@ -92,10 +92,10 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
     """
     world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     share = torch.where(region, losses, 0).sum()
-    total = _world_sum(torch.where(region, mass, 0).sum())
+    total = world_sum(torch.where(region, mass, 0).sum())
     divisor = torch.where(total > 0, total, 1)
     own = world * share / divisor
-    return own + (_world_sum(share) / divisor - own).detach(), total > 0
+    return own + (world_sum(share) / divisor - own).detach(), total > 0
 
 
 class CarbLoss(nn.Module):
@@ -199,7 +199,7 @@ class CarbLoss(nn.Module):
         if self.class_weights is not None:
             mass = self.class_weights[masks.masked_fill(~valid, 0)]
         reliable, noisy = split_by_consistency(logits, masks, image_labels, tau=self.tau)
-        fraction = _world_sum(reliable.sum()) / _world_sum(valid.sum()).clamp_min(1)
+        fraction = world_sum(reliable.sum()) / world_sum(valid.sum()).clamp_min(1)
         if self.warming_up:
             plain, filled = _region_mean(losses, mass, valid)
             return plain, torch.zeros_like(plain), fraction, filled

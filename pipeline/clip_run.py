@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-MATHS = 1  # raise it when views, towers, clip_dense or this file change what is in the store
+# Raise it when views, towers, last_block, outliers, clip_dense or this file change what is stored.
+MATHS = 1
 WINDOWS_A_CALL = 64
 
 
@@ -183,8 +184,8 @@ def _fill(
         compute: for each level what gives the logits of a row.
         label: of the progress bar.
     """
-    jobs = [job for job in writer.pending() if job[0] in compute]
-    jobs = jobs[fabric.global_rank :: fabric.world_size]
+    jobs = writer.pending(compute)[fabric.global_rank :: fabric.world_size]
+    fabric.barrier()  # no process writes before each has listed what is missing
     total = sum(len(writer.missing(level, shard)) for level, shard in jobs)
     views = len(writer.plan.photos) * len(compute)
     log.info("%s: %d views to make; %d stand in the cache", label, total, views - total)

@@ -1,14 +1,14 @@
 """The Dice loss: every class counts alike, however few its pixels, as in mIoU.
 
-Milletari, Navab and Ahmadi, V-Net (arXiv 1606.04797), for many classes: soft counts are summed over
-the batch, and the mean is over the classes that its masks hold.
+Sudre et al., Generalised Dice overlap (arXiv 1707.03237), equation 1 without weights: soft counts
+are summed over the batch, and the mean is over the classes that its masks hold.
 """
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.carb import world_sum
 from pipeline.label_spaces import IGNORE_INDEX
 
 SMOOTH = 1.0  # pixel; a class of few pixels moves the loss less
@@ -25,9 +25,10 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
         0-d float32, the same on every process: counts are of the global batch.
     """
     count, valid = logits.shape[1], masks != IGNORE_INDEX
-    probs = logits.float().softmax(dim=1) * valid[:, None]
-    wanted = F.one_hot(masks.masked_fill(~valid, 0), count).permute(0, 3, 1, 2) * valid[:, None]
-    common = _over_processes((probs * wanted).sum(dim=(0, 2, 3)))
+    probs = logits.float().softmax(dim=1).where(valid[:, None], 0)
+    classes = torch.arange(count, device=masks.device)[:, None, None]
+    wanted = masks[:, None] == classes  # [B, C, H, W]; nowhere where ignored
+    common = _over_processes(probs.where(wanted, 0).sum(dim=(0, 2, 3)))
     named = _over_processes(probs.sum(dim=(0, 2, 3)))
     there = _over_processes(wanted.sum(dim=(0, 2, 3)).float())
     loss = 1 - (2 * common + SMOOTH) / (named + there + SMOOTH)
@@ -40,9 +41,5 @@ def _over_processes(own: Tensor) -> Tensor:
 
     Data-parallel training averages gradients, which makes it the sum's.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return own
-    total = own.detach().clone()
-    dist.all_reduce(total)
-    scaled = own * dist.get_world_size()
-    return scaled + (total - scaled).detach()
+    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return world * own + (world_sum(own) - world * own).detach()

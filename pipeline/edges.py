@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+MATHS = 1  # raise it when this file changes what `fuse` gives
 EPSILON = 1e-4  # of squared colours in [0, 1]: weaker differences than 0.01 are no edge
 
 
@@ -21,7 +22,8 @@ def guided_filter(photo: Tensor, maps: Tensor, *, radius: int) -> Tensor:
 
     Args:
         photo: the guide, ``[3, H, W]`` float in [0, 1].
-        maps: ``[C, H, W]`` float: logits, or probabilities, which stay those of a distribution.
+        maps: ``[C, H, W]`` float: logits, or probabilities, which still sum to 1 but may go a
+            little below 0.
         radius: of the square windows, pixels; a window has ``2 * radius + 1`` a side.
 
     Returns:

@@ -172,13 +172,15 @@ def score_store(
         read_mask: reads the data set's masks.
 
     Returns:
-        a confusion matrix ``[C, C]`` int64 for each level; and how the levels' agreement tells
+        a confusion matrix ``[C, C]`` int64 for each level; and how the agreement of all but the
+        fused one tells
         right from wrong: share of pixels where all levels agree, accuracy of the global level there
         and elsewhere.
     """
     count = len(store.classes)
     matrices = {level: np.zeros((count, count), dtype=np.int64) for level in store.levels}
     agree, differ = RegionScore(count), RegionScore(count)
+    last = [store.levels[0], *store.far][-1]
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         if scene.key not in labels:
             continue
@@ -188,13 +190,14 @@ def score_store(
             present = torch.from_numpy(labels[scene.key])
             masks.append(hard_mask(grid, present, (mask.shape[0], mask.shape[1])).numpy())
             matrices[level] = matrices[level] + confusion(masks[-1], mask, count)
-        same = np.all([other == masks[0] for other in masks], axis=0)
+        looks = dict(zip(store.levels, masks, strict=True))
+        same = np.all([looks[level] == masks[0] for level in store.far], axis=0)
         valid = mask != IGNORE_INDEX
         for score, region in ((agree, same), (differ, ~same)):
-            score.add(region & valid, masks[0], masks[-1], mask)
+            score.add(region & valid, masks[0], looks[last], mask)
     total = agree.pixels + differ.pixels
     names = {"CLIP accuracy": f"{store.levels[0]} accuracy"}
-    names["segmenter accuracy"] = f"{store.levels[-1]} accuracy"
+    names["segmenter accuracy"] = f"{last} accuracy"
     regions = {
         name: {names.get(key, key): value for key, value in score.figures(total).items()}
         for name, score in (("levels agree", agree), ("levels differ", differ))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline import edges
 from pipeline.config import ClipParams
 from pipeline.label_spaces import LabelSpace
 from pipeline.store import PseudoMaskStore
@@ -21,7 +22,7 @@ def asked_of_clip(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
         "normalisation": params.normalisation,
         "activation": params.activation,
         "levels": {name: level.model_dump(mode="json") for name, level in params.levels.items()},
-        "fused": params.fused and params.fused.model_dump(mode="json"),
+        "fused": params.fused and params.fused.model_dump(mode="json") | {"maths": edges.MATHS},
     }
 
 

@@ -64,7 +64,8 @@ def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
     """
     if not path.is_file():
         raise ValueError(f"params.yaml: eval.photos: {path}: no such file; name one key a line")
-    wanted = path.read_text("utf-8").split()
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    wanted = [line.strip() for line in lines if line.strip()]
     known = {scene.key: scene for scene in scenes}
     strange = [key for key in wanted if key not in known]
     if strange or not wanted:
@@ -86,16 +87,22 @@ def pseudo_report(
     labels: ImageLabels,
     dataset: Dataset,
     *,
+    photos: str | None,
     out: Path,
     summary: Path,
 ) -> None:
-    """Figures and pictures of the pseudo-masks, by split and level; the main ones once more."""
+    """Figures and pictures of the pseudo-masks, by split and level; the main ones once more.
+
+    ``photos`` is what ``eval.photos`` says of the validation photos.
+    """
     figures: Figures = {}
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
             labelled = [scene for scene in scenes_of(dataset, split) if scene.key in labels]
             scenes = annotated(labelled)
+            if photos is not None and split == "val":
+                scenes = listed(scenes, Path(photos))
             if labelled:
                 shown = scenes or labelled
                 _pseudo_panels(draft / f"panels_{split}.png", shown, store, labels, dataset)

@@ -10,7 +10,7 @@ root attributes tell what made the content (``recipe``) and, photo by photo, of 
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,11 +253,11 @@ class StoreWriter:
         if previous is not None:
             self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
 
-    def pending(self) -> list[tuple[str, int]]:
-        """Shards that are not finished: no record, or not the recorded bytes."""
+    def pending(self, levels: Collection[str]) -> list[tuple[str, int]]:
+        """Shards of some levels that are not finished: no record, or not the recorded bytes."""
         return [
             (level, shard)
-            for level in self.plan.grids
+            for level in levels
             for shard in range(len(self.plan.shards(level)))
             if not _shard_intact(self.path, level, shard)
         ]

@@ -32,7 +32,7 @@ SUPPORTED = (
     "attentional_pool true); through timm a vision_transformer with plain patches (SigLIP and "
     "others; pool map, token or avg) or a convnext"
 )
-_ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn")
+_ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn", "scaled_cosine_attn")
 _TIMM_MODULES = ("timm.models.vision_transformer", "timm.models.convnext")
 _CONV_STRIDE = 32  # pixels of one cell of the last stage of a ModifiedResNet or ConvNeXt
 VALUE = DENSE_MODES["value"]

@@ -85,7 +85,7 @@ def main(
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    if images is None and (masks or submission or presentation != Presentation()):
+    if images is None and (masks or scale or submission or presentation != Presentation()):
         raise ValueError(
             "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder "
             "of photos: name it with --images; the pipeline's own evaluation takes params.yaml: "

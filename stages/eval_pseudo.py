@@ -33,11 +33,12 @@ def main(
     from pipeline.reports import pseudo_report
     from pipeline.store import PseudoMaskStore
 
-    named = load_params(params).dataset
+    settings = load_params(params)
+    named = settings.dataset
     dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)
     labels = read_label_file(image_labels, store.classes)
-    pseudo_report(store, labels, dataset, out=out, summary=summary)
+    pseudo_report(store, labels, dataset, photos=settings.eval.photos, out=out, summary=summary)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def store_of(tmp_path: Path) -> StoreOf:
         text = np.eye(num_classes, 8, dtype=np.float32)
         writer = StoreWriter(tmp_path / "draft", plan, text=text, previous=None)
         keys = list(sizes)
-        for level, shard in writer.pending():
+        for level, shard in writer.pending(writer.plan.grids):
             rows = writer.write_shard(level, shard, lambda row, of=logits[level]: of[keys[row]])
             assert list(rows)
         return PseudoMaskStore.open(writer.path)

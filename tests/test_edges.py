@@ -46,7 +46,7 @@ def test_the_filter_is_the_paper_s() -> None:
         np.testing.assert_allclose(one.numpy(), wanted, atol=2e-5)
 
 
-def test_probabilities_stay_those_of_a_distribution() -> None:
+def test_probabilities_still_sum_to_one() -> None:
     maps = noise(4, 20, 30).softmax(dim=0)
     found = guided_filter(noise(3, 20, 30), maps, radius=5)
     torch.testing.assert_close(found.sum(dim=0), torch.ones(20, 30), rtol=0, atol=1e-5)

@@ -12,7 +12,7 @@ GRID = (6, 7)
 
 
 def patches(seed: int = 0) -> Tensor:
-    """A class token and a smooth picture of patches, ``[2, 1 + 42, 8]``."""
+    """A class token and patches of noise, ``[2, 1 + 42, 8]``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(2, 1 + GRID[0] * GRID[1], 8, generator=generator)
 

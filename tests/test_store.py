@@ -64,7 +64,7 @@ def test_a_stopped_writer_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, s
     plan = plan_of("abcde")
     undisturbed, _ = write(tmp_path / "whole", plan)
     writer, clip = StoreWriter(tmp_path / "x", plan, text=TEXT, previous=None), Clip(plan)
-    jobs = writer.pending()
+    jobs = writer.pending(writer.plan.grids)
     rows = (row for job in jobs for row in writer.write_shard(*job, clip.on(job[0])))
     assert len(list(islice(rows, stop))) == stop  # then the process is killed
     resumed, asked = write(tmp_path / "x", plan)

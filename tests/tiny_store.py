@@ -56,11 +56,11 @@ def write(
 ) -> tuple[Path, list[tuple[str, str]]]:
     """Write all that is pending; returns the store and the level and photo of each call of CLIP."""
     writer, clip = StoreWriter(draft, plan, text=TEXT, previous=previous), Clip(plan)
-    for level, shard in order(writer.pending()):
+    for level, shard in order(writer.pending(writer.plan.grids)):
         assert list(writer.write_shard(level, shard, clip.on(level))) == list(
             plan.shards(level)[shard]
         )
-    assert writer.pending() == []
+    assert writer.pending(writer.plan.grids) == []
     return writer.path, clip.asked
 
 
