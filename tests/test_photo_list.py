@@ -1,5 +1,6 @@
 """The photos that ``eval.photos`` limits the figures to."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pipeline.reports import listed
 from pipeline.scene import Scene
 from tests.import_closure import ROOT
 
-SCENES = [Scene(f"val/{name}", Path(f"{name}.png"), Path("m.png"), "val") for name in "abc"]
+SCENES = [Scene(Path(f"{name}.png"), Path("m.png"), "val", f"val/{name}") for name in "abc"]
 
 
 def test_only_the_listed_photos_are_scored_each_once(tmp_path: Path) -> None:
@@ -38,4 +39,4 @@ def test_the_halves_of_camvid_share_no_photo_and_three_borders() -> None:
     )
     assert (len(choose), len(report), len(set(choose) & set(report))) == (52, 49, 0)
     halves = [key in choose for key in sorted(choose + report)]
-    assert sum(one != two for one, two in zip(halves, halves[1:], strict=False)) == 3
+    assert sum(one != two for one, two in itertools.pairwise(halves)) == 3
