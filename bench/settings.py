@@ -54,6 +54,17 @@ _OWN = {
     "eval.photos",
 }
 
+# What the encoder's first weights depend on where they are learned from CLIP.
+_ENCODER = (
+    "clip.levels",
+    "clip.dense",
+    "clip.repair_outliers",
+    "views",
+    "augment",
+    "segmenter",
+    "warm_start",
+)
+
 
 def recipe_changes(recipe: Path, base: Path) -> Changes:
     """What a recipe does otherwise than a parameter file, photos, weights and seed left aside.
@@ -61,15 +72,25 @@ def recipe_changes(recipe: Path, base: Path) -> Changes:
     Args:
         recipe: a complete parameter file.
         base: the parameter file to compare with.
+
+    Raises:
+        ValueError: the encoder learned from CLIP as the base has it, and the recipe wants another.
     """
     wanted, known = (load_params(path).model_dump(mode="json") for path in (recipe, base))
-    return {
+    changes = {
         f"{section}.{key}": value
         for section, values in wanted.items()
         if section not in _OWN
         for key, value in values.items()
         if f"{section}.{key}" not in _OWN and value != known[section][key]
     }
+    other = [name for name in changes if name.startswith(_ENCODER)]
+    if known["segmenter"]["encoder_weights"] == "clip" and other:
+        raise ValueError(
+            f"{recipe}: changes {other[0]}, from which the encoder of {base} learned; run both "
+            "with `dvc repro` instead"
+        )
+    return changes
 
 
 def write_changed(source: Path, target: Path, changes: Changes) -> None:

@@ -64,6 +64,14 @@ def test_a_recipe_is_compared_by_what_it_does_otherwise(tmp_path: Path) -> None:
     assert not recipe_changes(tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
 
 
+def test_a_recipe_that_needs_another_encoder_is_refused(tmp_path: Path) -> None:
+    base, recipe = tmp_path / "base.yaml", tmp_path / "recipe.yaml"
+    write_changed(ROOT / "params.yaml", base, {"segmenter.encoder_weights": "clip"})
+    write_changed(base, recipe, {"clip.dense": "sclip"})
+    with pytest.raises(ValueError, match=r"recipe\.yaml: changes clip\.dense, from which"):
+        recipe_changes(recipe, base)
+
+
 def test_a_recipe_is_run_beside_the_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
