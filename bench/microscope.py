@@ -16,8 +16,9 @@ from torch import nn
 from bench.magnify import BOUNDS, Findings, bound_rows, examine, removed_rows, size_rows
 from pipeline.config import Params, load_params
 from pipeline.datasets import open_dataset
-from pipeline.evaluation import Figures, figures_of, score_segmenter
+from pipeline.evaluation import Figures, score_segmenter
 from pipeline.inference import WHOLE
+from pipeline.metrics import mean_iou
 from pipeline.reports import annotated, listed, presentation_of, scenes_of, segmenter_panels
 from pipeline.runtime import atomic_path, command, remove, start_fabric
 from pipeline.scene import Dataset, Scene
@@ -54,10 +55,7 @@ def training_rows(
             presentation=WHOLE,
         )
         total = sum(region.pixels for region in found.regions.values())
-        row: Figures = {
-            "step": step,
-            "mIoU": figures_of(found.confusion, inputs.store.classes)["mIoU"],
-        }
+        row: Figures = {"step": step, "mIoU": mean_iou(found.confusion)}
         for name, region in found.regions.items():
             row |= {f"{name}, {what}": value for what, value in region.figures(total).items()}
         rows.append(row)
@@ -133,7 +131,7 @@ def main(
         raise ValueError(f"--split {split}: no photo there has a human mask and image-level labels")
     if split == "val" and settings.eval.photos is not None:
         scenes = listed(scenes, Path(settings.eval.photos))
-    segmenter = load_segmenter(model)
+    segmenter, presentation = load_segmenter(model), presentation_of(settings.eval)
     if not segmenter.classes == store.classes == dataset.label_space.names:
         raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
     findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
@@ -143,7 +141,7 @@ def main(
         read_mask=dataset.read_mask,
         store=None,
         labels={},
-        presentation=presentation_of(settings.eval),
+        presentation=presentation,
     )
     worst = {
         "pseudo-masks": findings.photo_iou[store.near],
@@ -157,9 +155,7 @@ def main(
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
         for name, photo_iou in worst.items():
             last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
-            sheet = segmenter_panels(
-                segmenter, last, store, labels, dataset, presentation_of(settings.eval)
-            )
+            sheet = segmenter_panels(segmenter, last, store, labels, dataset, presentation)
             save_png(draft / f"worst_{name}.png", sheet)
         if training:
             work = out.with_name(f"{out.name}-{inputs.fingerprint[:16]}")
