@@ -2,9 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from pipeline.config import ClipParams, FusedParams, LevelParams
 from pipeline.edges import fuse
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
-from pipeline.runtime import atomic_path, progress, remove
+from pipeline.runtime import ahead, atomic_path, fetched, progress, remove
 from pipeline.scene import read_image
 from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore, StoreWriter
 from pipeline.views import Box, blend, cover, fitted_size, level_size
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
+T = TypeVar("T")
 # Raise it when views, towers, last_block, outliers, clip_dense or this file change what is stored.
 MATHS = 1
-WINDOWS_A_CALL = 64
+PIXELS_A_CALL = 2**23  # of windows: 16 of 512 x 1024; the towers' memory grows with it
+
+
+class Job(NamedTuple):
+    """A row of the store that has to be made."""
+
+    level: str
+    shard: int
+    row: int
 
 
 def plan_store(
@@ -67,15 +76,40 @@ def _fused_grid(size: tuple[int, int], fused: FusedParams) -> Grid:
     return height // fused.stride, width // fused.stride
 
 
-def normalised(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """A picture as ``[3, H, W]`` float32, with the mean and deviation that a network expects."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # [3, H, W]
-    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+def magnified(image: Image.Image, level: LevelParams, *, patch_size: int) -> Tensor:
+    """A photo at the size of a level, ``[H, W, 3]`` uint8 RGB, whole patches a side."""
+    height, width = level_size((image.height, image.width), zoom=level.zoom, patch_size=patch_size)
+    return torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.BICUBIC)))
+
+
+def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Iterator[Tensor]:
+    """Windows of a magnified photo as CLIP takes them, so many a call as memory allows.
+
+    Args:
+        pixels: ``[H, W, 3]`` uint8, on CLIP's device.
+        boxes: windows of one size, in its pixels.
+        clip: gives the normalisation.
+
+    Yields:
+        ``[n, 3, h, w]`` float32.
+    """
+    mean, std = (
+        pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (clip.mean, clip.std)
+    )
+    ready = (pixels.permute(2, 0, 1).float() / 255 - mean) / std  # [3, H, W]
+    count = max(1, PIXELS_A_CALL // int(boxes[0].height * boxes[0].width))
+    for start in range(0, len(boxes), count):
+        yield torch.stack([_crop(ready, box) for box in boxes[start : start + count]])
+
+
+def _crop(pixels: Tensor, box: Box) -> Tensor:
+    top, left, height, width = (int(edge) for edge in box)
+    return pixels[:, top : top + height, left : left + width]
 
 
 @torch.no_grad()
 def cover_features(
-    image: Image.Image, level: LevelParams, clip: DenseClip, encode: Callable[[Tensor], Tensor]
+    pixels: Tensor, level: LevelParams, clip: DenseClip, encode: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Look at a photo through the windows of a level and blend what is seen to one grid.
 
@@ -83,31 +117,20 @@ def cover_features(
     its neighbours.
 
     Args:
-        image: the photo.
-        level: magnification and windows.
+        pixels: the photo as `magnified` gives it.
+        level: the windows.
         clip: gives patch size and normalisation.
         encode: windows ``[n, 3, H, W]`` -> ``[n, K, h, w]``; logits or features.
 
     Returns:
-        ``[K, rows, columns]`` float32.
+        ``[K, rows, columns]`` float32, on CLIP's device.
     """
-    patch = clip.patch_size
-    size = level_size((image.height, image.width), zoom=level.zoom, patch_size=patch)
-    resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    pixels = normalised(resized, clip.mean, clip.std)
-    boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=patch)
-    device = next(clip.parameters()).device
-    grids = []
-    for start in range(0, len(boxes), WINDOWS_A_CALL):
-        part = [_crop(pixels, box) for box in boxes[start : start + WINDOWS_A_CALL]]
-        grids.append(encode(torch.stack(part).to(device)).float())  # of windows [n, 3, H, W]
+    patch, (height, width) = clip.patch_size, pixels.shape[:2]
+    boxes = cover((height, width), window=level.window, overlap=level.overlap, patch_size=patch)
+    moved = pixels.to(clip.device, non_blocking=True)
+    grids = [encode(windows).float() for windows in window_batches(moved, boxes, clip)]
     cells = [Box(*(int(edge) // patch for edge in box)) for box in boxes]
-    return blend(torch.cat(grids), cells, size=(size[0] // patch, size[1] // patch))
-
-
-def _crop(pixels: Tensor, box: Box) -> Tensor:
-    top, left, height, width = (int(edge) for edge in box)
-    return pixels[:, top : top + height, left : left + width]
+    return blend(torch.cat(grids), cells, size=(height // patch, width // patch))
 
 
 def write_store(
@@ -144,35 +167,56 @@ def write_store(
     fabric.barrier()
     writer = StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
 
-    def look(row: int, level: str) -> Tensor:
+    def show(job: Job) -> Tensor:
+        pixels = magnified(
+            read_image(paths[job.row]), params.levels[job.level], patch_size=clip.patch_size
+        )
+        return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
+
+    def look(job: Job, pixels: Tensor) -> Tensor:
         def encode(windows: Tensor) -> Tensor:
             return clip.patch_logits(windows, text)
 
         with fabric.autocast():
-            return cover_features(read_image(paths[row]), params.levels[level], clip, encode)
+            return cover_features(pixels, params.levels[job.level], clip, encode)
 
-    def fuse_levels(row: int, level: str) -> Tensor:
-        fused, (rows, columns) = params.fused, plan.grids[level][row]
-        assert fused is not None
+    _fill(fabric, writer, list(params.levels), show, look, label="CLIP")
+    if params.fused is not None:
+        _fuse_levels(fabric, writer, paths, params)
+    return writer.path
+
+
+def _fuse_levels(
+    fabric: "Fabric", writer: StoreWriter, paths: list[Path], params: ClipParams
+) -> None:
+    """Make the fused level of all others, which are on disk."""
+    fused = params.fused
+    assert fused is not None
+
+    def read(job: Job) -> tuple[Image.Image, list[Tensor]]:
+        grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
+        return read_image(paths[job.row]), grids
+
+    def fuse_grids(job: Job, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
+        photo, grids = found
+        rows, columns = writer.plan.grids[FUSED][job.row]
         return fuse(
-            read_image(paths[row]),
-            [torch.from_numpy(writer.read(row, name)).to(fabric.device) for name in params.levels],
+            photo,
+            [grid.to(fabric.device) for grid in grids],
             size=(rows * fused.stride, columns * fused.stride),
             stride=fused.stride,
             radius=fused.radius,
         )
 
-    looks = dict.fromkeys(params.levels, look)
-    _fill(fabric, writer, looks, label="CLIP")
-    if params.fused is not None:
-        _fill(fabric, writer, {FUSED: fuse_levels}, label="fuse")
-    return writer.path
+    _fill(fabric, writer, [FUSED], read, fuse_grids, label="fuse")
 
 
 def _fill(
     fabric: "Fabric",
     writer: StoreWriter,
-    compute: Mapping[str, Callable[[int, str], Tensor]],
+    levels: list[str],
+    read: Callable[[Job], T],
+    compute: Callable[[Job, T], Tensor],
     *,
     label: str,
 ) -> None:
@@ -181,26 +225,26 @@ def _fill(
     Args:
         fabric: the devices.
         writer: of the store.
-        compute: for each level what gives the logits of a row.
+        levels: which to write.
+        read: what a row needs; runs in threads, ahead of its use.
+        compute: the logits of a row, from what was read.
         label: of the progress bar.
     """
-    jobs = writer.pending(compute)[fabric.global_rank :: fabric.world_size]
+    shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
     fabric.barrier()  # no process writes before each has listed what is missing
-    total = sum(len(writer.missing(level, shard)) for level, shard in jobs)
-    views = len(writer.plan.photos) * len(compute)
-    log.info("%s: %d views to make; %d stand in the cache", label, total, views - total)
+    jobs = [Job(*place, row) for place in shards for row in writer.missing(*place)]
+    views = len(writer.plan.photos) * len(levels)
+    log.info("%s: %d views to make; %d stand in the cache", label, len(jobs), views - len(jobs))
+    todo = ahead(jobs, lambda job: (job, read(job)))
+    made = fetched(compute(job, found) for job, found in todo)
 
     def rows() -> Iterator[int]:
-        for level, shard in jobs:
-            missing = set(writer.missing(level, shard))
+        for level, shard in shards:
+            missing = {job.row for job in jobs if (job.level, job.shard) == (level, shard)}
+            written = writer.write_shard(level, shard, lambda row: next(made).numpy())
+            yield from (row for row in written if row in missing)
 
-            def logits(row: int, level: str = level) -> np.ndarray:
-                made: np.ndarray = compute[level](row, level).cpu().numpy()
-                return made
-
-            yield from (r for r in writer.write_shard(level, shard, logits) if r in missing)
-
-    for _ in progress(rows(), label=label, total=total):
+    for _ in progress(rows(), label=label, total=len(jobs)):
         pass
     fabric.barrier()
 

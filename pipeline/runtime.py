@@ -10,8 +10,11 @@ import os
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -21,7 +24,9 @@ if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
 
 log = logging.getLogger("carb")
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
+READERS = 4  # threads that decode photos
 
 
 def _sync(path: Path) -> None:
@@ -151,6 +156,50 @@ def _progress_bar(items: Iterable[T], label: str, total: int, done: int) -> Iter
         for item in items:
             yield item
             bar.advance(task)
+
+
+def ahead(items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS) -> Iterator[T]:
+    """Work on items in threads, a few ahead of what is asked for; results come in order.
+
+    For reading and decoding, which leave Python's lock alone, while the caller keeps the device
+    busy. What ``work`` raises is raised where its result would come.
+
+    Args:
+        items: what is worked on.
+        work: of one item.
+        threads: how many at a time; twice as many results may wait.
+    """
+    left, pool = iter(items), ThreadPoolExecutor(threads)
+    waiting: deque[Future[T]] = deque(pool.submit(work, item) for item in islice(left, 2 * threads))
+    try:
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(left, 1))
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def fetched(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
+    """Bring tensors to the CPU, each while the device makes the next one."""
+    import torch
+
+    last: tuple[torch.Tensor, torch.cuda.Event] | None = None
+    for tensor in made:
+        if tensor.device.type != "cuda":
+            yield tensor.cpu()
+            continue
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        copy.copy_(tensor, non_blocking=True)
+        there: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        there.record()
+        if last is not None:
+            last[1].synchronize()
+            yield last[0]
+        last = copy, there
+    if last is not None:
+        last[1].synchronize()
+        yield last[0]
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:

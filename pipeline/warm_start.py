@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from pipeline.augment import normalise
 from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
 from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.clip_run import cover_features
+from pipeline.clip_run import cover_features, magnified
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
 from pipeline.encoders import imagenet_encoder, load_encoder
 from pipeline.index import SceneIndex
-from pipeline.runtime import progress, remove, start_fabric
+from pipeline.runtime import ahead, progress, remove, start_fabric
 from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter
@@ -172,15 +172,19 @@ def embed_photos(
         levels: the view levels.
         file: scratch file that holds the features (they may exceed the memory).
     """
-    finest = max(levels.values(), key=lambda level: level.zoom)
+    finest, *others = sorted(levels.values(), key=lambda level: level.zoom, reverse=True)
     sizes, out, total = [], None, torch.zeros(1)
-    for row, photo in enumerate(progress(photos, label="CLIP features", total=len(photos))):
+
+    def shown(photo: TrainingPhoto) -> list[Tensor]:
         image = read_image(photo.path)
-        target = cover_features(image, finest, clip, clip.patch_features)
-        for level in levels.values():
-            if level is not finest:
-                grid = cover_features(image, level, clip, clip.patch_features)[None]
-                target += F.interpolate(grid, target.shape[-2:], mode="bilinear")[0]
+        return [magnified(image, level, patch_size=clip.patch_size) for level in (finest, *others)]
+
+    views = progress(ahead(photos, shown), label="CLIP features", total=len(photos))
+    for row, (photo, (first, *rest)) in enumerate(zip(photos, views, strict=True)):
+        target = cover_features(first, finest, clip, clip.patch_features)
+        for level, pixels in zip(others, rest, strict=True):
+            grid = cover_features(pixels, level, clip, clip.patch_features)[None]
+            target += F.interpolate(grid, target.shape[-2:], mode="bilinear")[0]
         rows, columns = target.shape[-2:]
         if out is None:
             largest = _largest_grid(photos, target.shape, photo.size)

@@ -15,7 +15,7 @@ from tiny_store import digests
 
 import pipeline.clip_run
 from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.clip_run import cover_features, make_store, plan_store
+from pipeline.clip_run import cover_features, magnified, make_store, plan_store
 from pipeline.config import ClipParams, FusedParams, LevelParams, Params
 from pipeline.edges import fuse
 from pipeline.index import IndexedPhoto, SceneIndex
@@ -129,19 +129,22 @@ def cover_slowly(
     return blended
 
 
-@pytest.mark.parametrize("windows_a_call", [64, 2])
+@pytest.mark.parametrize("pixels_a_call", [2**23, 2 * 32 * 32, 1])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", SIZES)
 def test_a_photo_is_covered_by_windows_and_each_cell_is_their_mean(
-    monkeypatch: pytest.MonkeyPatch, clip: DenseClip, name: str, level: str, windows_a_call: int
+    monkeypatch: pytest.MonkeyPatch, clip: DenseClip, name: str, level: str, pixels_a_call: int
 ) -> None:
-    monkeypatch.setattr(pipeline.clip_run, "WINDOWS_A_CALL", windows_a_call)
+    monkeypatch.setattr(pipeline.clip_run, "PIXELS_A_CALL", pixels_a_call)
     text, image = clip.embed_text([["car"], ["sky"]], TEMPLATES), photo_of(name)
     with windows_seen(clip) as seen:
         grid = cover_features(
-            image, LEVELS[level], clip, lambda windows: clip.patch_logits(windows, text)
+            magnified(image, LEVELS[level], patch_size=16),
+            LEVELS[level],
+            clip,
+            lambda windows: clip.patch_logits(windows, text),
         )
-    assert max(seen) <= windows_a_call
+    assert max(seen) <= max(1, pixels_a_call // 16**2)
     expected = cover_slowly(image, LEVELS[level], clip, text)
     assert grid.dtype == torch.float32
     np.testing.assert_allclose(grid.numpy(), expected, rtol=0, atol=1e-5)

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.runtime import (
+    ahead,
     atomic_path,
     command,
+    fetched,
     file_digest,
     fingerprint,
     pick_precision,
@@ -297,3 +299,36 @@ def test_fabric_starts_on_this_machine_and_is_deterministic(
     assert (fabric.world_size, fabric.global_rank) == (1, 0)
     assert torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
+
+
+def test_work_in_threads_keeps_the_order_and_stays_a_few_items_ahead() -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    done = ahead(numbers(), lambda number: number * number, threads=2)
+    assert [next(done) for _ in range(3)] == [0, 1, 4]
+    assert len(taken) <= 3 + 4  # twice as many as threads may wait
+    assert list(done) == [number * number for number in range(3, 50)]
+
+
+def test_what_fails_in_a_thread_is_raised_where_its_result_would_come() -> None:
+    done = ahead([1, 2, 0, 4], lambda number: 1 / number, threads=3)
+    assert [next(done), next(done)] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(done)
+
+
+def test_tensors_are_fetched_in_order() -> None:
+    made = (torch.full((2,), number) for number in range(3))
+    assert [tensor.tolist() for tensor in fetched(made)] == [[0, 0], [1, 1], [2, 2]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_tensors_of_a_gpu_are_fetched_in_order() -> None:
+    made = (torch.full((2,), number, device="cuda") for number in range(3))
+    assert [tensor.tolist() for tensor in fetched(made)] == [[0, 0], [1, 1], [2, 2]]
