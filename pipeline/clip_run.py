@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 T = TypeVar("T")
 # Raise it when views, towers, last_block, outliers, clip_dense or this file change what is stored.
-MATHS = 1
+MATHS = 2
 PIXELS_A_CALL = 2**23  # of windows: 16 of 512 x 1024; the towers' memory grows with it
 
 

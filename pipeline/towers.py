@@ -90,6 +90,24 @@ def _value(attention: Any, tokens: Tensor) -> Tensor:
     return values
 
 
+def _through(block: Any, tokens: Tensor) -> Tensor:
+    """A block of open_clip as it stands, ``[B, N, width]``.
+
+    Torch's own path for inference writes the attention map out: on a CPU 1.3 times as slow at 2049
+    tokens, no faster at 17.
+    """
+    attention = block.attn
+    if not isinstance(attention, nn.MultiheadAttention):  # one that norms queries and keys
+        normed: Tensor = block(tokens)
+        return normed
+    mixed = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+    heads = mixed.reshape(*mixed.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    tokens = tokens + block.ls_1(attention.out_proj(attended))
+    whole: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    return whole
+
+
 class OpenClipVit(Tower):
     """open_clip's own transformer, pooled by class token, average, or CoCa's attention pool."""
 
@@ -109,7 +127,7 @@ class OpenClipVit(Tower):
         tokens: Tensor = visual.ln_pre(torch.cat([class_token, patches], dim=1))
         blocks = visual.transformer.resblocks
         for block in blocks if visual.attn_pool is not None else blocks[:-1]:
-            tokens = block(tokens)
+            tokens = _through(block, tokens)
         return tokens
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
