@@ -1,20 +1,21 @@
 """How good are the pseudo-masks and the segmenter, against human masks. Nothing here feeds
 training."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.image_labels import read_scene_mask
-from pipeline.inference import Presentation, predict_logits
+from pipeline.image_labels import read_annotated, read_scene_mask
+from pipeline.inference import Presentation, most_likely, predict_logits
 from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
 from pipeline.pseudo_masks import hard_mask
-from pipeline.runtime import progress
+from pipeline.runtime import ahead, fetched, progress
 from pipeline.scene import MaskReader, Scene, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
@@ -131,30 +132,45 @@ def score_segmenter(
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     if store is not None:
         score.regions = {"reliable": RegionScore(count), "noisy": RegionScore(count)}
-    for scene in progress(scenes, label="evaluate", total=len(scenes)):
-        mask = read_scene_mask(scene, read_mask)
-        logits = predict_logits(segmenter, read_image(scene.image), mask.shape, presentation).cpu()
-        one = confusion(logits.argmax(dim=0), mask, count)
+    found = ahead(scenes, lambda scene: read_annotated(scene, read_mask))
+    masks: deque[np.ndarray] = deque()  # of the photos on the device
+
+    def looked() -> Iterator[torch.Tensor]:
+        for scene, (photo, mask) in zip(scenes, found, strict=True):
+            masks.append(mask)
+            logits = predict_logits(segmenter, photo, mask.shape, presentation)
+            maps = [most_likely(logits)]
+            if store is not None and scene.key in labels:
+                maps += _clip_and_vote(logits, labels[scene.key], store, scene.key)
+            yield torch.stack(maps)
+
+    maps = progress(fetched(looked()), label="evaluate", total=len(scenes))
+    for scene, (classes, *looks) in zip(scenes, maps, strict=True):
+        mask = masks.popleft()
+        one = confusion(classes, mask, count)
         score.confusion = score.confusion + one
         score.photo_iou[scene.key] = mean_iou(one)
-        if store is not None and scene.key in labels:
-            _score_regions(score.regions, logits, mask, labels[scene.key], store, scene.key)
+        if looks:
+            clip, vote = (look.numpy() for look in looks)
+            _score_regions(score.regions, clip, vote, mask)
     return score
 
 
+def _clip_and_vote(
+    logits: torch.Tensor, image_labels: np.ndarray, store: PseudoMaskStore, key: str
+) -> list[torch.Tensor]:
+    """CLIP's and the segmenter's choice among the classes present, each ``[H, W]`` uint8."""
+    present = torch.from_numpy(image_labels).to(logits.device)
+    grid = torch.from_numpy(store.read(key, store.near)).to(logits.device)
+    clip = hard_mask(grid, present, (logits.shape[1], logits.shape[2]))
+    vote = logits.masked_fill(~present[:, None, None], -torch.inf)
+    return [clip.to(torch.uint8), most_likely(vote)]
+
+
 def _score_regions(
-    regions: dict[str, RegionScore],
-    logits: torch.Tensor,
-    mask: np.ndarray,
-    image_labels: np.ndarray,
-    store: PseudoMaskStore,
-    key: str,
+    regions: dict[str, RegionScore], clip: np.ndarray, vote: np.ndarray, mask: np.ndarray
 ) -> None:
     """Split a photo as CARB does at tau = 0, and count who is right where."""
-    present = torch.from_numpy(image_labels)
-    grid = torch.from_numpy(store.read(key, store.near))
-    clip = hard_mask(grid, present, (mask.shape[0], mask.shape[1])).numpy()
-    vote = logits.masked_fill(~present[:, None, None], -torch.inf).argmax(dim=0).numpy()
     valid = mask != IGNORE_INDEX
     for name, region in (("reliable", vote == clip), ("noisy", vote != clip)):
         regions[name].add(region & valid, clip, vote, mask)

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pipeline.config import DatasetParams
 from pipeline.label_files import ImageLabels, match_keys, read_label_file
@@ -39,22 +40,27 @@ def simulate_image_labels(
     return labels
 
 
-def read_scene_mask(scene: Scene, read_mask: MaskReader) -> np.ndarray:
-    """Read a scene's human mask and check that it fits its photo: ``[H, W]`` uint8.
+def read_annotated(scene: Scene, read_mask: MaskReader) -> tuple[Image.Image, np.ndarray]:
+    """Read a scene's photo, and its human mask ``[H, W]`` uint8, and check that they fit.
 
     Raises:
-        ValueError: there is none, it is unreadable, or of another size than the photo.
+        ValueError: there is no mask, a file is unreadable, or they are of different sizes.
     """
     if scene.mask is None:
         raise ValueError(f"{scene.image}: has no human mask; add one or leave the photo out")
-    mask = read_mask(scene.mask)
-    size = read_image(scene.image).size
-    if mask.shape != (size[1], size[0]):
+    mask, photo = read_mask(scene.mask), read_image(scene.image)
+    if mask.shape != (photo.height, photo.width):
         raise ValueError(
             f"{scene.mask}: is {mask.shape[1]}x{mask.shape[0]} pixels, but its photo "
-            f"{scene.image.name} is {size[0]}x{size[1]}; export the mask at the photo's size"
+            f"{scene.image.name} is {photo.width}x{photo.height}; export the mask at the photo's "
+            "size"
         )
-    return mask
+    return photo, mask
+
+
+def read_scene_mask(scene: Scene, read_mask: MaskReader) -> np.ndarray:
+    """The mask alone; see `read_annotated`."""
+    return read_annotated(scene, read_mask)[1]
 
 
 def with_noise(labels: ImageLabels, *, miss: float, false_alarm: float, seed: int) -> ImageLabels:

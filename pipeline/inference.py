@@ -88,7 +88,7 @@ def predict_logits(
                 segmenter, ImageOps.mirror(resized) if flipped else resized, presentation
             )
             logits = logits.flip(-1) if flipped else logits
-            logits = F.interpolate(logits, together, mode="bilinear", align_corners=False)[0]
+            logits = _resized(logits, together)
             if views == 1 and radius is None:
                 return logits
             share = logits.softmax(dim=0) / views
@@ -96,8 +96,15 @@ def predict_logits(
     assert probs is not None
     if radius is not None:
         probs = guided_filter(as_guide(image, fitted).to(probs.device), probs, radius=radius)
-        probs = F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
+        probs = _resized(probs[None], size)
     return probs.clamp_min(LEAST).log()
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[1, C, h, w]`` at another size, ``[C, H, W]``."""
+    if tuple(maps.shape[-2:]) == size:
+        return maps[0]
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
 
 
 def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation) -> Tensor:
@@ -129,6 +136,11 @@ def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation
     return blend(torch.stack(parts), boxes, size=full)[None]
 
 
+def most_likely(logits: Tensor) -> Tensor:
+    """The class of the highest score at each pixel, ``[C, H, W]`` -> ``[H, W]`` uint8."""
+    return logits.max(dim=0).indices.to(torch.uint8)  # argmax(dim=0) is 6 times as slow on a CPU
+
+
 def predict_mask(
     segmenter: Segmenter,
     image: Image.Image,
@@ -136,6 +148,7 @@ def predict_mask(
     presentation: Presentation = WHOLE,
 ) -> np.ndarray:
     """The most likely class of each pixel, ``[H, W]`` uint8; see `predict_logits`."""
-    logits = predict_logits(segmenter, image, size, presentation)
-    mask: np.ndarray = logits.argmax(dim=0).cpu().numpy()
-    return mask.astype(np.uint8)
+    mask: np.ndarray = (
+        most_likely(predict_logits(segmenter, image, size, presentation)).cpu().numpy()
+    )
+    return mask

