@@ -96,6 +96,23 @@ def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss, *, dice: float = 0.0
     return replace(terms, total=terms.total + dice * dice_loss(logits, near)) if dice else terms
 
 
+def train_step(
+    fabric: "Fabric",
+    model: nn.Module,
+    optimizer: Optimizer,
+    carb: CarbLoss,
+    batch: Batch,
+    *,
+    dice: float,
+) -> CarbTerms:
+    """One optimiser update on a batch; its terms, see `loss_of`."""
+    terms = loss_of(batch.to(fabric.device), model, carb, dice=dice)
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(terms.total)
+    optimizer.step()
+    return terms
+
+
 def fit(
     fabric: "Fabric",
     model: nn.Module,
@@ -140,6 +157,8 @@ def fit(
     carb.to(fabric.device)
     loader = _loader(fabric, store, photos, params, start=done.step)
     steps = progress(loader, label="train", total=params.train.steps, done=done.step)
+    pauses = (LOG_EVERY, params.train.preview_every, params.train.checkpoint_every)
+    unchecked: list[tuple[CarbTerms, int, Sequence[str]]] = []
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=done.step + 1):
         done.step = step
@@ -147,9 +166,11 @@ def fit(
         lr = learning_rate(step - 1, params.train)
         set_lr(optimizer, lr)
         seed_step(params.seed, step)
-        terms = loss_of(batch.to(fabric.device), wrapped, carb, dice=params.train.dice)
-        _check_finite(terms, step, batch.keys)
-        _update(fabric, optimizer, terms.total)
+        terms = train_step(fabric, wrapped, optimizer, carb, batch, dice=params.train.dice)
+        unchecked.append((terms, step, batch.keys))
+        pause = any(step % every == 0 for every in pauses) or step == params.train.steps
+        while len(unchecked) > (not pause):  # looked at while a GPU is busy with the next step
+            _check_finite(*unchecked.pop(0))
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
             figures = {name: float(value.detach()) for name, value in vars(terms).items()}
             figures = {"step": float(step), **figures, "lr": lr}
@@ -196,12 +217,6 @@ def _loader(
     )
     pin = fabric.device.type == "cuda"
     return make_loader(crops, steps, workers=params.train.workers, pin=pin)
-
-
-def _update(fabric: "Fabric", optimizer: Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    optimizer.step()
 
 
 def _check_finite(terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
