@@ -1,0 +1,163 @@
+"""Stage 1 against the bare tower, against the authors' way, and over again with more photos."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench import authors
+from bench.timing import Measure, peak_mib, race, ratio
+from bench.workload import (
+    StoreMaker,
+    Workload,
+    draw_street,
+    random_clip,
+    store_maker,
+)
+from pipeline.clip_run import magnified, window_batches
+from pipeline.scene import read_image
+from pipeline.store import PseudoMaskStore
+from pipeline.views import Box, cover
+
+OLD, NEW = 100, 10  # photos
+
+
+def _large_levels(work: Workload) -> dict[str, object]:
+    """The whole photo in one window, as the paper's crops."""
+    return {"global": {"zoom": 1.0, "window": list(work.photo), "overlap": 0.5}}
+
+
+def _large(work: Workload, folder: Path) -> StoreMaker:
+    street = draw_street(
+        folder,
+        train=max(2, work.photos // 12),
+        size=work.photo,
+        clip__levels=_large_levels(work),
+        clip__precision="auto",
+    )
+    return store_maker(street, random_clip(work.clip))
+
+
+def _windows(maker: StoreMaker) -> list[Tensor]:
+    """All that the tower is shown in stage 1, on the device."""
+    street, clip = maker.street, maker.clip
+    found = []
+    for photo in street.index.photos:
+        image = read_image(photo.path(street.dataset.root))
+        for level in street.params.clip.levels.values():
+            pixels = magnified(image, level, patch_size=clip.patch_size).to(clip.device)
+            size = (pixels.shape[0], pixels.shape[1])
+            boxes = cover(
+                size, window=level.window, overlap=level.overlap, patch_size=clip.patch_size
+            )
+            found += list(window_batches(pixels, boxes, clip))
+    return found
+
+
+def tower(work: Workload, folder: Path) -> Iterator[Measure]:
+    """Stage 1 whole (decode, resize, windows, blend, write, ...) against the tower alone."""
+    small = draw_street(folder / "small", train=work.photos)
+    for name, maker in (
+        ("demo's CLIP, all levels", store_maker(small, random_clip(""))),
+        (f"{work.clip or 'demo CLIP'}, {work.photo[0]} x {work.photo[1]}", _large(work, folder)),
+    ):
+        yield _against_tower(work, name, maker)
+
+
+def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Measure:
+    windows = _windows(maker)
+
+    def bare() -> None:
+        with maker.fabric.autocast():
+            for part in windows:
+                maker.clip.patch_features(part)
+
+    times = race(
+        {"tower": bare, "stage 1": lambda: maker.remove(maker())},
+        wait=work.wait,
+        seconds=work.seconds,
+        least=work.least,
+    )
+    photos = len(maker.plan.photos)
+    return ratio(
+        "tower",
+        f"speed of stage 1, of the bare tower's: {name}",
+        times,
+        of="tower",
+        to="stage 1",
+        target=0.9,
+        at_least=True,
+        details={
+            "photos/s": round(photos / statistics.median(times["stage 1"]), 2),
+            "precision": str(maker.fabric.strategy.precision.precision),
+            "peak MiB": round(peak_mib()),
+        },
+    )
+
+
+def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
+    """Stage 1 against CLIP as the authors run it, and whether both name the same classes."""
+    maker = _large(work, folder)
+    street, clip = maker.street, maker.clip
+    level = street.params.clip.levels["global"]
+    paths = [photo.path(street.dataset.root) for photo in street.index.photos]
+
+    def theirs(path: Path) -> Tensor:
+        pixels = magnified(read_image(path), level, patch_size=clip.patch_size).to(clip.device)
+        (window,) = window_batches(pixels, cover_whole(pixels, clip.patch_size), clip)
+        return authors.patch_logits(clip, window, maker.text)[0].cpu()
+
+    times = race(
+        {
+            "authors' way": lambda: [theirs(path) for path in paths],
+            "stage 1": lambda: maker.remove(maker()),
+        },
+        wait=work.wait,
+        seconds=2 * work.seconds,
+        least=work.least,
+    )
+    store = PseudoMaskStore.open(maker())
+    equal = [
+        _same_labels(torch.from_numpy(store.read(photo.key, "global")), theirs(path), photo.size)
+        for photo, path in zip(street.index.photos, paths, strict=True)
+    ]
+    yield ratio(
+        "authors",
+        "time of the authors' way, of stage 1's",
+        times,
+        of="authors' way",
+        to="stage 1",
+        target=3.0,
+        at_least=True,
+        details={"precision": str(maker.fabric.strategy.precision.precision)},
+    )
+    agree = statistics.mean(equal)
+    yield Measure(
+        "authors",
+        "arg-max labels equal to the authors' way",
+        100 * agree,
+        100 * min(equal),
+        100 * max(equal),
+        len(equal),
+        99.5,
+        at_least=True,
+        unit="%",
+    )
+
+
+def cover_whole(pixels: Tensor, patch_size: int) -> list[Box]:
+    """The photo as one window."""
+    size = (pixels.shape[0], pixels.shape[1])
+    return cover(size, window=size, overlap=0.5, patch_size=patch_size)
+
+
+def _same_labels(ours: Tensor, theirs: Tensor, size: tuple[int, int]) -> float:
+    """Share of a photo's pixels where two grids of logits have the same arg-max."""
+    labels = [
+        F.interpolate(grid[None].float(), size, mode="bilinear", align_corners=False).argmax(dim=1)
+        for grid in (ours, theirs)
+    ]
+    return float((labels[0] == labels[1]).float().mean())

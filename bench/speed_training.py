@@ -1,0 +1,219 @@
+"""A training step with the real loader against resident data, and against CLIP inside the step."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from bench.authors import online_masks
+from bench.authors import patch_logits as authors_logits
+from bench.timing import Measure, race, ratio
+from bench.workload import (
+    CITY_CLASSES,
+    Street,
+    Workload,
+    draw_street,
+    random_clip,
+    random_segmenter,
+    store_maker,
+)
+from pipeline.augment import normalise
+from pipeline.batches import Batch, Crops, GridCut, Steps, TrainingPhoto, make_loader
+from pipeline.carb import CarbLoss
+from pipeline.config import TrainParams, load_params
+from pipeline.runtime import start_fabric
+from pipeline.schedules import make_optimizer
+from pipeline.segmenter import build_segmenter
+from pipeline.store import PseudoMaskStore
+from pipeline.training import train_step
+from pipeline.views import Box
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+STEPS = 12  # of one round; a loader of one process has 4 batches in waiting
+IDLE_S = 0.5  # long enough for a loader to fill its queue
+ZOOM = 2  # of the local windows, as the paper's largest
+PATCH = 16  # pixels
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network with all that an update needs."""
+
+    fabric: "Fabric"
+    model: nn.Module
+    optimizer: Optimizer
+    carb: CarbLoss
+
+    def learn(self, batch: Batch) -> None:
+        """One update from cached logits: the pipeline's own step."""
+        train_step(self.fabric, self.model, self.optimizer, self.carb, batch, dice=0.0)
+
+    def learn_online(
+        self, batch: Batch, *, ask: Callable[[Tensor], Tensor], layout: torch.memory_format
+    ) -> None:
+        """One update with CLIP asked on the way, about the crops and their windows."""
+        images = normalise(batch.images).contiguous(memory_format=layout)
+        labels, boxes = batch.image_labels, batch.local_boxes
+        with self.fabric.autocast():
+            near, far = online_masks(ask, images, boxes, labels, zoom=ZOOM)
+        terms = self.carb(self.model(images), near, far, boxes, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(terms.total)
+        self.optimizer.step()
+
+
+def _learner(fabric: "Fabric", network: nn.Module, train: TrainParams) -> Learner:
+    network = network.to(fabric.device).train()
+    model, optimizer = fabric.setup(network, make_optimizer(network, train))
+    carb = CarbLoss(tau=0.0, warmup_steps=0).to(fabric.device)
+    return Learner(fabric, model, optimizer, carb)
+
+
+def loader(work: Workload, folder: Path) -> Iterator[Measure]:
+    """The training step with the real loader against the same step on one resident batch."""
+    street = draw_street(folder, train=max(work.photos, 8))
+    params = street.params
+    learner = _learner(start_fabric(params.train.precision), demo_network(street), params.train)
+    batches = iter(_loader(street, pin=work.device == "cuda"))
+    resident, count = next(batches), STEPS if work.seconds else 1
+
+    def learn_all(source: Iterator[Batch]) -> None:
+        for batch in islice(source, count):
+            learner.learn(batch)
+
+    times = race(
+        {
+            "resident": lambda: learn_all(repeat(resident)),
+            "loader": lambda: learn_all(batches),
+        },
+        wait=work.wait,
+        seconds=work.seconds,
+        least=work.least,
+        settle=lambda: time.sleep(IDLE_S if work.seconds else 0),
+    )
+    yield ratio(
+        "loader",
+        "time of the demo's training step from the loader, of a resident batch's",
+        times,
+        of="loader",
+        to="resident",
+        target=1.05,
+        details={"steps a round": count, "workers": params.train.workers},
+    )
+
+
+def demo_network(street: Street) -> nn.Module:
+    """The segmenter of params.yaml, from random weights."""
+    torch.manual_seed(0)
+    wanted = street.params.segmenter
+    network = build_segmenter(
+        arch=wanted.arch,
+        encoder=wanted.encoder,
+        num_classes=len(street.index.label_space.classes),
+        options=wanted.options,
+        text=None,
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def _loader(street: Street, *, pin: bool) -> "DataLoader[Batch]":
+    """Batches without end, from a store that was just written."""
+    store = PseudoMaskStore.open(store_maker(street, random_clip(""))())
+    root, params = street.dataset.root, street.params
+    crops = Crops(
+        [
+            TrainingPhoto(photo.key, photo.path(root), photo.size, street.labels[photo.key])
+            for photo in street.index.photos
+        ],
+        store,
+        near=store.near,
+        far=store.far,
+        views=params.views,
+        augment=params.augment,
+        seed=params.seed,
+    )
+    steps = Steps(start=0, stop=10**6, batch_size=params.train.batch_size, rank=0, world=1)
+    return make_loader(crops, steps, workers=params.train.workers, pin=pin)
+
+
+def online(work: Workload, folder: Path) -> Iterator[Measure]:
+    """The training step from cached logits against one that asks CLIP on the way."""
+    train = load_params(Path("recipes/cityscapes.yaml")).train
+    fabric, float32 = start_fabric("auto"), start_fabric("32-true")
+    clip, batch = random_clip(work.clip).to(fabric.device), _random_batch(work)
+    width = clip.patch_features(torch.zeros(1, 3, 64, 64, device=fabric.device)).shape[1]
+    text = F.normalize(torch.randn(CITY_CLASSES, width, device=fabric.device), dim=1)
+    ours, theirs = (
+        _learner(
+            chosen,
+            random_segmenter(work, base_size=work.crop).model.to(memory_format=layout),
+            train,
+        )
+        for chosen, layout in ((fabric, torch.channels_last), (float32, torch.contiguous_format))
+    )
+    fast, slow = (
+        partial(ask, text=text) for ask in (clip.patch_logits, partial(authors_logits, clip))
+    )
+    last, first = torch.channels_last, torch.contiguous_format
+    times = race(
+        {
+            "cached": lambda: ours.learn(batch),
+            "our tower inside": lambda: ours.learn_online(batch, ask=fast, layout=last),
+            "authors' tower inside": lambda: ours.learn_online(batch, ask=slow, layout=last),
+            "authors' step": lambda: theirs.learn_online(batch, ask=slow, layout=first),
+        },
+        wait=work.wait,
+        seconds=4 * work.seconds,
+        least=work.least,
+    )
+    told: dict[str, Any] = {"precision": str(fabric.strategy.precision.precision)}
+    told |= {"crop": list(work.crop), "photos": work.batch_size}
+    for what, other, target in (
+        ("a step with CLIP as the authors run it", "authors' tower inside", 1.35),
+        ("a step with CLIP as stage 1 runs it", "our tower inside", None),
+        ("the authors' step, float32", "authors' step", 2.5),
+    ):
+        yield ratio(
+            "online",
+            f"time of {what}, of the step from the cache",
+            times,
+            of=other,
+            to="cached",
+            target=target,
+            at_least=True,
+            details=told,
+        )
+
+
+def _random_batch(work: Workload) -> Batch:
+    """What the loader of the paper's recipe would hand over, made of noise, on the device."""
+    torch.manual_seed(0)
+    height, width = work.crop
+    window, count = Box(0, width // 4, height, width // 4), work.batch_size
+    images = torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8)
+    labels = torch.rand(count, CITY_CLASSES) < 0.6
+    labels[:, 0] = True
+
+    def cut(grid: tuple[int, int], size: tuple[float, float]) -> GridCut:
+        rows, columns = (
+            torch.linspace(0, g - 1, int(n)).repeat(count, 1)
+            for g, n in zip(grid, size, strict=True)
+        )
+        return GridCut(torch.randn(count, CITY_CLASSES, *grid).half(), rows, columns)
+
+    grid = (height // PATCH, width // PATCH)
+    far = cut((ZOOM * grid[0], ZOOM * grid[1]), window[2:])
+    near = cut(grid, (height, width))
+    batch = Batch(images, labels, near, far, [window] * count, [""] * count)
+    return batch.to(torch.device(work.device))

@@ -1,0 +1,233 @@
+"""What the benches work on: drawn photos, networks with random weights, sizes by device."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from bench.settings import write_changed
+from demo.drawn_dataset import draw_split
+from pipeline.clip_dense import DenseClip, load_clip
+from pipeline.clip_run import plan_store, write_store
+from pipeline.config import Params, load_params
+from pipeline.datasets import open_dataset
+from pipeline.image_labels import collect_image_labels
+from pipeline.index import SceneIndex, index_scenes
+from pipeline.label_files import ImageLabels
+from pipeline.runtime import remove, start_fabric
+from pipeline.scene import Dataset
+from pipeline.segmenter import Segmenter, build_segmenter, size_divisor
+from pipeline.store import Plan, PseudoMaskStore
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+GRAIN = 6.0  # of a camera, in steps of 256: enlarged drawings would compress too well
+CITY_CLASSES = 19
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes that one device can be measured with.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        seconds: time for the rounds of one race.
+        least: rounds of a race in any case.
+        photos: how many photos a race handles.
+        clip: open_clip name of the large CLIP, with random weights.
+        encoder: of the large segmenter, a DeepLabV3.
+        photo: ``(height, width)`` of large photos, pixels.
+        crop: of a training step of the large segmenter; the local window is a quarter of it.
+        batch_size: photos of such a step.
+    """
+
+    device: str
+    seconds: float
+    least: int
+    photos: int
+    clip: str
+    encoder: str
+    photo: tuple[int, int]
+    crop: tuple[int, int]
+    batch_size: int
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+BASE_CLIP = "ViT-B-16-quickgelu"
+CPU = Workload("cpu", 30, 5, 24, BASE_CLIP, "resnet50", (512, 1024), (256, 512), 2)
+CUDA = Workload("cuda", 30, 5, 96, BASE_CLIP, "resnet50", (1024, 2048), (512, 1024), 8)
+SMOKE = Workload("cpu", 0, 1, 3, "", "resnet18", (64, 128), (64, 128), 2)  # does it start?
+
+
+@dataclass(frozen=True)
+class Street:
+    """A drawn data set, indexed, with its image-level labels."""
+
+    folder: Path
+    params: Params
+    dataset: Dataset
+    index: SceneIndex
+    labels: ImageLabels
+
+
+def draw_street(
+    folder: Path,
+    *,
+    train: int,
+    val: int = 0,
+    size: tuple[int, int] | None = None,
+    **changes: Any,
+) -> Street:
+    """Draw a data set as the demo does, and index it.
+
+    Args:
+        folder: where it goes, with its parameters.
+        train: photos of the training split.
+        val: photos of the validation split.
+        size: ``(height, width)`` that photos and masks are enlarged to; None: as drawn.
+        changes: of the repository's params.yaml; ``__`` stands for the dot.
+    """
+    root = folder / "photos"
+    draw_split(root, "train", seed=0, count=train)
+    if val:
+        draw_split(root, "val", seed=1, count=val)
+    if size is not None:
+        for number, path in enumerate(sorted(root.rglob("*.png"))):
+            _enlarge(path, size, number)
+    named = {"dataset.root": str(root)}
+    named |= {name.replace("__", "."): value for name, value in changes.items()}
+    write_changed(Path("params.yaml"), folder / "params.yaml", named)
+    return open_street(folder)
+
+
+def open_street(folder: Path) -> Street:
+    """A data set that `draw_street` left in a folder, wherever the folder is now."""
+    root, params = folder / "photos", load_params(folder / "params.yaml")
+    dataset = open_dataset("demo", str(root))
+    scenes = [
+        scene
+        for split in ("train", "val")
+        if (root / split).is_dir()
+        for scene in dataset.scenes(split)
+    ]
+    labels = collect_image_labels(scenes, dataset, params.dataset)
+    return Street(folder, params, dataset, index_scenes(dataset, scenes), labels)
+
+
+def _enlarge(path: Path, size: tuple[int, int], seed: int) -> None:
+    with Image.open(path) as picture:
+        nearest = picture.mode == "P"
+        how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+        large = picture.resize((size[1], size[0]), how)
+    if not nearest:
+        pixels = np.asarray(large) + np.random.default_rng(seed).normal(0, GRAIN, (*size, 1))
+        large = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    large.save(path)
+
+
+def random_clip(name: str) -> DenseClip:
+    """A CLIP with random weights; an empty name: the repository's small one, trained."""
+    if not name:
+        return load_clip("local-dir:demo/clip", None)
+    torch.manual_seed(0)
+    model = open_clip.create_model(name)
+    config = open_clip.get_model_config(name)
+    return DenseClip(model, open_clip.get_tokenizer(name), name=name, config=config)
+
+
+def random_segmenter(work: Workload, *, base_size: tuple[int, int]) -> Segmenter:
+    """A DeepLabV3 of the paper's shape with random weights."""
+    torch.manual_seed(0)
+    model = build_segmenter(
+        arch="deeplabv3",
+        encoder=work.encoder,
+        num_classes=CITY_CLASSES,
+        options={"encoder_output_stride": 8},
+        text=None,
+    )
+    return as_segmenter(model.to(work.device), base_size=base_size)
+
+
+def as_segmenter(model: torch.nn.Module, *, base_size: tuple[int, int]) -> Segmenter:
+    """A network as it would be loaded."""
+    model = model.eval().to(memory_format=torch.channels_last)
+    half = (0.5, 0.5, 0.5)
+    names = [f"class {number}" for number in range(CITY_CLASSES)]
+    palette = np.zeros((CITY_CLASSES, 3), np.uint8)
+    return Segmenter(model, names, palette, half, half, base_size, size_divisor(model), {})
+
+
+@dataclass
+class StoreMaker:
+    """Stage 1 again and again, into ever new drafts, with CLIP and texts already loaded."""
+
+    fabric: "Fabric"
+    clip: DenseClip
+    text: torch.Tensor
+    plan: Plan
+    street: Street
+    drafts: Iterator[Path]
+
+    def __call__(self, previous: PseudoMaskStore | None = None) -> Path:
+        """Write the store; returns it."""
+        return write_store(
+            self.fabric,
+            self.clip,
+            self.text,
+            self.plan,
+            paths=[photo.path(self.street.dataset.root) for photo in self.street.index.photos],
+            params=self.street.params.clip,
+            draft=next(self.drafts),
+            previous=previous,
+        )
+
+    def remove(self, store: Path) -> None:
+        """Remove a store that was written."""
+        remove(store.parent)
+
+
+def store_maker(street: Street, clip: DenseClip) -> StoreMaker:
+    """Load what stage 1 needs, with one sentence a class."""
+    fabric, space = start_fabric(street.params.clip.precision), street.index.label_space
+    clip.to(fabric.device)
+    words, templates = space.words({}), ["a photo of a {}."]
+    plan = plan_store(
+        street.index,
+        clip,
+        params=street.params.clip,
+        words=words,
+        templates=templates,
+        classes=space.names,
+        precision=str(fabric.strategy.precision.precision),
+    )
+    drafts = (street.folder / f"draft-{number}" for number in itertools.count())
+    return StoreMaker(fabric, clip, clip.embed_text(words, templates), plan, street, drafts)
+
+
+@contextmanager
+def counted(owner: Any, name: str) -> Iterator[list[int]]:
+    """Note how many rows each call of a method of CLIP is given."""
+    seen: list[int] = []
+    ordinary: Callable[..., Any] = getattr(owner, name)
+
+    def noting(images: torch.Tensor, *rest: Any) -> Any:
+        seen.append(len(images))
+        return ordinary(images, *rest)
+
+    setattr(owner, name, noting)
+    try:
+        yield seen
+    finally:
+        delattr(owner, name)
