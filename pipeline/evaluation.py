@@ -1,8 +1,7 @@
 """How good are the pseudo-masks and the segmenter, against human masks. Nothing here feeds
 training."""
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import torch
 
 from pipeline.image_labels import read_annotated, read_scene_mask
-from pipeline.inference import Presentation, most_likely, predict_logits
+from pipeline.inference import Presentation, most_likely, predictions
 from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
 from pipeline.pseudo_masks import hard_mask
-from pipeline.runtime import ahead, fetched, progress
+from pipeline.runtime import progress
 from pipeline.scene import MaskReader, Scene, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
@@ -69,6 +68,12 @@ class SegmenterScore:
     confusion: np.ndarray
     regions: dict[str, RegionScore] = field(default_factory=dict)
     photo_iou: dict[str, float] = field(default_factory=dict)
+
+    def add(self, key: str, classes: np.ndarray, mask: np.ndarray) -> None:
+        """Count one photo: predicted and human classes, ``[H, W]`` each."""
+        one = confusion(classes, mask, len(self.confusion))
+        self.confusion = self.confusion + one
+        self.photo_iou[key] = mean_iou(one)
 
 
 def figures_of(matrix: np.ndarray, classes: Sequence[str]) -> Figures:
@@ -132,27 +137,23 @@ def score_segmenter(
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     if store is not None:
         score.regions = {"reliable": RegionScore(count), "noisy": RegionScore(count)}
-    found = ahead(scenes, lambda scene: read_annotated(scene, read_mask))
-    masks: deque[np.ndarray] = deque()  # of the photos on the device
 
-    def looked() -> Iterator[torch.Tensor]:
-        for scene, (photo, mask) in zip(scenes, found, strict=True):
-            masks.append(mask)
-            logits = predict_logits(segmenter, photo, mask.shape, presentation)
-            maps = [most_likely(logits)]
-            if store is not None and scene.key in labels:
-                maps += _clip_and_vote(logits, labels[scene.key], store, scene.key)
-            yield torch.stack(maps)
+    def choices(scene: Scene, logits: torch.Tensor) -> list[torch.Tensor]:
+        if store is None or scene.key not in labels:
+            return []
+        return _clip_and_vote(logits, labels[scene.key], store, scene.key)
 
-    maps = progress(fetched(looked()), label="evaluate", total=len(scenes))
-    for scene, (classes, *looks) in zip(scenes, maps, strict=True):
-        mask = masks.popleft()
-        one = confusion(classes, mask, count)
-        score.confusion = score.confusion + one
-        score.photo_iou[scene.key] = mean_iou(one)
+    answers = predictions(
+        segmenter,
+        scenes,
+        read=lambda scene: read_annotated(scene, read_mask),
+        presentation=presentation,
+        more=choices,
+    )
+    for scene, _, mask, (classes, *looks) in progress(answers, label="evaluate", total=len(scenes)):
+        score.add(scene.key, classes, mask)
         if looks:
-            clip, vote = (look.numpy() for look in looks)
-            _score_regions(score.regions, clip, vote, mask)
+            _score_regions(score.regions, looks[0], looks[1], mask)
     return score
 
 

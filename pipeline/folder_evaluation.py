@@ -1,6 +1,7 @@
 """Score or predict a plain folder of photos with a trained segmenter."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from PIL import Image
 
 from pipeline.datasets import ADAPTERS
 from pipeline.datasets.folder import photos_below
-from pipeline.evaluation import figures_of, per_class_rows, protocol, score_segmenter
-from pipeline.inference import Presentation, predict_mask
+from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
+from pipeline.image_labels import read_annotated
+from pipeline.inference import Presentation, predictions
 from pipeline.runtime import atomic_path, progress, write_json
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
 from pipeline.segmenter import Segmenter
@@ -87,19 +89,25 @@ def evaluate_folder(
     _check_out(out)
     names = submission_names(scenes) if submission else {}
     ids = label_ids(segmenter.classes) if submission else None
+    count = len(segmenter.classes)
+    score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     with atomic_path(out) as draft:
-        for scene in progress(scenes, label="predict", total=len(scenes)):
-            image = read_image(scene.image)
-            mask = predict_mask(segmenter, image, (image.height, image.width), presentation)
-            picture = Image.fromarray(mask)
+        answers = predictions(
+            segmenter, scenes, read=_reader(segmenter, masks), presentation=presentation
+        )
+        for scene, photo, mask, (classes,) in progress(answers, label="predict", total=len(scenes)):
+            picture = Image.fromarray(classes)
             picture.putpalette(segmenter.palette.tobytes())
             save_png(draft / "masks" / f"{scene.key}.png", picture)
-            blended = overlay(np.asarray(image), mask, segmenter.palette, alpha=0.5)
+            blended = overlay(np.asarray(photo), classes, segmenter.palette, alpha=0.5)
             save_png(draft / "overlays" / f"{scene.key}.png", Image.fromarray(blended))
             if ids is not None:
-                save_png(draft / "submission" / names[scene.key], Image.fromarray(ids[mask]))
+                save_png(draft / "submission" / names[scene.key], Image.fromarray(ids[classes]))
+            if mask is not None:
+                score.add(scene.key, classes, mask)
         if masks is not None:
-            _write_figures(draft, segmenter, scenes, masks, presentation)
+            made = protocol(segmenter, scenes, str(scenes[0].image.parent), presentation)
+            _write_figures(draft, segmenter, score, made)
     log.info("wrote %d predictions to %s", len(scenes), out)
     if submission and len(names) != TEST_PHOTOS:
         log.warning(
@@ -117,16 +125,21 @@ def _check_out(out: Path) -> None:
         raise ValueError(f"--out {out}: holds other files; give the name of a new folder")
 
 
-def _write_figures(
-    folder: Path, segmenter: Segmenter, scenes: list[Scene], masks: Path, presentation: Presentation
-) -> None:
+def _reader(
+    segmenter: Segmenter, masks: Path | None
+) -> Callable[[Scene], tuple[Image.Image, np.ndarray | None]]:
+    """Reads a photo, and its human mask if there are any."""
+    if masks is None:
+        return lambda scene: (read_image(scene.image), None)
     read_mask = mask_reader(segmenter, masks)
-    score = score_segmenter(
-        segmenter, scenes, read_mask=read_mask, store=None, labels={}, presentation=presentation
-    )
+    return lambda scene: read_annotated(scene, read_mask)
+
+
+def _write_figures(
+    folder: Path, segmenter: Segmenter, score: SegmenterScore, made: Figures
+) -> None:
     figures = figures_of(score.confusion, segmenter.classes)
-    made = protocol(segmenter, scenes, str(scenes[0].image.parent), presentation)
     write_json(folder / "metrics.json", {**figures, "protocol": made})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
     confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")
-    log.info("mIoU %.1f on %d photos", 100 * figures["mIoU"], len(scenes))
+    log.info("mIoU %.1f on %d photos", 100 * figures["mIoU"], len(score.photo_iou))

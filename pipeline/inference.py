@@ -1,6 +1,9 @@
 """What a trained segmenter says of whole photos, of any size."""
 
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,9 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.edges import as_guide, guided_filter
+from pipeline.runtime import ahead, fetched
+from pipeline.scene import Scene
 from pipeline.segmenter import Segmenter
 from pipeline.views import blend, cover, fitted_size
 
+M = TypeVar("M")
 LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
@@ -152,3 +158,35 @@ def predict_mask(
         most_likely(predict_logits(segmenter, image, size, presentation)).cpu().numpy()
     )
     return mask
+
+
+def predictions(
+    segmenter: Segmenter,
+    scenes: Sequence[Scene],
+    *,
+    read: Callable[[Scene], tuple[Image.Image, M]],
+    presentation: Presentation,
+    more: Callable[[Scene, Tensor], list[Tensor]] = lambda scene, logits: [],
+) -> Iterator[tuple[Scene, Image.Image, M, np.ndarray]]:
+    """The most likely classes of many photos, read ahead while the device is at work.
+
+    Args:
+        segmenter: the model with its normalisation.
+        scenes: the photos.
+        read: gives a photo and what belongs to it; runs in threads.
+        presentation: how the photos are shown.
+        more: further maps ``[H, W]`` uint8 to bring along, made of a photo's logits.
+
+    Yields:
+        scene, photo, what belongs to it, and ``[1 + maps, H, W]`` uint8, the classes first.
+    """
+    shown: deque[tuple[Scene, Image.Image, M]] = deque()  # to the device, not yet back
+
+    def made() -> Iterator[Tensor]:
+        for scene, (photo, beside) in zip(scenes, ahead(scenes, read), strict=True):
+            shown.append((scene, photo, beside))
+            logits = predict_logits(segmenter, photo, (photo.height, photo.width), presentation)
+            yield torch.stack([most_likely(logits), *more(scene, logits)])
+
+    for maps in fetched(made()):
+        yield *shown.popleft(), maps.numpy()
