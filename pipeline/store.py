@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,31 @@ class Plan:
     photos: list[Photo]
     grids: dict[str, list[Grid]]
 
+    @cached_property
+    def _largest(self) -> dict[str, Grid]:
+        """Height and width that hold every photo's grid, by level; asked once a shard or more."""
+        return {
+            level: (max(rows for rows, _ in grids), max(columns for _, columns in grids))
+            for level, grids in self.grids.items()
+        }
+
     def shape(self, level: str) -> tuple[int, int, int, int]:
         """Shape of a level's array: the largest grid holds every photo."""
-        rows, columns = (max(sides) for sides in zip(*self.grids[level], strict=True))
-        return len(self.photos), len(self.classes), rows, columns
+        return len(self.photos), len(self.classes), *self._largest[level]
 
     def shard_size(self, level: str) -> int:
         """Photos a shard; a function of the grid, so that new photos leave full shards alone."""
         photo_bytes = 2 * math.prod(self.shape(level)[1:])
         return max(1, min(SHARD_PHOTOS, SHARD_BYTES // photo_bytes))
 
-    def shards(self, level: str) -> list[range]:
-        """The rows of each shard."""
-        count, size = len(self.photos), self.shard_size(level)
-        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+    def num_shards(self, level: str) -> int:
+        """Number of shards of a level."""
+        return -(-len(self.photos) // self.shard_size(level))
+
+    def rows(self, level: str, shard: int) -> range:
+        """The rows of a shard."""
+        size = self.shard_size(level)
+        return range(shard * size, min((shard + 1) * size, len(self.photos)))
 
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the store."""
@@ -258,14 +270,14 @@ class StoreWriter:
         return [
             (level, shard)
             for level in levels
-            for shard in range(len(self.plan.shards(level)))
+            for shard in range(self.plan.num_shards(level))
             if not _shard_intact(self.path, level, shard)
         ]
 
     def missing(self, level: str, shard: int) -> list[int]:
         """Rows of a shard that CLIP has to look at; the others stand in the previous store."""
         photos = self.plan.photos
-        rows = self.plan.shards(level)[shard]
+        rows = self.plan.rows(level, shard)
         return [row for row in rows if not self._reusable(photos[row], level, row)]
 
     def _reusable(self, photo: Photo, level: str, row: int) -> bool:
@@ -297,7 +309,7 @@ class StoreWriter:
         Yields:
             each row as it is ready (for progress); the shard is on disk when the iterator ends.
         """
-        rows = self.plan.shards(level)[shard]
+        rows = self.plan.rows(level, shard)
         block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
         missing = set(self.missing(level, shard))
         for place, row in enumerate(rows):

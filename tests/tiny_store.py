@@ -58,7 +58,7 @@ def write(
     writer, clip = StoreWriter(draft, plan, text=TEXT, previous=previous), Clip(plan)
     for level, shard in order(writer.pending(writer.plan.grids)):
         assert list(writer.write_shard(level, shard, clip.on(level))) == list(
-            plan.shards(level)[shard]
+            plan.rows(level, shard)
         )
     assert writer.pending(writer.plan.grids) == []
     return writer.path, clip.asked
