@@ -21,6 +21,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from pipeline.runtime import file_digest, fingerprint, write_json
+from pipeline.shards import COMPRESSOR, Shards
 
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
@@ -137,10 +138,11 @@ class PseudoMaskStore:
         }
         self.text: np.ndarray = np.asarray(_array(root, "text"))
         self._row = {key: row for row, key in enumerate(self.keys)}
-        self._arrays = {level: _array(root, f"{level}/logits") for level in self.levels}
-        for array in (_array(root, "text"), *self._arrays.values()):
+        arrays = {level: _array(root, f"{level}/logits") for level in self.levels}
+        for array in (_array(root, "text"), *arrays.values()):
             if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros
                 raise ValueError(f"'{array.path}' lacks files")
+        self._shards = _shards(arrays, path)
         self._intact: dict[tuple[str, int], bool] = {}
 
     @classmethod
@@ -190,18 +192,16 @@ class PseudoMaskStore:
         """
         row = self._row[key]
         try:
-            array: np.ndarray = np.asarray(self._arrays[level][row])
-        except (ValueError, RuntimeError) as error:  # checksum of a shard, decompression
+            return self._shards[level].read(row)
+        except (ValueError, RuntimeError, OSError) as error:  # checksum, decompression, disk
             raise ValueError(
                 f"{self.path}: the {level} logits of '{key}' are damaged ({error}); run "
                 "`dvc repro pseudo` to make them again"
             ) from None
-        return array
 
     def intact(self, key: str, level: str) -> bool:
         """Whether the shard that holds a photo's logits has the bytes that were written."""
-        shards = self._arrays[level].shards
-        shard = self._row[key] // shards[0] if shards else 0
+        shard = self._row[key] // self._shards[level].rows
         if (level, shard) not in self._intact:
             self._intact[level, shard] = _shard_intact(self.path, level, shard)
         return self._intact[level, shard]
@@ -221,6 +221,10 @@ def _array(root: zarr.Group, name: str) -> "zarr.Array[Any]":
     return array
 
 
+def _shards(arrays: dict[str, "zarr.Array[Any]"], path: Path) -> dict[str, Shards]:
+    return {level: Shards.of(array, path / level / "logits") for level, array in arrays.items()}
+
+
 def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[Any]"]:
     """Lay out an empty store; the same plan gives the same files."""
     root = zarr.create_group(LocalStore(path), attributes=plan.attributes())
@@ -234,6 +238,7 @@ def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[A
             dtype="float16",
             chunks=(1, *shape[1:]),
             shards=(plan.shard_size(level), *shape[1:]),
+            compressors=COMPRESSOR,
             fill_value=0,
         )
     return arrays
@@ -261,6 +266,7 @@ class StoreWriter:
         else:
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: _array(root, f"{level}/logits") for level in plan.grids}
+        self._shards = _shards(self._arrays, self.path)
         self._previous, self._known = previous, dict[str, str]()
         if previous is not None:
             self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
@@ -293,8 +299,7 @@ class StoreWriter:
     def read(self, row: int, level: str) -> np.ndarray:
         """Logits of a finished shard, ``[C, h, w]`` float32."""
         rows, columns = self.plan.grids[level][row]
-        logits = np.asarray(self._arrays[level][row])[:, :rows, :columns]
-        return logits.astype(np.float32)
+        return self._shards[level].read(row)[:, :rows, :columns].astype(np.float32)
 
     def write_shard(
         self, level: str, shard: int, compute: Callable[[int], np.ndarray]
