@@ -64,7 +64,7 @@ class Shards:
 
     def file(self, shard: int) -> Path:
         """File of a shard."""
-        return self.folder / "c" / str(shard) / "/".join("0" * len(self.shape))
+        return self.folder / f"c/{shard}{'/0' * len(self.shape)}"
 
     def read(self, row: int) -> np.ndarray:
         """A row, ``shape`` float16.

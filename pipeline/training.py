@@ -47,7 +47,8 @@ def class_frequency(
         absent = torch.from_numpy(~photo.image_labels)[:, None, None]
         for level in levels:
             logits = torch.from_numpy(store.read(photo.key, level))
-            classes = logits.masked_fill(absent, -torch.inf).argmax(dim=0)
+            # argmax(dim=0) is several times as slow on a CPU
+            classes = logits.masked_fill(absent, -torch.inf).max(dim=0).indices
             counts += torch.bincount(classes.flatten(), minlength=len(counts)) / classes.numel()
     return counts / counts.sum()
 
