@@ -123,6 +123,7 @@ class PseudoMaskStore:
         classes: class names, by index.
         levels: the view levels, the global one first; a fused one comes last.
         text: CLIP's embedding of each class, ``[C, D]`` float32.
+        shards: the files of each level.
     """
 
     def __init__(self, path: Path, root: zarr.Group) -> None:
@@ -142,7 +143,7 @@ class PseudoMaskStore:
         for array in (_array(root, "text"), *arrays.values()):
             if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros
                 raise ValueError(f"'{array.path}' lacks files")
-        self._shards = _shards(arrays, path)
+        self.shards = _shards(arrays, path)
         self._intact: dict[tuple[str, int], bool] = {}
 
     @classmethod
@@ -192,7 +193,7 @@ class PseudoMaskStore:
         """
         row = self._row[key]
         try:
-            return self._shards[level].read(row)
+            return self.shards[level].read(row)
         except (ValueError, RuntimeError, OSError) as error:  # checksum, decompression, disk
             raise ValueError(
                 f"{self.path}: the {level} logits of '{key}' are damaged ({error}); run "
@@ -201,7 +202,7 @@ class PseudoMaskStore:
 
     def intact(self, key: str, level: str) -> bool:
         """Whether the shard that holds a photo's logits has the bytes that were written."""
-        shard = self._row[key] // self._shards[level].rows
+        shard = self._row[key] // self.shards[level].rows
         if (level, shard) not in self._intact:
             self._intact[level, shard] = _shard_intact(self.path, level, shard)
         return self._intact[level, shard]
@@ -296,6 +297,20 @@ class StoreWriter:
         fits = self._previous.grid_size(key, level) == self.plan.grids[level][row]
         return fits and self._previous.intact(key, level)
 
+    def _same_shard(self, level: str, shard: int) -> Path | None:
+        """The previous store's file of a shard, if it holds the same photos in the same places."""
+        if self._previous is None:
+            return None
+        there, size = self._previous.shards[level], self.plan.shard_size(level)
+        if (there.rows, there.shape) != (size, self.plan.shape(level)[1:]):
+            return None
+        begin = shard * size
+        before = self._previous.attributes["digests"][begin : begin + size]
+        if before != [self.plan.photos[row].digest for row in self.plan.rows(level, shard)]:
+            return None
+        intact = self._previous.intact(self._previous.keys[begin], level)
+        return there.file(shard) if intact else None
+
     def read(self, row: int, level: str) -> np.ndarray:
         """Logits of a finished shard, ``[C, h, w]`` float32."""
         rows, columns = self.plan.grids[level][row]
@@ -314,18 +329,22 @@ class StoreWriter:
         Yields:
             each row as it is ready (for progress); the shard is on disk when the iterator ends.
         """
-        rows = self.plan.rows(level, shard)
-        block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
-        missing = set(self.missing(level, shard))
-        for place, row in enumerate(rows):
-            if row in missing:
-                logits = compute(row)
-            else:
-                assert self._previous is not None
-                logits = self._previous.read(self._known[self.plan.photos[row].digest], level)
-            block[place, :, : logits.shape[1], : logits.shape[2]] = logits
-            yield row
         file = _shard_file(self.path, level, shard)
         file.unlink(missing_ok=True)  # Zarr would read what a killed run left, and fail on it
-        self._arrays[level][rows.start : rows.stop] = block
+        rows, missing = self.plan.rows(level, shard), set(self.missing(level, shard))
+        if not missing and (whole := self._same_shard(level, shard)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(whole, file)
+            yield from rows
+        else:
+            block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
+            for place, row in enumerate(rows):
+                if row in missing:
+                    logits = compute(row)
+                else:
+                    assert self._previous is not None
+                    logits = self._previous.read(self._known[self.plan.photos[row].digest], level)
+                block[place, :, : logits.shape[1], : logits.shape[2]] = logits
+                yield row
+            self._arrays[level][rows.start : rows.stop] = block
         write_json(_record(self.path, level, shard), file_digest(file))

@@ -10,6 +10,7 @@ import pytest
 from tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logits_of, plan_of, write
 
 import pipeline.store
+from pipeline.runtime import file_digest, write_json
 from pipeline.store import Photo, Plan, PseudoMaskStore, StoreWriter
 
 
@@ -123,6 +124,49 @@ def test_only_new_photos_are_computed_and_the_rest_equals_a_store_from_scratch(
     new = [name for name in after if name not in before]
     assert sorted(asked) == sorted((level, name) for level in ("global", "local") for name in new)
     assert digests(updated) == digests(scratch)
+
+
+@pytest.mark.parametrize(
+    ("after", "kept"),
+    [
+        ("dbcae", [True, True, True]),
+        ("dbca", [True, True]),
+        ("dbc", [True, False]),  # half a shard
+        ("bdcae", [False, True, True]),
+        ("cadbe", [False, False, True]),
+    ],
+)
+def test_a_shard_of_the_same_photos_is_copied_as_a_file(
+    tmp_path: Path, after: str, kept: list[bool]
+) -> None:
+    path, _ = write(tmp_path / "before", plan_of("dbcae"))
+    for number in range(3):  # the same logits in other bytes: a gap before the index
+        shard = path / f"global/logits/c/{number}/0/0/0"
+        content = shard.read_bytes()
+        shard.write_bytes(content[:-36] + b"a gap" + content[-36:])
+        write_json(path / f"finished/global-{number}.json", file_digest(shard))
+    updated, asked = write(tmp_path / "x", plan_of(after), previous=PseudoMaskStore.open(path))
+    found, new = digests(updated), digests(write(tmp_path / "new", plan_of(after))[0])
+    before = digests(path)
+    for number, same in enumerate(kept):
+        name = f"global/logits/c/{number}/0/0/0"
+        assert found[name] == (before if same else new)[name]
+    assert asked == []
+
+
+def test_of_two_photos_with_the_same_bytes_each_shard_is_looked_at_itself(tmp_path: Path) -> None:
+    whole = plan_of("abc")
+    twice = replace(
+        whole,
+        photos=[*whole.photos[:2], *(replace(p, key=p.key * 2) for p in whole.photos[:2])],
+        grids={level: [*grids[:2], *grids[:2]] for level, grids in whole.grids.items()},
+    )
+    path, _ = write(tmp_path / "before", twice)
+    shard = path / "global/logits/c/0/0/0/0"
+    shard.write_bytes(b"damaged" + shard.read_bytes())
+    updated, asked = write(tmp_path / "x", twice, previous=PseudoMaskStore.open(path))
+    assert asked == []  # the other shard has them
+    assert digests(updated) == digests(write(tmp_path / "new", twice)[0])
 
 
 def test_a_renamed_photo_is_known_by_its_bytes(tmp_path: Path) -> None:
