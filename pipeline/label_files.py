@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,13 @@ def read_label_file(path: Path, classes: list[str]) -> ImageLabels:
 def _read_csv(path: Path, classes: list[str]) -> ImageLabels:
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.reader(handle))
+            return _parse_csv(path, csv.reader(handle), classes)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not readable as CSV ({error}); check the file") from None
-    header = rows[0] if rows else []
+
+
+def _parse_csv(path: Path, rows: Iterator[list[str]], classes: list[str]) -> ImageLabels:
+    header = next(rows, [])
     fault = _header_fault(header, classes)
     if fault:
         raise ValueError(
@@ -68,7 +71,7 @@ def _read_csv(path: Path, classes: list[str]) -> ImageLabels:
         )
     order = [header.index(name) for name in classes]
     labels: ImageLabels = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in enumerate(rows, start=2):
         wrong = set(row[1:]) - {"0", "1"}
         if wrong or len(row) not in (0, len(header)):
             found = repr(min(wrong)) if wrong else f"{len(row)} columns"
