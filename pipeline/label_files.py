@@ -191,29 +191,29 @@ def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
     Raises:
         ValueError: a label is of no photo or of two, or two labels are of one; names it.
     """
-    ends: dict[str, list[str]] = {}
+    ends: dict[str, str] = {}  # end of a path -> the first key that ends so
+    others: dict[str, str] = {}  # -> the second one
     for key in keys:
         for tail in _tails(key):
-            ends.setdefault(tail, []).append(key)
+            if ends.setdefault(tail, key) != key:
+                others.setdefault(tail, key)
     found: dict[str, str] = {}
     unknown = []
     for written in labels:
-        fitting = next(
-            (ends[tail] for tail in _tails(_without_ending(written)) if tail in ends), []
-        )
-        if not fitting:
+        end = next((tail for tail in _tails(_without_ending(written)) if tail in ends), None)
+        if end is None:
             unknown.append(written)
-        elif len(fitting) > 1:
+        elif end in others:
             raise ValueError(
-                f"{path}: labels {written!r}, and two photos end so ({fitting[0]!r}, "
-                f"{fitting[1]!r}); write more of their paths"
+                f"{path}: labels {written!r}, and two photos end so ({ends[end]!r}, "
+                f"{others[end]!r}); write more of their paths"
             )
-        elif fitting[0] in found:
+        elif ends[end] in found:
             raise ValueError(
-                f"{path}: names {found[fitting[0]]!r} and {written!r}, the same photo; keep one"
+                f"{path}: names {found[ends[end]]!r} and {written!r}, the same photo; keep one"
             )
         else:
-            found[fitting[0]] = written
+            found[ends[end]] = written
     if not found:
         raise ValueError(
             f"{path}: labels {min(labels, default='')!r}, and no photo of the data set is named so "
