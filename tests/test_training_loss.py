@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import pipeline.training
 from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from pipeline.batches import Batch, GridCut, TrainingPhoto
 from pipeline.carb import CarbLoss
@@ -56,6 +57,17 @@ def test_class_frequency_counted_by_hand(store_of):
     assert class_frequency(store, photos, ["global"]).tolist() == [7 / 8, 1 / 8, 0]
     # and half each of two more grids
     assert class_frequency(store, photos, store.levels).tolist() == [11 / 16, 5 / 16, 0]
+
+
+@pytest.mark.parametrize(("most", "counted"), [(7, range(7)), (6, [0, 2, 4, 6]), (3, [0, 3, 6])])
+def test_of_many_photos_some_are_counted(store_of, monkeypatch, most, counted):
+    rng, size = np.random.default_rng(0), (16, 16)
+    logits = {f"{number}": rng.normal(size=(3, 2, 2)) for number in range(7)}
+    store = store_of({"global": logits}, dict.fromkeys(logits, size))
+    photos = [TrainingPhoto(key, Path(key), size, np.ones(3, bool)) for key in logits]
+    wanted = class_frequency(store, [photos[number] for number in counted], ["global"])
+    monkeypatch.setattr(pipeline.training, "COUNTED_PHOTOS", most)
+    assert torch.equal(class_frequency(store, photos, ["global"]), wanted)
 
 
 def test_class_weights_are_a_power_of_the_frequency():
