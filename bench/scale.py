@@ -68,11 +68,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step took: seconds, peak resident MiB of its process, MiB and files that it left."""
+    """What a step took: seconds by the clock and of the processor (which a busy machine leaves as
+    they are), peak resident MiB of its process, MiB and files that it left."""
 
     photos: int
     step: str
     seconds: float
+    cpu_s: float
     peak_mib: float
     disk_mib: float
     files: int
@@ -141,10 +143,11 @@ def measure(step: Step, folder: Path, photos: int) -> Cost:
             raise ValueError(f"{folder / 'log.txt'}: '{step.name}' failed; see the last lines")
         log.seek(0)
         said = log.read().splitlines()[-1]
+    cpu_s = usage.ru_utime + usage.ru_stime
     if step.line[0] == "bench.scale_steps":
-        seconds = float(said)
+        seconds, cpu_s = map(float, said.split())
     disk, files = weigh([folder / out for out in step.outs])
-    return Cost(photos, step.name, seconds, usage.ru_maxrss / 1024, disk / 2**20, files)
+    return Cost(photos, step.name, seconds, cpu_s, usage.ru_maxrss / 1024, disk / 2**20, files)
 
 
 def weigh(paths: list[Path]) -> tuple[int, int]:
@@ -162,9 +165,9 @@ def show(costs: list[Cost]) -> None:
     sizes = sorted({cost.photos for cost in costs})
     table = Table("step")
     for photos in sizes:
-        for column in (f"{photos}: s", "peak MiB", "disk MiB", "files"):
+        for column in (f"{photos}: s", "CPU s", "peak MiB", "disk MiB", "files"):
             table.add_column(column, justify="right")
-    table.add_column("times", justify="right")
+    table.add_column("CPU s grow", justify="right")
     found = {(cost.step, cost.photos): cost for cost in costs}
     for name in dict.fromkeys(cost.step for cost in costs):
         line = [found.get((name, photos)) for photos in sizes]
@@ -172,16 +175,16 @@ def show(costs: list[Cost]) -> None:
         for cost in line:
             cells += _cells(cost)
         first, last = line[0], line[-1]
-        cells.append(f"{last.seconds / max(first.seconds, 1e-9):.1f}" if first and last else "")
+        cells.append(f"{last.cpu_s / max(first.cpu_s, 1e-9):.1f}" if first and last else "")
         table.add_row(*cells)
     Console(width=160).print(table)
 
 
 def _cells(cost: Cost | None) -> list[str]:
     if cost is None:
-        return [""] * 4
+        return [""] * 5
     disk = [f"{cost.disk_mib:.1f}", f"{cost.files}"] if cost.files else ["", ""]
-    return [f"{cost.seconds:.2f}", f"{cost.peak_mib:.0f}", *disk]
+    return [f"{cost.seconds:.2f}", f"{cost.cpu_s:.2f}", f"{cost.peak_mib:.0f}", *disk]
 
 
 @app.command()
