@@ -228,7 +228,7 @@ def _shards(arrays: dict[str, "zarr.Array[Any]"], path: Path) -> dict[str, Shard
 
 def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[Any]"]:
     """Lay out an empty store; the same plan gives the same files."""
-    root = zarr.create_group(LocalStore(path), attributes=plan.attributes())
+    root = zarr.create_group(LocalStore(path))
     root.create_array("text", data=text)
     arrays = {}
     for level in plan.grids:
@@ -242,6 +242,9 @@ def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[A
             compressors=COMPRESSOR,
             fill_value=0,
         )
+    content = json.loads((path / "zarr.json").read_text("utf-8"))
+    with (path / "zarr.json").open("w", encoding="utf-8") as handle:  # Zarr copies all of it twice
+        json.dump(content | {"attributes": plan.attributes()}, handle, indent=2)
     return arrays
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logits_of, plan_of, write
 
 import pipeline.store
@@ -34,6 +35,13 @@ def test_logits_come_back_to_float16_at_the_size_of_each_photo(tmp_path: Path) -
             found = store.read(photo.key, level)
             assert (store.grid_size(photo.key, level), found.dtype) == (grid, np.float32)
             assert np.array_equal(found, expected.astype(np.float32))
+
+
+def test_the_attributes_are_as_zarr_writes_them(tmp_path: Path) -> None:
+    plan = plan_of("ab")
+    store, _ = write(tmp_path / "draft", plan)
+    zarr.create_group(tmp_path / "zarr", attributes=plan.attributes())
+    assert (store / "zarr.json").read_bytes() == (tmp_path / "zarr/zarr.json").read_bytes()
 
 
 def test_a_padded_grid_holds_the_photo_top_left_and_zeros_elsewhere(tmp_path: Path) -> None:
