@@ -1,4 +1,4 @@
-"""Stage 1 against the bare tower, against the authors' way, and over again with more photos."""
+"""Stage 1 against the bare tower, and against the authors' way."""
 
 import statistics
 from collections.abc import Iterator
@@ -10,19 +10,11 @@ from torch import Tensor
 
 from bench import authors
 from bench.timing import Measure, peak_mib, race, ratio
-from bench.workload import (
-    StoreMaker,
-    Workload,
-    draw_street,
-    random_clip,
-    store_maker,
-)
+from bench.workload import StoreMaker, Workload, draw_street, random_clip, store_maker
 from pipeline.clip_run import magnified, window_batches
 from pipeline.scene import read_image
 from pipeline.store import PseudoMaskStore
 from pipeline.views import Box, cover
-
-OLD, NEW = 100, 10  # photos
 
 
 def _large_levels(work: Workload) -> dict[str, object]:

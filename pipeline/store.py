@@ -25,7 +25,7 @@ from pipeline.shards import COMPRESSOR, Shards
 
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
-SHARD_PHOTOS = 256  # at most; a reader loads the index of a whole shard
+SHARD_PHOTOS = 50  # at most: what a killed run loses, and the least that new photos rewrite
 FUSED = "fused"  # the level made of all others
 Grid = tuple[int, int]
 
