@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BENCHES = {  # name -> module:function; modules are imported by the process that needs them
     "tower": "bench.speed_pseudo:tower",
     "authors": "bench.speed_pseudo:authors_way",
+    "store": "bench.speed_store:number_format",
     "loader": "bench.speed_training:loader",
     "online": "bench.speed_training:online",
     "evaluation": "bench.speed_evaluation:evaluation",
