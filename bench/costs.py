@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config import Params
 
 app = typer.Typer(add_completion=False)
-SIZES = {"Cityscapes": 2_975, "Mapillary-like": 18_000, "": 1_000_000, " ": 100_000_000}
+SIZES = (2_975, 18_000, 1_000_000, 100_000_000)  # Cityscapes, Mapillary Vistas, and beyond
 SWEEP = 8  # trainings
 
 
@@ -35,6 +35,7 @@ class Costs:
         step_tflop: forward and backward pass of the segmenter on one crop.
         eval_tflop: forward pass of the segmenter on the whole photo.
         store_bytes: logits of all levels, not compressed.
+        visit_bytes: of those, what a training crop reads: the global level and a local one.
         shard_photos: photos a shard, by level.
     """
 
@@ -43,6 +44,7 @@ class Costs:
     step_tflop: float
     eval_tflop: float
     store_bytes: int
+    visit_bytes: int
     shard_photos: dict[str, int]
 
 
@@ -69,12 +71,14 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
     window = (round(1.5 * height / patch) * patch, round(1.5 * width / patch) * patch)
     forward, step = _segmenter(params, classes)
     scale = math.prod(params.views.base_size) / math.prod(params.views.crop)
+    level_bytes = [2 * math.prod(plan.shape(level)[1:]) for level in grids]
     return Costs(
         clip_tflop=clip,
         online_tflop=tower(params.views.crop) + tower(window),
         step_tflop=step,
         eval_tflop=forward * scale,
-        store_bytes=sum(2 * math.prod(plan.shape(level)) for level in grids),
+        store_bytes=sum(level_bytes),
+        visit_bytes=level_bytes[0] + (level_bytes[-1] if len(grids) > 1 else 0),
         shard_photos={level: plan.shard_size(level) for level in grids},
     )
 
@@ -128,7 +132,7 @@ def _segmenter(params: "Params", classes: int) -> tuple[float, float]:
 
 
 def cost_table(costs: Costs, params: "Params", *, tflops: float) -> "Table":
-    """Costs by number of photos.
+    """Costs by number of photos: those that a sweep has, with the cache and without.
 
     Args:
         costs: of one photo.
@@ -137,30 +141,25 @@ def cost_table(costs: Costs, params: "Params", *, tflops: float) -> "Table":
     """
     from rich.table import Table
 
-    visits = params.train.steps * params.train.batch_size
-    hours = 3600 * tflops
-    table = Table(
-        "photos",
-        "CLIP once, GPU h",
-        "store, TB",
-        "shards",
-        f"{SWEEP} trainings, GPU h",
-        "the same with CLIP inside, GPU h",
-    )
-    for name, photos in SIZES.items():
-        seen = max(visits, photos)  # at least one epoch
+    hours, crops = 3600 * tflops, params.train.steps * params.train.batch_size
+    lines: dict[str, list[str]] = {}
+    for photos in SIZES:
+        seen = SWEEP * max(crops, photos)  # at least one epoch each
         clip = photos * costs.clip_tflop / hours
-        trainings = SWEEP * seen * costs.step_tflop / hours
-        online = SWEEP * seen * (costs.step_tflop + costs.online_tflop) / hours
         shards = sum(math.ceil(photos / size) for size in costs.shard_photos.values())
-        table.add_row(
-            f"{photos:,} {name}".strip(),
-            f"{clip:,.1f}",
-            f"{photos * costs.store_bytes / 1e12:,.3f}",
-            f"{shards:,}",
-            f"{clip + trainings:,.1f}",
-            f"{online:,.1f}",
-        )
+        for name, value in {
+            "CLIP once, GPU h": f"{clip:,.1f}",
+            "store, TB": f"{photos * costs.store_bytes / 1e12:,.3f}",
+            "its objects": f"{2 * shards:,}",  # a shard and its record
+            f"{SWEEP} trainings and CLIP, GPU h": f"{clip + seen * costs.step_tflop / hours:,.1f}",
+            "with CLIP inside instead, GPU h": (
+                f"{seen * (costs.step_tflop + costs.online_tflop) / hours:,.1f}"
+            ),
+        }.items():
+            lines.setdefault(name, []).append(value)
+    table = Table("photos", *(f"{photos:,}" for photos in SIZES))
+    for name, values in lines.items():
+        table.add_row(name, *values)
     return table
 
 
@@ -189,6 +188,8 @@ def main(
     console = Console()
     for name, value in vars(costs).items():
         console.print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+    read = tflops / costs.step_tflop * costs.visit_bytes / 1e6
+    console.print(f"at {tflops:g} TFLOP/s the loader reads {read:,.0f} MB of logits/s a GPU")
     console.print(cost_table(costs, params, tflops=tflops))
 
 

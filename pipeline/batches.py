@@ -1,13 +1,16 @@
 """Batches of global and local views: the photo's crop, and where CLIP's grids lie on it."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -24,6 +27,8 @@ from pipeline.views import (
     sample_grid,
     sub_view,
 )
+
+KEPT_BYTES = 2**28  # of decoded photos, by each process that cuts crops
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,12 @@ class Crops(Dataset[Batch]):
         self.views, self.augment, self.seed, self.stride = views, augment, seed, grid_stride
         self._epoch, self._order = -1, torch.empty(0)
 
+    @cached_property
+    def _read_photo(self) -> Callable[[Path], Image.Image]:
+        """Reads a photo; keeps all of them if they are small, for decoding is most of a crop."""
+        fit = sum(3 * math.prod(photo.size) for photo in self.photos) <= KEPT_BYTES
+        return lru_cache(maxsize=None if fit else 0)(read_image)
+
     def photo_at(self, position: int) -> TrainingPhoto:
         """The photo that the crop at a position of the stream shows."""
         epoch, place = divmod(position, len(self.photos))
@@ -173,7 +184,7 @@ class Crops(Dataset[Batch]):
             flip=self.views.flip,
             generator=generator,
         )
-        picture = cut_image(read_image(photo.path), view)
+        picture = cut_image(self._read_photo(photo.path), view)
         image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, H, W]
         far, boxes = None, []
         if self.far:
