@@ -1,8 +1,10 @@
 """What a trained segmenter says of whole photos, of any size."""
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +20,7 @@ from pipeline.segmenter import Segmenter
 from pipeline.views import blend, cover, fitted_size
 
 M = TypeVar("M")
+PIXELS_A_CALL = 2**18  # of photos, as the network is shown them: 8 of the demo, 1 of Cityscapes
 LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
@@ -59,69 +62,84 @@ class Presentation:
 WHOLE = Presentation()
 
 
-@torch.no_grad()
 def predict_logits(
     segmenter: Segmenter,
     image: Image.Image,
     size: tuple[int, int],
     presentation: Presentation = WHOLE,
 ) -> Tensor:
-    """Scores of a photo; nobody tells the network what is in it.
+    """Scores of a photo, ``[C, H, W]``; see `predict_batch`."""
+    return predict_batch(segmenter, [image], size, presentation)[0]
+
+
+@torch.no_grad()
+def predict_batch(
+    segmenter: Segmenter,
+    images: Sequence[Image.Image],
+    size: tuple[int, int],
+    presentation: Presentation = WHOLE,
+) -> Tensor:
+    """Scores of photos of one size; nobody tells the network what is in them.
 
     Args:
         segmenter: the model with its normalisation.
-        image: the photo, RGB.
+        images: the photos, RGB.
         size: ``(height, width)`` that the logits are upsampled to (bilinear): the mask's.
-        presentation: how the photo is shown. Of several views the probabilities are averaged, as
+        presentation: how the photos are shown. Of several views the probabilities are averaged, as
             mmsegmentation does; these, and those that follow edges, are given as logarithms.
 
     Returns:
-        ``[C, H, W]`` float32, on the model's device.
+        ``[B, C, H, W]`` float32, on the model's device.
 
     Raises:
         ValueError: the windows are not whole strides of the network.
     """
     views = len(presentation.scales) * (1 + presentation.flip)
-    radius, shape, probs = presentation.edge_radius, (image.height, image.width), None
+    radius, shape, probs = presentation.edge_radius, (images[0].height, images[0].width), None
     fitted = fitted_size(shape, base_size=segmenter.base_size, stride=segmenter.stride)
     together = size if radius is None else fitted  # where views meet
     for scale in presentation.scales:
         height, width = (round(side * scale) for side in segmenter.base_size)
         shown = fitted_size(shape, base_size=(height, width), stride=segmenter.stride)
-        resized = image.resize((shown[1], shown[0]), Image.Resampling.BILINEAR)
+        resized = [
+            image.resize((shown[1], shown[0]), Image.Resampling.BILINEAR) for image in images
+        ]
         for flipped in (False, True)[: 1 + presentation.flip]:
-            logits = _scores(
-                segmenter, ImageOps.mirror(resized) if flipped else resized, presentation
-            )
-            logits = logits.flip(-1) if flipped else logits
-            logits = _resized(logits, together)
+            seen = [ImageOps.mirror(image) for image in resized] if flipped else resized
+            logits = _scores(segmenter, seen, presentation)
+            logits = _resized(logits.flip(-1) if flipped else logits, together)
             if views == 1 and radius is None:
                 return logits
-            share = logits.softmax(dim=0) / views
+            share = logits.softmax(dim=1) / views
             probs = share if probs is None else probs + share
     assert probs is not None
     if radius is not None:
-        probs = guided_filter(as_guide(image, fitted).to(probs.device), probs, radius=radius)
-        probs = _resized(probs[None], size)
+        guides = [as_guide(image, fitted).to(probs.device) for image in images]
+        pairs = zip(guides, probs, strict=True)
+        followed = [guided_filter(guide, each, radius=radius) for guide, each in pairs]
+        probs = _resized(torch.stack(followed), size)
     return probs.clamp_min(LEAST).log()
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[1, C, h, w]`` at another size, ``[C, H, W]``."""
+    """``[B, C, h, w]`` at another size."""
     if tuple(maps.shape[-2:]) == size:
-        return maps[0]
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)[0]
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation) -> Tensor:
-    """Logits of a photo of the network's size, whole or through windows: ``[1, C, h, w]``."""
+def _scores(
+    segmenter: Segmenter, images: Sequence[Image.Image], presentation: Presentation
+) -> Tensor:
+    """Logits of photos of the network's size, whole or through windows: ``[B, C, h, w]``."""
     device = next(segmenter.model.parameters()).device
-    pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float() / 255
+    stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(device)
     mean, std = (
         torch.tensor(value, device=device)[:, None, None]
         for value in (segmenter.mean, segmenter.std)
     )
-    pixels = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+    pixels = (stacked.permute(0, 3, 1, 2).float() / 255 - mean) / std
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     if presentation.window is None:
         whole: Tensor = segmenter.model(pixels).float()
         return whole
@@ -130,7 +148,7 @@ def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation
             "params.yaml: eval.window (--window) must be multiples of the network's stride "
             f"{segmenter.stride}, got {list(presentation.window)}"
         )
-    full = (image.height, image.width)
+    full = (images[0].height, images[0].width)
     boxes = cover(
         full, window=presentation.window, overlap=WINDOW_OVERLAP, patch_size=segmenter.stride
     )
@@ -138,8 +156,8 @@ def _scores(segmenter: Segmenter, image: Image.Image, presentation: Presentation
     for box in boxes:
         top, left, height, width = (int(edge) for edge in box)
         logits = segmenter.model(pixels[..., top : top + height, left : left + width]).float()
-        parts.append(F.interpolate(logits, (height, width), mode="bilinear")[0])
-    return blend(torch.stack(parts), boxes, size=full)[None]
+        parts.append(_resized(logits, (height, width)).flatten(0, 1))  # [B * C, H, W]
+    return blend(torch.stack(parts), boxes, size=full).reshape(len(images), -1, *full)
 
 
 def most_likely(logits: Tensor) -> Tensor:
@@ -170,6 +188,8 @@ def predictions(
 ) -> Iterator[tuple[Scene, Image.Image, M, np.ndarray]]:
     """The most likely classes of many photos, read ahead while the device is at work.
 
+    Photos of one size that follow each other are shown together.
+
     Args:
         segmenter: the model with its normalisation.
         scenes: the photos.
@@ -183,10 +203,25 @@ def predictions(
     shown: deque[tuple[Scene, Image.Image, M]] = deque()  # to the device, not yet back
 
     def made() -> Iterator[Tensor]:
-        for scene, (photo, beside) in zip(scenes, ahead(scenes, read), strict=True):
-            shown.append((scene, photo, beside))
-            logits = predict_logits(segmenter, photo, (photo.height, photo.width), presentation)
-            yield torch.stack([most_likely(logits), *more(scene, logits)])
+        found = zip(scenes, ahead(scenes, read), strict=True)
+        items = ((scene, photo, beside) for scene, (photo, beside) in found)
+        most = max(1, PIXELS_A_CALL // math.prod(segmenter.base_size))
+        for alike in _of_one_size(items, most):
+            photos = [photo for _, photo, _ in alike]
+            size = (photos[0].height, photos[0].width)
+            shown.extend(alike)
+            together = predict_batch(segmenter, photos, size, presentation)
+            for (scene, _, _), logits in zip(alike, together, strict=True):
+                yield torch.stack([most_likely(logits), *more(scene, logits)])
 
     for maps in fetched(made()):
         yield *shown.popleft(), maps.numpy()
+
+
+def _of_one_size(
+    items: Iterable[tuple[Scene, Image.Image, M]], most: int
+) -> Iterator[list[tuple[Scene, Image.Image, M]]]:
+    """Split photos into runs of one size, at most so many each."""
+    for _, run in groupby(items, key=lambda item: item[1].size):
+        while batch := list(islice(run, most)):
+            yield batch

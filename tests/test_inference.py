@@ -1,5 +1,7 @@
 """Predictions on whole photos."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+import pipeline.inference
 from pipeline.edges import as_guide, guided_filter
-from pipeline.inference import Presentation, predict_logits, predict_mask
+from pipeline.inference import (
+    WHOLE,
+    Presentation,
+    predict_batch,
+    predict_logits,
+    predict_mask,
+    predictions,
+)
+from pipeline.scene import Scene
 from pipeline.segmenter import Segmenter
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -149,6 +160,54 @@ def test_overlapping_windows_are_averaged():
         total[:, :, left : left + 56] += predict_logits(own, part, (64, 56))
         times[:, left : left + 56] += 1
     torch.testing.assert_close(found, total / times)
+
+
+PRESENTATIONS = {
+    "whole": Presentation(),
+    "windows": Presentation(window=(32, 40)),
+    "views": Presentation(scales=(0.5, 1.0), flip=True),
+    "edges": Presentation(flip=True, edge_radius=3),
+}
+
+
+@pytest.mark.parametrize("presentation", PRESENTATIONS.values(), ids=PRESENTATIONS)
+def test_photos_that_are_shown_together_get_the_answers_that_each_gets_alone(presentation):
+    segmenter = segmenter_of(Coarse())
+    images = [photo(64, 96), photo(64, 96).transpose(Image.Transpose.ROTATE_180)]
+    together = predict_batch(segmenter, images, (80, 90), presentation)
+    for logits, image in zip(together, images, strict=True):
+        alone = predict_logits(segmenter, image, (80, 90), presentation)
+        torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("most", [1, 2, 100])
+def test_photos_of_many_sizes_come_in_order_each_with_its_own_answer(monkeypatch, most):
+    segmenter, calls = segmenter_of(Coarse()), []
+    monkeypatch.setattr(pipeline.inference, "PIXELS_A_CALL", most * 64 * 96)
+    sizes = [(64, 96)] * 3 + [(40, 96), (64, 96)] + [(30, 30)] * 2
+    scenes = [Scene(Path(f"{n}"), None, "val", f"{n}") for n in range(len(sizes))]
+    photos = {
+        scene.key: photo(*size).rotate(90 * number, expand=False)
+        for number, (scene, size) in enumerate(zip(scenes, sizes, strict=True))
+    }
+    segmenter.model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
+    answers = list(
+        predictions(
+            segmenter,
+            scenes,
+            read=lambda scene: (photos[scene.key], scene.key),
+            presentation=WHOLE,
+            more=lambda scene, logits: [torch.full(logits.shape[1:], int(scene.key)).byte()],
+        )
+    )
+    assert calls == {1: [1] * 7, 2: [2, 1, 1, 1, 2], 100: [3, 1, 1, 2]}[most]
+    for number, (scene, shown, beside, (classes, more)) in enumerate(answers):
+        assert (scene.key, beside) == (f"{number}", f"{number}")
+        assert shown is photos[scene.key]
+        assert np.array_equal(classes, predict_mask(segmenter, shown, sizes[number]))
+        assert (more == number).all()
+    assert len(answers) == len(scenes)
 
 
 def test_windows_of_no_whole_strides_are_refused():
