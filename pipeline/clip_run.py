@@ -239,10 +239,10 @@ def _fill(
     made = fetched(compute(job, found) for job, found in todo)
 
     def rows() -> Iterator[int]:
+        new = {(job.level, job.row) for job in jobs}
         for level, shard in shards:
-            missing = {job.row for job in jobs if (job.level, job.shard) == (level, shard)}
             written = writer.write_shard(level, shard, lambda row: next(made).numpy())
-            yield from (row for row in written if row in missing)
+            yield from (row for row in written if (level, row) in new)
 
     for _ in progress(rows(), label=label, total=len(jobs)):
         pass
