@@ -50,7 +50,8 @@ def _prepare(street: Street, device: str) -> Callable[[], object]:
 
 
 def _pseudo(street: Street, device: str) -> Callable[[], object]:
-    return store_maker(street, random_clip(""))
+    maker = store_maker(street, random_clip(""))
+    return lambda: maker.remove(maker())
 
 
 def _eval(street: Street, device: str) -> Callable[[], object]:
@@ -67,7 +68,7 @@ def _eval(street: Street, device: str) -> Callable[[], object]:
     )
 
 
-STAGES = {"prepare": (_prepare, 100), "pseudo": (_pseudo, 12), "eval": (_eval, 30)}  # with photos
+STAGES = {"prepare": (_prepare, 100), "pseudo": (_pseudo, 8), "eval": (_eval, 24)}  # with photos
 
 
 def measured(stage: str, warm: Path, folder: Path, device: str) -> tuple[float, float]:
