@@ -32,7 +32,7 @@ from pipeline.store import PseudoMaskStore
 
 DRAWN = 20  # photos; more of them are the same under other names
 FACTOR = 10
-ROUNDS = 3
+ROUNDS = 2
 OLD, NEW = 100, 10  # photos
 
 

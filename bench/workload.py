@@ -66,7 +66,7 @@ class Workload:
 
 
 BASE_CLIP = "ViT-B-16-quickgelu"
-CPU = Workload("cpu", 30, 5, 24, BASE_CLIP, "resnet50", (512, 1024), (256, 512), 2)
+CPU = Workload("cpu", 20, 5, 24, BASE_CLIP, "resnet50", (512, 1024), (256, 512), 2)
 CUDA = Workload("cuda", 30, 5, 96, BASE_CLIP, "resnet50", (1024, 2048), (512, 1024), 8)
 SMOKE = Workload("cpu", 0, 1, 3, "", "resnet18", (64, 128), (64, 128), 2)  # does it start?
 
@@ -147,13 +147,15 @@ def random_clip(name: str) -> DenseClip:
     return DenseClip(model, open_clip.get_tokenizer(name), name=name, config=config)
 
 
-def random_segmenter(work: Workload, *, base_size: tuple[int, int]) -> Segmenter:
+def random_segmenter(
+    work: Workload, *, base_size: tuple[int, int], num_classes: int = CITY_CLASSES
+) -> Segmenter:
     """A DeepLabV3 of the paper's shape with random weights."""
     torch.manual_seed(0)
     model = build_segmenter(
         arch="deeplabv3",
         encoder=work.encoder,
-        num_classes=CITY_CLASSES,
+        num_classes=num_classes,
         options={"encoder_output_stride": 8},
         text=None,
     )
