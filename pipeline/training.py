@@ -172,9 +172,9 @@ def fit(
         seed_step(params.seed, step)
         terms = train_step(fabric, wrapped, optimizer, carb, batch, dice=params.train.dice)
         unchecked.append((terms, step, batch.keys))
-        pause = any(step % every == 0 for every in pauses) or step == params.train.steps
-        while len(unchecked) > (not pause):  # looked at while a GPU is busy with the next step
-            _check_finite(*unchecked.pop(0))
+        if any(step % every == 0 for every in pauses) or step == params.train.steps:
+            while unchecked:  # looking waits for the device, so not at every step
+                _check_finite(*unchecked.pop(0))
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
             figures = {name: float(value.detach()) for name, value in vars(terms).items()}
             figures = {"step": float(step), **figures, "lr": lr}
