@@ -1,6 +1,7 @@
 """Stage 1: every photo through CLIP once, into the store."""
 
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.config import ClipParams, FusedParams, LevelParams
 from pipeline.edges import fuse
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
-from pipeline.runtime import ahead, atomic_path, fetched, progress, remove
+from pipeline.runtime import READERS, ahead, atomic_path, fetched, progress, remove
 from pipeline.scene import read_image
 from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore, StoreWriter
 from pipeline.views import Box, blend, cover, fitted_size, level_size
@@ -28,6 +29,7 @@ log = logging.getLogger("carb")
 T = TypeVar("T")
 # Raise it when views, towers, last_block, outliers, clip_dense or this file change what is stored.
 MATHS = 2
+WAITING_BYTES = 2**29  # of photos that are decoded and magnified ahead
 PIXELS_A_CALL = 2**23  # of windows: 16 of 512 x 1024; the towers' memory grows with it
 
 
@@ -62,7 +64,7 @@ def plan_store(
         for name, level in params.levels.items()
     }
     if params.fused is not None:
-        grids[FUSED] = [_fused_grid(photo.size, params.fused) for photo in photos]
+        grids[FUSED] = [fused_grid(photo.size, params.fused) for photo in photos]
     return Plan(recipe, classes, photos, grids)
 
 
@@ -71,7 +73,8 @@ def _grid(size: tuple[int, int], level: LevelParams, patch_size: int) -> Grid:
     return height // patch_size, width // patch_size
 
 
-def _fused_grid(size: tuple[int, int], fused: FusedParams) -> Grid:
+def fused_grid(size: tuple[int, int], fused: FusedParams) -> Grid:
+    """Rows and columns of a photo's fused level."""
     height, width = fitted_size(size, base_size=fused.size, stride=fused.stride)
     return height // fused.stride, width // fused.stride
 
@@ -180,7 +183,9 @@ def write_store(
         with fabric.autocast():
             return cover_features(pixels, params.levels[job.level], clip, encode)
 
-    _fill(fabric, writer, list(params.levels), show, look, label="CLIP")
+    cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
+    threads = max(1, min(READERS, WAITING_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
+    _fill(fabric, writer, list(params.levels), show, look, label="CLIP", threads=threads)
     if params.fused is not None:
         _fuse_levels(fabric, writer, paths, params)
     return writer.path
@@ -208,7 +213,7 @@ def _fuse_levels(
             radius=fused.radius,
         )
 
-    _fill(fabric, writer, [FUSED], read, fuse_grids, label="fuse")
+    _fill(fabric, writer, [FUSED], read, fuse_grids, label="fuse", threads=READERS)
 
 
 def _fill(
@@ -219,6 +224,7 @@ def _fill(
     compute: Callable[[Job, T], Tensor],
     *,
     label: str,
+    threads: int,
 ) -> None:
     """Write what is missing at some levels, this process's share of the shards.
 
@@ -229,14 +235,15 @@ def _fill(
         read: what a row needs; runs in threads, ahead of its use.
         compute: the logits of a row, from what was read.
         label: of the progress bar.
+        threads: how many rows are read at a time.
     """
     shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
     fabric.barrier()  # no process writes before each has listed what is missing
     jobs = [Job(*place, row) for place in shards for row in writer.missing(*place)]
     views = len(writer.plan.photos) * len(levels)
     log.info("%s: %d views to make; %d stand in the cache", label, len(jobs), views - len(jobs))
-    todo = ahead(jobs, lambda job: (job, read(job)))
-    made = fetched(compute(job, found) for job, found in todo)
+    todo = ahead(jobs, lambda job: (job, read(job)), threads=threads)
+    made = fetched(compute(job, found).half() for job, found in todo)
 
     def rows() -> Iterator[int]:
         new = {(job.level, job.row) for job in jobs}

@@ -25,7 +25,7 @@ from pipeline.shards import COMPRESSOR, Shards
 
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
-SHARD_PHOTOS = 50  # at most: what a killed run loses, and the least that new photos rewrite
+SHARD_PHOTOS = 50  # at most: a killed run loses so many, and photos that come last rewrite so many
 FUSED = "fused"  # the level made of all others
 Grid = tuple[int, int]
 
@@ -96,7 +96,8 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Names the content: equal fingerprints, equal bytes (on one kind of machine)."""
-        return fingerprint(self.attributes())
+        sizes = {level: self.shard_size(level) for level in self.grids}
+        return fingerprint(self.attributes() | {"shards": sizes})
 
 
 def _shard_intact(store: Path, level: str, shard: int) -> bool:
