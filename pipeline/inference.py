@@ -20,7 +20,7 @@ from pipeline.segmenter import Segmenter
 from pipeline.views import blend, cover, fitted_size
 
 M = TypeVar("M")
-PIXELS_A_CALL = 2**18  # of photos, as the network is shown them: 8 of the demo, 1 of Cityscapes
+PIXELS_A_CALL = 2**18  # of photos shown together: 8 of the demo, 1 of Cityscapes
 LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
@@ -133,7 +133,9 @@ def _scores(
 ) -> Tensor:
     """Logits of photos of the network's size, whole or through windows: ``[B, C, h, w]``."""
     device = next(segmenter.model.parameters()).device
-    stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(device)
+    stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    if device.type == "cuda":
+        stacked = stacked.pin_memory().to(device, non_blocking=True)
     mean, std = (
         torch.tensor(value, device=device)[:, None, None]
         for value in (segmenter.mean, segmenter.std)
@@ -188,7 +190,8 @@ def predictions(
 ) -> Iterator[tuple[Scene, Image.Image, M, np.ndarray]]:
     """The most likely classes of many photos, read ahead while the device is at work.
 
-    Photos of one size that follow each other are shown together.
+    Photos of one size that follow each other are shown together; the last bits of a score may
+    depend on how many they are.
 
     Args:
         segmenter: the model with its normalisation.
@@ -205,8 +208,8 @@ def predictions(
     def made() -> Iterator[Tensor]:
         found = zip(scenes, ahead(scenes, read), strict=True)
         items = ((scene, photo, beside) for scene, (photo, beside) in found)
-        most = max(1, PIXELS_A_CALL // math.prod(segmenter.base_size))
-        for alike in _of_one_size(items, most):
+        network_pixels = math.prod(segmenter.base_size) * max(presentation.scales) ** 2
+        for alike in _of_one_size(items, network_pixels):
             photos = [photo for _, photo, _ in alike]
             size = (photos[0].height, photos[0].width)
             shown.extend(alike)
@@ -219,9 +222,15 @@ def predictions(
 
 
 def _of_one_size(
-    items: Iterable[tuple[Scene, Image.Image, M]], most: int
+    items: Iterable[tuple[Scene, Image.Image, M]], network_pixels: float
 ) -> Iterator[list[tuple[Scene, Image.Image, M]]]:
-    """Split photos into runs of one size, at most so many each."""
-    for _, run in groupby(items, key=lambda item: item[1].size):
-        while batch := list(islice(run, most)):
+    """Split photos into runs of one size, each as long as memory allows.
+
+    Args:
+        items: the photos.
+        network_pixels: as many as the network is shown of a photo.
+    """
+    for size, run in groupby(items, key=lambda item: item[1].size):
+        count = max(1, int(PIXELS_A_CALL // max(network_pixels, math.prod(size))))
+        while batch := list(islice(run, count)):
             yield batch

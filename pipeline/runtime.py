@@ -254,6 +254,13 @@ def _matmul_s(dtype: "torch.dtype") -> float:
     return min(times)
 
 
+def best_device() -> "torch.device":
+    """A GPU if there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def start_fabric(precision: str) -> "Fabric":
     """Start Lightning Fabric on whatever the machine offers: CPU, one GPU, many GPUs, many nodes.
 
@@ -269,7 +276,7 @@ def start_fabric(precision: str) -> "Fabric":
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = best_device().type
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("CARB_DEVICES", "1")))
     fabric = Fabric(

@@ -24,7 +24,7 @@ from segmentation_models_pytorch.base.initialization import initialize_head
 from torch import Tensor, nn
 
 from pipeline.encoders import check_encoder, one_line
-from pipeline.runtime import atomic_path, write_json
+from pipeline.runtime import atomic_path, best_device, write_json
 
 ABOUT_FILE = "carb.json"
 # Arguments of smp's models that this pipeline sets itself, or that would change what they return.
@@ -254,7 +254,7 @@ def save_segmenter(
 
 
 def load_segmenter(directory: Path) -> Segmenter:
-    """Open a folder of ``save_segmenter``, on the CPU and in eval mode.
+    """Open a folder of ``save_segmenter``, in eval mode, on a GPU if there is one.
 
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
@@ -273,7 +273,7 @@ def load_segmenter(directory: Path) -> Segmenter:
             model = smp.from_pretrained(str(directory), encoder_weights=None)
         height, width = (int(side) for side in about["base_size"])
         segmenter = Segmenter(
-            model=model.eval(),
+            model=model.eval().to(best_device(), memory_format=torch.channels_last),
             classes=classes,
             palette=np.array([info["colour"] for info in about["classes"]], np.uint8),
             mean=tuple(about["mean"]),

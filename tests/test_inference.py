@@ -210,6 +210,22 @@ def test_photos_of_many_sizes_come_in_order_each_with_its_own_answer(monkeypatch
     assert len(answers) == len(scenes)
 
 
+@pytest.mark.parametrize(
+    ("size", "presentation", "together"),
+    [((64, 96), WHOLE, 4), ((128, 192), WHOLE, 1), ((64, 96), Presentation(scales=(0.5, 2.0)), 1)],
+)
+def test_large_photos_are_not_shown_together(monkeypatch, size, presentation, together):
+    segmenter, calls = segmenter_of(Coarse()), []
+    monkeypatch.setattr(pipeline.inference, "PIXELS_A_CALL", 4 * 64 * 96)
+    segmenter.model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
+    scenes = [Scene(Path(f"{n}"), None, "val", f"{n}") for n in range(4)]
+    answers = predictions(
+        segmenter, scenes, read=lambda scene: (photo(*size), None), presentation=presentation
+    )
+    assert len(list(answers)) == 4
+    assert max(calls) == together
+
+
 def test_windows_of_no_whole_strides_are_refused():
     with pytest.raises(ValueError, match=r"eval\.window .* stride 8, got \[30, 40\]"):
         predict_logits(
