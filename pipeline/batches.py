@@ -28,7 +28,7 @@ from pipeline.views import (
     sub_view,
 )
 
-KEPT_BYTES = 2**28  # of decoded photos, by each process that cuts crops
+KEPT_BYTES = 2**28  # of decoded photos at 4 bytes a pixel, by each process that cuts crops
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Crops(Dataset[Batch]):
     @cached_property
     def _read_photo(self) -> Callable[[Path], Image.Image]:
         """Reads a photo; keeps all of them if they are small, for decoding is most of a crop."""
-        fit = sum(3 * math.prod(photo.size) for photo in self.photos) <= KEPT_BYTES
+        fit = sum(4 * math.prod(photo.size) for photo in self.photos) <= KEPT_BYTES
         return lru_cache(maxsize=None if fit else 0)(read_image)
 
     def photo_at(self, position: int) -> TrainingPhoto:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import pipeline.batches
 from pipeline.batches import Batch, Crops, GridCut, Steps, TrainingPhoto, collate, make_loader
 from pipeline.config import AugmentParams, ViewsParams
 from pipeline.store import PseudoMaskStore
@@ -201,6 +202,22 @@ def test_items_do_not_depend_on_which_were_asked_for_before(crops_of):
     items = [forward[position] for position in range(12)]
     others = [backward[position] for position in reversed(range(12))]
     assert_same(items, others[::-1])
+
+
+@pytest.mark.parametrize("room", [0, -1])  # bytes beside what the decoded photos take
+def test_photos_are_decoded_once_if_all_fit_into_memory_and_crops_are_the_same(
+    crops_of, monkeypatch, room
+):
+    ordinary, decoded, count = pipeline.batches.read_image, [], len(SIZES)
+    monkeypatch.setattr(
+        pipeline.batches, "read_image", lambda path: decoded.append(path) or ordinary(path)
+    )
+    photos_bytes = sum(4 * height * width for height, width in SIZES)
+    monkeypatch.setattr(pipeline.batches, "KEPT_BYTES", photos_bytes + room)
+    crops = crops_of()
+    items = [crops[position] for position in range(3 * count)]
+    assert len(decoded) == (3 * count if room else count)
+    assert_same(items, [crops_of()[position] for position in range(3 * count)])
 
 
 def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(crops_of):
