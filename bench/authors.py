@@ -84,7 +84,7 @@ def online_masks(
     boxes: Sequence[Box],
     image_labels: Tensor,
     *,
-    zoom: int,
+    zoom: float,
 ) -> tuple[Tensor, Tensor]:
     """Pseudo-masks of crops and of their magnified windows, by asking CLIP now.
 

@@ -35,7 +35,7 @@ class Costs:
         step_tflop: forward and backward pass of the segmenter on one crop.
         eval_tflop: forward pass of the segmenter on the whole photo.
         store_bytes: logits of all levels, not compressed.
-        visit_bytes: of those, what a training crop reads: the global level and a local one.
+        visit_bytes: of those, what a training crop reads: global (or fused) and a local level.
         shard_photos: photos a shard, by level.
     """
 
@@ -56,7 +56,8 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         photo: ``(height, width)``.
         classes: C.
     """
-    from pipeline.store import Photo, Plan
+    from pipeline.clip_run import fused_grid
+    from pipeline.store import FUSED, Photo, Plan
     from pipeline.views import cover, level_size
 
     tower, patch = _tower(params.clip.model)
@@ -66,19 +67,23 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=patch)
         clip += len(boxes) * tower((int(boxes[0].height), int(boxes[0].width)))
         grids[name] = [(size[0] // patch, size[1] // patch)]
+    if params.clip.fused is not None:
+        grids[FUSED] = [fused_grid(photo, params.clip.fused)]
     plan = Plan({}, [""] * classes, [Photo("", "", photo)], grids)
     height, width = params.views.local_window
     window = (round(1.5 * height / patch) * patch, round(1.5 * width / patch) * patch)
     forward, step = _segmenter(params, classes)
     scale = math.prod(params.views.base_size) / math.prod(params.views.crop)
-    level_bytes = [2 * math.prod(plan.shape(level)[1:]) for level in grids]
+    level_bytes = {level: 2 * math.prod(plan.shape(level)[1:]) for level in grids}
+    levels = list(params.clip.levels)
+    read = [FUSED if FUSED in grids else levels[0], *levels[1:][-1:]]
     return Costs(
         clip_tflop=clip,
         online_tflop=tower(params.views.crop) + tower(window),
         step_tflop=step,
         eval_tflop=forward * scale,
-        store_bytes=sum(level_bytes),
-        visit_bytes=level_bytes[0] + (level_bytes[-1] if len(grids) > 1 else 0),
+        store_bytes=sum(level_bytes.values()),
+        visit_bytes=sum(level_bytes[level] for level in read),
         shard_photos={level: plan.shard_size(level) for level in grids},
     )
 

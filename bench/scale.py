@@ -7,6 +7,7 @@ their files, each step in a process of its own. A step that grows as the photos 
 as long at the larger number.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def measure(step: Step, folder: Path, photos: int) -> Cost:
         process = subprocess.Popen(
             [sys.executable, "-m", *step.line], cwd=folder, env=environment, stdout=log, stderr=log
         )
-        _, status, usage = os.wait4(process.pid, 0)  # tells the peak of this process alone
+        _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - clock
         if process.returncode:
@@ -197,7 +198,9 @@ def main(
     ] = None,
 ) -> None:
     """Measure every step at a tenth of the photos and at all of them."""
-    costs: list[Cost] = []
+    ledger, costs = out / "costs.json", list[Cost]()
+    if only and ledger.exists():
+        costs = [Cost(**cost) for cost in json.loads(ledger.read_text("utf-8"))]
     for count in (photos // 10, photos):
         steps = steps_of(count)
         if unknown := sorted(set(only or []) - {step.name for step in steps}):
@@ -207,9 +210,10 @@ def main(
         for step in steps:
             if only and step.name not in only:
                 continue
+            costs = [cost for cost in costs if (cost.photos, cost.step) != (count, step.name)]
             costs.append(measure(step, out / f"{count}", count))
             typer.echo(f"{count} {step.name}: {' '.join(_cells(costs[-1]))}")
-            write_json(out / "costs.json", [asdict(cost) for cost in costs])
+            write_json(ledger, [asdict(cost) for cost in costs])
     show(costs)
 
 

@@ -112,8 +112,13 @@ def growth(work: Workload, folder: Path) -> Iterator[Measure]:
             details=told,
         )
         peaks = [b[1] / a[1] for a, b in pairs]
+        more = [2**10 * (b[1] - a[1]) / ((FACTOR - 1) * count) for a, b in pairs]
         yield spread(
-            "growth", f"{stage}: peak memory on {FACTOR} times the photos", peaks, target=1.1
+            "growth",
+            f"{stage}: peak memory on {FACTOR} times the photos",
+            peaks,
+            target=1.1,
+            details={"KiB more a photo more": [round(each, 1) for each in more]},
         )
 
 
@@ -135,7 +140,7 @@ def _in_this_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def extension(work: Workload, folder: Path) -> Iterator[Measure]:
-    """A few new photos beside many old ones: for how many CLIP runs, and which bytes change."""
+    """A few new photos after many old ones: for how many CLIP runs, and which bytes change."""
     old, new = (OLD, NEW) if work.seconds else (3, 1)
     street = draw_street(folder, train=old + new)
     few = replace(street.index, photos=street.index.photos[:old])

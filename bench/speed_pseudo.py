@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import authors
-from bench.timing import Measure, peak_mib, race, ratio
+from bench.timing import Measure, peak_mib, race, ratio, spread
 from bench.workload import StoreMaker, Workload, draw_street, random_clip, store_maker
 from pipeline.clip_run import magnified, window_batches
 from pipeline.scene import read_image
 from pipeline.store import PseudoMaskStore
 from pipeline.views import Box, cover
+
+SQUARE = {"cpu": 2048, "cuda": 8192}  # side of the matrices that tell the device's best
 
 
 def _large_levels(work: Workload) -> dict[str, object]:
@@ -22,7 +25,7 @@ def _large_levels(work: Workload) -> dict[str, object]:
     return {"global": {"zoom": 1.0, "window": list(work.photo), "overlap": 0.5}}
 
 
-def _large(work: Workload, folder: Path) -> StoreMaker:
+def _large(work: Workload, folder: Path, clip: str) -> StoreMaker:
     street = draw_street(
         folder,
         train=max(2, work.photos // 12),
@@ -30,7 +33,7 @@ def _large(work: Workload, folder: Path) -> StoreMaker:
         clip__levels=_large_levels(work),
         clip__precision="auto",
     )
-    return store_maker(street, random_clip(work.clip))
+    return store_maker(street, random_clip(clip))
 
 
 def _windows(maker: StoreMaker) -> list[Tensor]:
@@ -50,16 +53,16 @@ def _windows(maker: StoreMaker) -> list[Tensor]:
 
 
 def tower(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Stage 1 whole (decode, resize, windows, blend, write, ...) against the tower alone."""
+    """Stage 1 whole (decode, resize, windows, blend, write, ...) against the tower alone, and how
+    much of what the device can multiply both use."""
     small = draw_street(folder / "small", train=work.photos)
-    for name, maker in (
-        ("demo's CLIP, all levels", store_maker(small, random_clip(""))),
-        (f"{work.clip or 'demo CLIP'}, {work.photo[0]} x {work.photo[1]}", _large(work, folder)),
-    ):
-        yield _against_tower(work, name, maker)
+    yield from _against_tower(work, "demo's CLIP, all levels", store_maker(small, random_clip("")))
+    for number, clip in enumerate(work.clips):
+        name = f"{clip or 'demo CLIP'}, {work.photo[0]} x {work.photo[1]}"
+        yield from _against_tower(work, name, _large(work, folder / f"{number}", clip))
 
 
-def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Measure:
+def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Measure]:
     windows = _windows(maker)
 
     def bare() -> None:
@@ -67,14 +70,24 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Measure:
             for part in windows:
                 maker.clip.patch_features(part)
 
+    with FlopCounterMode(display=False) as counter:
+        bare()
+    side = SQUARE[work.device] if work.seconds else 64
+    left, right = torch.rand(2, side, side, device=maker.clip.device)
+
+    def multiply() -> None:
+        with maker.fabric.autocast():
+            torch.matmul(left, right)
+
     times = race(
-        {"tower": bare, "stage 1": lambda: maker.remove(maker())},
+        {"tower": bare, "stage 1": lambda: maker.remove(maker()), "product": multiply},
         wait=work.wait,
         seconds=work.seconds,
         least=work.least,
     )
-    photos = len(maker.plan.photos)
-    return ratio(
+    photos, flop = len(maker.plan.photos), counter.get_total_flops()
+    took = {name: statistics.median(each) for name, each in times.items()}
+    yield ratio(
         "tower",
         f"speed of stage 1, of the bare tower's: {name}",
         times,
@@ -83,16 +96,25 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Measure:
         target=0.9,
         at_least=True,
         details={
-            "photos/s": round(photos / statistics.median(times["stage 1"]), 2),
+            "photos/s": round(photos / took["stage 1"], 2),
+            "TFLOP a photo": round(flop / photos / 1e12, 4),
             "precision": str(maker.fabric.strategy.precision.precision),
             "peak MiB": round(peak_mib()),
         },
+    )
+    peak = 2 * side**3 / took["product"]  # operations a second
+    yield spread(
+        "tower",
+        f"stage 1's operations a second, of a matrix product's: {name}",
+        [flop / each / peak for each in times["stage 1"]],
+        target=None,
+        details={"TFLOP/s of a matrix product": round(peak / 1e12, 3)},
     )
 
 
 def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
     """Stage 1 against CLIP as the authors run it, and whether both name the same classes."""
-    maker = _large(work, folder)
+    maker = _large(work, folder, work.clips[0])
     street, clip = maker.street, maker.clip
     level = street.params.clip.levels["global"]
     paths = [photo.path(street.dataset.root) for photo in street.index.photos]

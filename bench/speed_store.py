@@ -22,7 +22,7 @@ def number_format(work: Workload, folder: Path) -> Iterator[Measure]:
     street = draw_street(folder, train=work.photos)
     store = PseudoMaskStore.open(store_maker(street, random_clip(""))())
     grids = [
-        (photo, np.ascontiguousarray(store.read(photo.key, level)))
+        (photo, store.read(photo.key, level).astype(np.float16))
         for photo in street.index.photos
         for level in store.levels
     ]

@@ -42,7 +42,7 @@ class Workload:
         seconds: time for the rounds of one race.
         least: rounds of a race in any case.
         photos: how many photos a race handles.
-        clip: open_clip name of the large CLIP, with random weights.
+        clips: open_clip names of large CLIPs, with random weights; the first is used throughout.
         encoder: of the large segmenter, a DeepLabV3.
         photo: ``(height, width)`` of large photos, pixels.
         crop: of a training step of the large segmenter; the local window is a quarter of it.
@@ -53,7 +53,7 @@ class Workload:
     seconds: float
     least: int
     photos: int
-    clip: str
+    clips: tuple[str, ...]
     encoder: str
     photo: tuple[int, int]
     crop: tuple[int, int]
@@ -65,10 +65,12 @@ class Workload:
             torch.cuda.synchronize()
 
 
-BASE_CLIP = "ViT-B-16-quickgelu"
-CPU = Workload("cpu", 20, 5, 24, BASE_CLIP, "resnet50", (512, 1024), (256, 512), 2)
-CUDA = Workload("cuda", 30, 5, 96, BASE_CLIP, "resnet50", (1024, 2048), (512, 1024), 8)
-SMOKE = Workload("cpu", 0, 1, 3, "", "resnet18", (64, 128), (64, 128), 2)  # does it start?
+BASE_CLIP, LARGE_CLIP = "ViT-B-16-quickgelu", "ViT-L-14-quickgelu"
+CPU = Workload("cpu", 20, 5, 24, (BASE_CLIP,), "resnet50", (512, 1024), (256, 512), 2)
+CUDA = Workload(
+    "cuda", 30, 5, 96, (BASE_CLIP, LARGE_CLIP), "resnet50", (1024, 2048), (512, 1024), 8
+)
+SMOKE = Workload("cpu", 0, 1, 3, ("",), "resnet18", (64, 128), (64, 128), 2)  # does it start?
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.costs import Costs, app, cost_table, count_costs
-from pipeline.config import load_params
+from pipeline.config import FusedParams, load_params
 from tests.import_closure import ROOT
 
 PARAMS = load_params(ROOT / "recipes/cityscapes.yaml")
@@ -24,6 +24,18 @@ def test_costs_of_the_paper_s_recipe_as_counted_by_hand() -> None:
     assert costs.store_bytes == 2 * 19 * (32 * 64 + 64 * 128)
     assert costs.visit_bytes == costs.store_bytes
     assert costs.shard_photos == {"global": 50, "local": 50}
+
+
+def test_a_fused_level_is_stored_and_read_in_the_place_of_the_global_one() -> None:
+    fused = FusedParams(size=(512, 1024), stride=8, radius=4)
+    clip = PARAMS.clip.model_copy(update={"fused": fused})
+    plain, costs = (
+        count_costs(params, (512, 1024), 19)
+        for params in (PARAMS, PARAMS.model_copy(update={"clip": clip}))
+    )
+    assert costs.store_bytes == plain.store_bytes + 2 * 19 * 64 * 128
+    assert costs.visit_bytes == 2 * 2 * 19 * 64 * 128  # fused and local: both twice the global grid
+    assert costs.clip_tflop == plain.clip_tflop
 
 
 def test_the_table_follows_from_the_costs() -> None:
