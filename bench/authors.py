@@ -15,6 +15,8 @@ from torch import Tensor
 from pipeline.clip_dense import DenseClip
 from pipeline.views import Box
 
+MEAN_ZOOM = 1.5  # of the local windows, drawn from 1 to 2 at each step
+
 
 def _attended(attention: Any, tokens: Tensor) -> Tensor:
     """Self-attention with its map in memory: ``[B, N, width]``."""

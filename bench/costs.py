@@ -56,6 +56,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         photo: ``(height, width)``.
         classes: C.
     """
+    from bench.authors import MEAN_ZOOM
     from pipeline.clip_run import fused_grid
     from pipeline.store import FUSED, Photo, Plan
     from pipeline.views import cover, level_size
@@ -71,7 +72,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         grids[FUSED] = [fused_grid(photo, params.clip.fused)]
     plan = Plan({}, [""] * classes, [Photo("", "", photo)], grids)
     height, width = params.views.local_window
-    window = (round(1.5 * height / patch) * patch, round(1.5 * width / patch) * patch)
+    zoomed = (round(MEAN_ZOOM * height / patch) * patch, round(MEAN_ZOOM * width / patch) * patch)
     forward, step = _segmenter(params, classes)
     scale = math.prod(params.views.base_size) / math.prod(params.views.crop)
     level_bytes = {level: 2 * math.prod(plan.shape(level)[1:]) for level in grids}
@@ -79,7 +80,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
     read = [FUSED if FUSED in grids else levels[0], *levels[1:][-1:]]
     return Costs(
         clip_tflop=clip,
-        online_tflop=tower(params.views.crop) + tower(window),
+        online_tflop=tower(params.views.crop) + tower(zoomed),
         step_tflop=step,
         eval_tflop=forward * scale,
         store_bytes=sum(level_bytes.values()),
