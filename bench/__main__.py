@@ -14,7 +14,8 @@ import typer
 
 from bench.harness import BENCHES, in_own_process, machine, run_bench, table_of
 from bench.timing import Measure
-from pipeline.runtime import command, write_json
+from pipeline.files import write_json
+from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

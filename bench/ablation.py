@@ -23,7 +23,8 @@ import typer
 from bench.report import write_report
 from bench.settings import TABLES, Changes, recipe_changes, write_changed
 from pipeline.config import load_params
-from pipeline.runtime import atomic_path, command, file_digest, progress, remove, write_json
+from pipeline.files import atomic_path, file_digest, remove, write_json
+from pipeline.runtime import command, progress
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

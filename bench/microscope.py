@@ -17,10 +17,11 @@ from bench.magnify import BOUNDS, Findings, bound_rows, examine, removed_rows, s
 from pipeline.config import Params, load_params
 from pipeline.datasets import open_dataset
 from pipeline.evaluation import Figures, score_segmenter
+from pipeline.files import atomic_path, remove
 from pipeline.inference import WHOLE
 from pipeline.metrics import mean_iou
 from pipeline.reports import annotated, listed, presentation_of, scenes_of, segmenter_panels
-from pipeline.runtime import atomic_path, command, remove, start_fabric
+from pipeline.runtime import command, start_fabric
 from pipeline.scene import Dataset, Scene
 from pipeline.segmenter import load_segmenter
 from pipeline.tables import write_table

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.files import atomic_path
 from pipeline.metrics import nan_mean
-from pipeline.runtime import atomic_path
 from pipeline.tables import write_table
 from pipeline.visualise import BAR_COLOURS, chart, iou_bars, save_chart
 

@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.runtime import command, remove, write_json
+from pipeline.files import remove, write_json
+from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
 HERE = Path(__file__).parent.parent

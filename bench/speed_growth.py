@@ -23,11 +23,11 @@ from bench.workload import (
 )
 from pipeline.data_report import prepare_report
 from pipeline.evaluation import score_segmenter
+from pipeline.files import file_digest
 from pipeline.image_labels import collect_image_labels
 from pipeline.index import index_scenes
 from pipeline.inference import WHOLE
 from pipeline.label_files import write_image_labels
-from pipeline.runtime import file_digest
 from pipeline.store import PseudoMaskStore
 
 DRAWN = 20  # photos; more of them are the same under other names

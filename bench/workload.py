@@ -18,10 +18,11 @@ from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.clip_run import plan_store, write_store
 from pipeline.config import Params, load_params
 from pipeline.datasets import open_dataset
+from pipeline.files import remove
 from pipeline.image_labels import collect_image_labels
 from pipeline.index import SceneIndex, index_scenes
 from pipeline.label_files import ImageLabels
-from pipeline.runtime import remove, start_fabric
+from pipeline.runtime import start_fabric
 from pipeline.scene import Dataset
 from pipeline.segmenter import Segmenter, build_segmenter, size_divisor
 from pipeline.store import Plan, PseudoMaskStore

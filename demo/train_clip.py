@@ -32,7 +32,8 @@ from demo.tiny_clip import (
     encode_text,
     save_clip,
 )
-from pipeline.runtime import atomic_path, command, log, remove
+from pipeline.files import atomic_path, remove
+from pipeline.runtime import command, log
 
 WARMUP_STEPS = 100
 EMA_DECAY = 0.995

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pipeline.runtime import atomic_path
+from pipeline.files import atomic_path
 
 
 @dataclass

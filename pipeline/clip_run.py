@@ -15,9 +15,10 @@ from torch import Tensor
 from pipeline.clip_dense import DenseClip
 from pipeline.config import ClipParams, FusedParams, LevelParams
 from pipeline.edges import fuse
+from pipeline.files import atomic_path, remove
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
-from pipeline.runtime import READERS, ahead, atomic_path, fetched, progress, remove
+from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.scene import read_image
 from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore, StoreWriter
 from pipeline.views import Box, blend, cover, fitted_size, level_size

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.files import atomic_path
 from pipeline.index import SceneIndex
 from pipeline.label_files import ImageLabels
-from pipeline.runtime import atomic_path
 from pipeline.scene import read_image
 from pipeline.tables import write_table
 from pipeline.visualise import panel, save_png

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.runtime import atomic_path
+from pipeline.files import atomic_path
 
 
 def check_encoder(name: str) -> None:

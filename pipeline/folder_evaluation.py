@@ -11,9 +11,10 @@ from PIL import Image
 from pipeline.datasets import ADAPTERS
 from pipeline.datasets.folder import photos_below
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
+from pipeline.files import atomic_path, write_json
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, predictions
-from pipeline.runtime import atomic_path, progress, write_json
+from pipeline.runtime import progress
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names

@@ -6,8 +6,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.files import atomic_path, file_digest
 from pipeline.label_spaces import ClassInfo, LabelSpace
-from pipeline.runtime import atomic_path, file_digest, progress
+from pipeline.runtime import progress
 from pipeline.scene import Dataset, Scene, read_image
 
 USED = ("train", "val")  # splits

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.runtime import atomic_path
+from pipeline.files import atomic_path
 from pipeline.scene import PHOTO_ENDINGS
 
 ImageLabels = dict[str, np.ndarray]  # key -> [C] bool

@@ -20,10 +20,10 @@ from pipeline.evaluation import (
     score_segmenter,
     score_store,
 )
+from pipeline.files import atomic_path, write_json
 from pipeline.image_labels import read_scene_mask
 from pipeline.inference import Presentation, predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
-from pipeline.runtime import atomic_path, write_json
 from pipeline.scene import Dataset, MaskReader, Scene, read_image
 from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore

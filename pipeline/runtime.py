@@ -1,22 +1,15 @@
-"""What every stage needs of the machine: whole files, digests, progress, precision, clear
-failure."""
+"""What every stage needs of the machine: progress, threads, precision, devices, clear failure."""
 
 import functools
-import hashlib
-import json
 import logging
-import math
 import os
-import shutil
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
     import torch
@@ -27,84 +20,6 @@ P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
 READERS = 4  # threads that decode photos
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a directory (with all below it) to the disk.
-
-    Files get the mode that the user's umask gives: safetensors makes them the owner's alone.
-    """
-    umask = os.umask(0)
-    os.umask(umask)
-    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if entry.is_file() and not entry.is_symlink():
-            entry.chmod(0o666 & ~umask)
-        handle = os.open(entry, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def remove(path: Path) -> None:
-    """Delete a file, link or directory, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the place of ``path`` only if all went
-    well.
-
-    Readers see the old content or the new, never a half. Works for a file and for a directory. An
-    existing ``path`` may be a link into DVC's cache: it is replaced, never written through.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    remove(draft)
-    try:
-        yield draft
-        _sync(draft)
-        if draft.is_dir() and os.path.lexists(path):  # rename() replaces files, not directories
-            old = path.with_name(f".{path.name}.old")
-            remove(old)
-            path.rename(old)
-            draft.rename(path)
-            remove(old)
-        else:
-            draft.replace(path)
-    finally:
-        remove(draft)
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN (a class that never occurs) by None: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; NaN becomes null."""
-    with atomic_path(path) as draft:
-        draft.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", "utf-8")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def fingerprint(content: Any) -> str:
-    """SHA-256 of a JSON-able value, whatever the order of its keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def progress(items: Iterable[T], *, label: str, total: int, done: int = 0) -> Iterator[T]:

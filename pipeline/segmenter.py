@@ -24,7 +24,8 @@ from segmentation_models_pytorch.base.initialization import initialize_head
 from torch import Tensor, nn
 
 from pipeline.encoders import check_encoder, one_line
-from pipeline.runtime import atomic_path, best_device, write_json
+from pipeline.files import atomic_path, write_json
+from pipeline.runtime import best_device
 
 ABOUT_FILE = "carb.json"
 # Arguments of smp's models that this pipeline sets itself, or that would change what they return.

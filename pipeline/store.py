@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from pipeline.runtime import file_digest, fingerprint, write_json
+from pipeline.files import file_digest, fingerprint, write_json
 from pipeline.shards import COMPRESSOR, Shards
 
 FORMAT = 1

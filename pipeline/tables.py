@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime import atomic_path
+from pipeline.files import atomic_path
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

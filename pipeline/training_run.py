@@ -17,11 +17,12 @@ from pipeline.batches import TrainingPhoto
 from pipeline.config import Params
 from pipeline.curves import Curves
 from pipeline.encoders import load_encoder
+from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.pseudo_masks import check_store, hard_mask
-from pipeline.runtime import atomic_path, file_digest, fingerprint, remove, start_fabric
+from pipeline.runtime import start_fabric
 from pipeline.scene import read_image
 from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
 from pipeline.store import PseudoMaskStore

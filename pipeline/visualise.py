@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from pipeline.files import atomic_path
 from pipeline.metrics import areas, nan_mean
-from pipeline.runtime import atomic_path
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and panels do not need it
     from matplotlib.axes import Axes

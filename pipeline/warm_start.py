@@ -21,8 +21,9 @@ from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.clip_run import cover_features, magnified
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
 from pipeline.encoders import imagenet_encoder, load_encoder
+from pipeline.files import remove
 from pipeline.index import SceneIndex
-from pipeline.runtime import ahead, progress, remove, start_fabric
+from pipeline.runtime import ahead, progress, start_fabric
 from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter

@@ -20,7 +20,7 @@ def main(
 ) -> None:
     """Draw the embedded demo data set."""
     from demo.drawn_dataset import draw_split
-    from pipeline.runtime import atomic_path
+    from pipeline.files import atomic_path
 
     with atomic_path(out) as draft:
         draw_split(draft, "train", seed=2 * seed, count=train)

@@ -18,9 +18,9 @@ from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.clip_run import cover_features, magnified, make_store, plan_store
 from pipeline.config import ClipParams, FusedParams, LevelParams, Params
 from pipeline.edges import fuse
+from pipeline.files import file_digest
 from pipeline.index import IndexedPhoto, SceneIndex
 from pipeline.label_spaces import LABEL_SPACES
-from pipeline.runtime import file_digest
 from pipeline.store import Plan, PseudoMaskStore
 from pipeline.views import cover
 

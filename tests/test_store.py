@@ -11,7 +11,7 @@ import zarr
 from tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logits_of, plan_of, write
 
 import pipeline.store
-from pipeline.runtime import file_digest, write_json
+from pipeline.files import file_digest, write_json
 from pipeline.store import Photo, Plan, PseudoMaskStore, StoreWriter
 
 
