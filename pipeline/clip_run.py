@@ -20,7 +20,8 @@ from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.scene import read_image
-from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore, StoreWriter
+from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore
+from pipeline.store_writer import StoreWriter
 from pipeline.views import Box, blend, cover, fitted_size, level_size
 
 if TYPE_CHECKING:

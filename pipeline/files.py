@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there, and the digests that name their content."""
 
+import fcntl
 import hashlib
 import json
 import math
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipeline.disk import telling_of_full_disk
 
 
 def _sync(path: Path) -> None:
@@ -37,29 +40,79 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other runs from writing ``path`` meanwhile.
+
+    The lock is a hidden file beside it. It belongs to the process and not to its children, and ends
+    with it, however it ends.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    handle = _locked(lock, path)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(lock: Path, path: Path) -> int:
+    """An open handle of a lock file that this process holds."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(lock.stat(), os.fstat(handle)):
+                return handle
+        except FileNotFoundError:  # its last holder deleted it after we had opened it
+            pass
+        except (BlockingIOError, PermissionError):  # POSIX leaves the choice
+            os.close(handle)
+            raise ValueError(
+                f"{path}: another run is writing it; wait for it to end, or stop it"
+            ) from None
+        os.close(handle)
+
+
+def put_in_place(made: Path, path: Path) -> None:
+    """Let a finished file or folder take the place of ``path``, on the same file system.
+
+    At each moment ``made`` or ``path`` is whole. An existing ``path`` may be a link into DVC's
+    cache: it is replaced, never written through.
+    """
+    _sync(made)
+    old = path.with_name(f".{path.name}.old")
+    if made.is_dir() and os.path.lexists(path):  # rename() replaces files, not directories
+        remove(old)
+        path.rename(old)
+        made.rename(path)
+    else:
+        made.replace(path)
+    remove(old)
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it takes the place of ``path`` only if all went
     well.
 
-    Readers see the old content or the new, never a half. Works for a file and for a directory. An
-    existing ``path`` may be a link into DVC's cache: it is replaced, never written through.
+    Readers see the old content or the new, never a half. Works for a file and for a directory.
+
+    Raises:
+        ValueError: another run writes there, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    remove(draft)
-    try:
-        yield draft
-        _sync(draft)
-        if draft.is_dir() and os.path.lexists(path):  # rename() replaces files, not directories
-            old = path.with_name(f".{path.name}.old")
-            remove(old)
-            path.rename(old)
-            draft.rename(path)
-            remove(old)
-        else:
-            draft.replace(path)
-    finally:
+    with alone(path):
         remove(draft)
+        try:
+            with telling_of_full_disk(path, draft):
+                yield draft
+                put_in_place(draft, path)
+        finally:
+            remove(draft)
 
 
 def _finite(value: Any) -> Any:

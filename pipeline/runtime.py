@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
+
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
     import torch
     from lightning_fabric import Fabric
@@ -22,7 +24,9 @@ T = TypeVar("T")
 READERS = 4  # threads that decode photos
 
 
-def progress(items: Iterable[T], *, label: str, total: int, done: int = 0) -> Iterator[T]:
+def progress(
+    items: Iterable[T], *, label: str, total: int, done: int = 0, stops: bool = True
+) -> Iterator[T]:
     """Pass ``items`` through and show how far we are: a bar on a terminal, a line each 10 s in a
     log.
 
@@ -31,10 +35,19 @@ def progress(items: Iterable[T], *, label: str, total: int, done: int = 0) -> It
         label: what the work is, one or two words.
         total: number of items of the whole work.
         done: how many were done before (a resumed run).
+        stops: a request to stop is heard here, between two items; False where the caller hears it.
+
+    Raises:
+        StoppedError: the run was asked to stop.
     """
-    if sys.stderr.isatty():
-        yield from _progress_bar(items, label, total, done)
-        return
+    shown = _progress_bar if sys.stderr.isatty() else _progress_lines
+    for count, item in enumerate(shown(items, label, total, done), start=done + 1):
+        yield item
+        if stops and asked_to_stop():
+            raise StoppedError(f"{label} {count}/{total}")
+
+
+def _progress_lines(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
     start = spoken = time.monotonic()
     count = done
     for count, item in enumerate(items, start=done + 1):
@@ -121,8 +134,9 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function a good command line: log lines, and a sentence in place of a traceback.
 
     ``ValueError`` and ``OSError`` are what users and their disks cause: they print as
-    ``error: <sentence>`` and end the process with exit code 2. Anything else is our own fault and
-    keeps its traceback.
+    ``error: <sentence>`` and end the process with exit code 2. A request to stop ends it between
+    two pieces of work, see `pipeline.stopping`. Anything else is our own fault and keeps its
+    traceback.
     """
 
     @functools.wraps(function)
@@ -130,7 +144,11 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         log.setLevel(logging.INFO)
         try:
-            return function(*args, **kwargs)
+            with stopping_politely():
+                return function(*args, **kwargs)
+        except StoppedError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(error.code) from None
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             raise SystemExit(2) from None

@@ -2,7 +2,7 @@
 
 Zarr spends 1.5 to 4 ms on a chunk, most of it on the way between its threads; this reads the same
 bytes in 0.1 ms. A shard is a file of compressed chunks, then their index (where each begins and how
-long it is), then the index's CRC-32C.
+long it is), then the index's CRC-32C. Each chunk ends with its own checksum, which decoding checks.
 Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
 """
 
@@ -18,12 +18,12 @@ import zarr
 from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
-COMPRESSOR = ZstdCodec(level=0, checksum=False)  # what `Shards` reads; writers name it
+COMPRESSOR = ZstdCodec(level=0, checksum=True)  # what `Shards` reads; writers name it
 _ABSENT = 2**64 - 1  # offset and length of a chunk of zeros, which is not stored
 _CRC_BYTES = 4
 _CODECS = [
     {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "zstd", "configuration": {"level": 0, "checksum": False}},
+    {"name": "zstd", "configuration": {"level": 0, "checksum": True}},
 ]
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import settings
 
 from pipeline.config import Params, load_params
-from pipeline.store import Photo, Plan, PseudoMaskStore, StoreWriter
+from pipeline.store import Photo, Plan, PseudoMaskStore
+from pipeline.store_writer import StoreWriter
 
 # The same examples in every run, nothing kept on disk, and no clock on a busy machine.
 settings.register_profile(

@@ -13,12 +13,13 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["config", "config_faults", "runtime", "files", "label_spaces", "metrics", "tables", "edges"],
+    ["stopping", "disk", "files", "runtime"],
+    ["config", "config_faults", "label_spaces", "metrics", "tables", "edges"],
     ["label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense"],
     ["checkpoints", "visualise", "curves"],
-    ["datasets", "store", "augment", "encoders"],
+    ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter", "index", "image_labels"],
     ["pseudo_masks", "clip_run", "batches", "inference"],
     ["training", "evaluation", "submission"],

@@ -25,21 +25,25 @@ def edit(path: Path, **attributes: Any) -> None:
 
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no digests": (lambda store: (store / "finished/layout.json").unlink(), ".*layout.json.*"),
     "another format": (lambda store: edit(store / "zarr.json", format=99), "another format"),
     "no store of ours": (
         lambda store: (store / "zarr.json").write_text('{"zarr_format":3,"node_type":"group"}'),
         "another format",
     ),
-    "a key too few": (lambda store: edit(store / "zarr.json", keys=["train/a"]), "zip.*"),
+    "another key": (
+        lambda store: edit(store / "zarr.json", keys=["train/a"] * 3),
+        "'zarr.json' is not as it was written",
+    ),
     "cut metadata": (lambda store: (store / "zarr.json").write_text("{"), ".*"),
     "null metadata": (lambda store: (store / "zarr.json").write_text("null"), ".*"),
-    "a level gone": (lambda store: shutil.rmtree(store / "local"), "'local/logits'"),
+    "a level gone": (lambda store: shutil.rmtree(store / "local"), "'local/.*zarr.json' is not .*"),
     "a shard gone": (
         lambda store: (store / "local/logits/c/0/0/0/0").unlink(),
         "'local/logits' lacks files",
     ),
-    "text gone": (lambda store: shutil.rmtree(store / "text/c"), "'text' lacks files"),
-    "text damaged": (lambda store: (store / "text/c/0/0").write_bytes(b"x"), ".*"),
+    "text gone": (lambda store: shutil.rmtree(store / "text/c"), "'text/c/0/0' is not .*"),
+    "text damaged": (lambda store: (store / "text/c/0/0").write_bytes(b"x"), "'text/c/0/0' .*"),
 }
 
 
@@ -48,7 +52,10 @@ def test_what_is_no_whole_store_is_refused_in_one_sentence(tmp_path: Path, kind:
     spoil, found = SPOILT[kind]
     store, _ = write(tmp_path / "x", plan_of("abc"))
     spoil(store)
-    pattern = rf"zarr: not a whole pseudo-mask store \({found}\); run `dvc repro pseudo` to make"
+    pattern = (
+        rf"zarr: not a whole pseudo-mask store \({found}\); run "
+        r"`dvc repro --force --single-item pseudo` to repair it"
+    )
     with pytest.raises(ValueError, match=pattern):
         PseudoMaskStore.open(store)
 

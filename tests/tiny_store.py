@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.store import Grid, Photo, Plan, PseudoMaskStore, StoreWriter
+from pipeline.store import Grid, Photo, Plan, PseudoMaskStore
+from pipeline.store_writer import StoreWriter
 
 CLASSES = ["road", "car", "sky"]
 TEXT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)

@@ -1,0 +1,87 @@
+"""Disks that are full: told before the long work where the need is known, in one sentence where it
+is not."""
+
+import errno
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+class DiskFullError(ValueError):
+    """A disk is full; names what could not be written."""
+
+
+def _shown(size: int) -> str:
+    """A number of bytes as people write it."""
+    for factor, unit in _UNITS:
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder that is there and will hold ``path``."""
+    return next(parent for parent in path.absolute().parents if parent.is_dir())
+
+
+def bytes_below(path: Path) -> int:
+    """Size of a file, or of all files in a folder; 0 if there is nothing."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if os.path.lexists(file))
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two paths, which need not be there yet, lie on one file system."""
+    return _folder_of(one).stat().st_dev == _folder_of(other).stat().st_dev
+
+
+def check_room(needs: Mapping[Path, int]) -> None:
+    """Refuse work whose outputs do not fit on the disks, before it begins.
+
+    Args:
+        needs: bytes that will be written below each path; paths of one disk share its free space.
+
+    Raises:
+        DiskFullError: names the first path on a disk without room, its need and what is free.
+    """
+    disks: dict[int, list[Path]] = defaultdict(list)
+    for path in needs:
+        disks[_folder_of(path).stat().st_dev].append(path)
+    for paths in disks.values():
+        need = sum(needs[path] for path in paths)
+        free = shutil.disk_usage(_folder_of(paths[0])).free
+        if need > free:
+            raise DiskFullError(
+                f"{paths[0]}: up to {_shown(need)} will be written and {_shown(free)} are free on "
+                "that disk; make room and run again"
+            )
+
+
+@contextmanager
+def telling_of_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator[None]:
+    """Say what could not be written where a disk runs full; of parts of it the whole is named.
+
+    Args:
+        path: what is written, as its user knows it.
+        draft: where it is written to.
+        needs: its bytes, where they are known; else what is there tells.
+
+    Raises:
+        DiskFullError: names ``path``, and how much is needed.
+    """
+    try:
+        yield
+    except (OSError, DiskFullError) as error:
+        if isinstance(error, OSError) and error.errno not in FULL:
+            raise
+        known = max(needs, bytes_below(draft), bytes_below(path))
+        raise DiskFullError(
+            f"{path}: cannot be written, the disk is full; it needs {_shown(known)} or more; "
+            "make room and run again, finished work is kept"
+        ) from None

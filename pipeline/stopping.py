@@ -1,0 +1,55 @@
+"""A run that is asked to stop ends between two pieces of work, not in the middle of one.
+
+Preemption sends SIGTERM, Ctrl-C SIGINT. The signal is noted; long loops look for it after each
+item, so a write in hand is finished.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_noted: list[signal.Signals] = []
+
+
+class StoppedError(Exception):
+    """The run was asked to stop, and has.
+
+    Args:
+        done: how far it came, in words.
+    """
+
+    def __init__(self, done: str) -> None:
+        asked = _noted[0] if _noted else signal.SIGTERM  # maybe another process of the run was
+        super().__init__(f"stopped by {asked.name}, {done}; what is finished is kept, run again")
+        self.code = 128 + asked  # what shells expect
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGINT and signal.SIGINT in _noted:  # somebody insists
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    _noted.append(signal.Signals(number))  # launchers pass on SIGTERM: it may well come twice
+
+
+@contextmanager
+def stopping_politely() -> Iterator[None]:
+    """Note requests to stop instead of dying from them, for the length of a command."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        _noted.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def asked_to_stop() -> bool:
+    """Whether a request to stop has come to this process."""
+    return bool(_noted)
