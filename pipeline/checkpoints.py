@@ -1,17 +1,21 @@
 """Training state on disk: one safetensors file, whole or not there, read without unpickling."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pipeline.files import atomic_path
+from pipeline.tensors import load_tensors, num_bytes, save_tensors
+
+
+class DamagedError(ValueError):
+    """A file does not hold what was written."""
 
 
 @dataclass
@@ -32,30 +36,46 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
+def _module_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
+    """Disk that checkpoints take at most: one that is written while the last one is kept.
+
+    Args:
+        model: what is trained.
+        optimizer: ``sgd`` or ``adamw``.
+    """
+    slots = {"sgd": 1, "adamw": 2}[optimizer]  # numbers kept for each weight
+    return 2 * (num_bytes(model.state_dict()) + slots * num_bytes(dict(model.named_parameters())))
+
+
 def save_checkpoint(
     path: Path, *, modules: dict[str, nn.Module], optimizer: Optimizer, progress: Progress
 ) -> None:
     """Write modules, optimiser and progress; a write that is cut short leaves the last file."""
-    tensors = {
-        f"{name}.{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    } | _optimizer_tensors(optimizer)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with atomic_path(path) as draft:
-        save_file(tensors, draft, metadata={"progress": json.dumps(vars(progress))})
+    tensors = _module_tensors(modules) | _optimizer_tensors(optimizer)
+    save_tensors(path, tensors, {"progress": json.dumps(vars(progress))})
 
 
 def load_checkpoint(path: Path, *, modules: dict[str, nn.Module], optimizer: Optimizer) -> Progress:
     """Restore what `save_checkpoint` wrote.
 
     Raises:
-        ValueError: the file is damaged or belongs to another run.
+        DamagedError: the file is damaged; nothing has been restored.
+        ValueError: it belongs to another run.
     """
     try:
-        with safe_open(path, framework="pt") as handle:
-            progress = Progress(**json.loads(handle.metadata()["progress"]))
-            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+        tensors, notes = load_tensors(path, ours=True)
+        progress = Progress(**json.loads(notes["progress"]))
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DamagedError(f"{path}: not a whole checkpoint ({error})") from None
+    try:
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, name))
         optimizer.load_state_dict(
@@ -64,9 +84,9 @@ def load_checkpoint(path: Path, *, modules: dict[str, nn.Module], optimizer: Opt
                 "param_groups": optimizer.state_dict()["param_groups"],
             }
         )
-    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: not a whole checkpoint of this run ({error}); delete it to start anew"
+            f"{path}: not a checkpoint of this run ({error}); delete it to start anew"
         ) from None
     return progress
 

@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from pipeline.clip_dense import DenseClip
 from pipeline.config import ClipParams, FusedParams, LevelParams
+from pipeline.disk import bytes_below, check_room, same_disk
 from pipeline.edges import fuse
-from pipeline.files import atomic_path, remove
+from pipeline.files import alone, atomic_path, put_in_place, remove
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
-from pipeline.runtime import READERS, ahead, fetched, progress
+from pipeline.runtime import READERS, ahead, fetched, memory_hint, progress
 from pipeline.scene import read_image
 from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore
 from pipeline.store_writer import StoreWriter
@@ -294,21 +296,46 @@ def make_store(
     clip.to(fabric.device)
     text = clip.embed_text(words, templates)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
-    finished = write_store(
-        fabric,
-        clip,
-        text,
-        plan,
-        paths=[photo.path(root) for photo in index.photos],
-        params=params,
-        draft=draft,
-        previous=_previous(out),
-    )
-    if fabric.global_rank == 0:
-        with atomic_path(out) as place:
-            shutil.move(finished, place)  # scratch may be another file system
-        remove(draft)
+    paths = [photo.path(root) for photo in index.photos]
+    with alone(draft) if fabric.global_rank == 0 else nullcontext():
+        _check_room(plan, draft, out)
+        with memory_hint("lower the windows of params.yaml: clip.levels"):
+            finished = write_store(
+                fabric,
+                clip,
+                text,
+                plan,
+                paths=paths,
+                params=params,
+                draft=draft,
+                previous=_previous(out),
+            )
+        if fabric.global_rank == 0:
+            _publish(finished, out)
+            remove(draft)
     fabric.barrier()
+
+
+def _check_room(plan: Plan, draft: Path, out: Path) -> None:
+    """Refuse a plan that the disk cannot hold; what is there already needs no room.
+
+    Raises:
+        ValueError: says how much is needed and free.
+    """
+    needed = {draft: max(0, plan.num_bytes() - bytes_below(draft))}
+    if not same_disk(draft, out):
+        needed[out] = plan.num_bytes()
+    check_room(needed)
+
+
+def _publish(finished: Path, out: Path) -> None:
+    """Put a finished store where it belongs; at each moment it is whole in one of the places."""
+    if same_disk(finished, out):
+        with alone(out):
+            put_in_place(finished, out)
+    else:
+        with atomic_path(out) as place:
+            shutil.copytree(finished, place)
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:

@@ -9,10 +9,9 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.files import atomic_path
+from pipeline.tensors import load_tensors, save_tensors
 
 
 def check_encoder(name: str) -> None:
@@ -76,9 +75,8 @@ def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
     state = {}
     for name, value in encoder.state_dict().items():
         small = half and value.ndim > 1 and value.is_floating_point()
-        state[name] = value.detach().cpu().to(torch.float16 if small else value.dtype).contiguous()
-    with atomic_path(path) as draft:
-        save_file(state, draft)
+        state[name] = value.to(torch.float16 if small else value.dtype)
+    save_tensors(path, state, {})
 
 
 def load_encoder(model: nn.Module, path: Path) -> None:
@@ -94,11 +92,11 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     try:
-        found = load_file(path)
+        found, _ = load_tensors(path, ours=False)
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: {path} cannot be read as safetensors "
-            f"({one_line(error)})"
+            f"({one_line(error)}); make the file again, or name another"
         ) from error
     wanted = encoder.state_dict()
     differences = _differences(found, wanted)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -22,6 +23,8 @@ P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
 READERS = 4  # threads that decode photos
+# What torch says of a GPU, of a CPU, and of a loader's process that the system has ended.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "is killed by signal")
 
 
 def progress(
@@ -108,26 +111,56 @@ def ahead(items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS)
         pool.shutdown(cancel_futures=True)
 
 
-def fetched(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
-    """Bring tensors to the CPU, each while the device makes the next one."""
+def fetch(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
+    """Start to bring a tensor to the CPU; what is returned waits for it and gives it."""
     import torch
 
-    last: tuple[torch.Tensor, torch.cuda.Event] | None = None
+    if tensor.device.type != "cuda":
+        return tensor.cpu
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    there: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    there.record()
+
+    def wait() -> torch.Tensor:
+        there.synchronize()
+        return copy
+
+    return wait
+
+
+def fetched(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
+    """Bring tensors to the CPU, each while the device makes the next one."""
+    last: Callable[[], torch.Tensor] | None = None
     for tensor in made:
         if tensor.device.type != "cuda":
             yield tensor.cpu()
             continue
-        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        copy.copy_(tensor, non_blocking=True)
-        there: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        there.record()
+        coming = fetch(tensor)
         if last is not None:
-            last[1].synchronize()
-            yield last[0]
-        last = copy, there
+            yield last()
+        last = coming
     if last is not None:
-        last[1].synchronize()
-        yield last[0]
+        yield last()
+
+
+@contextmanager
+def memory_hint(advice: str) -> Iterator[None]:
+    """Say which parameter to lower where a GPU or a process has not enough memory.
+
+    Args:
+        advice: what to do, in words.
+
+    Raises:
+        ValueError: there was not enough memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch has a type of its own on GPUs alone
+        said = str(error)
+        if not isinstance(error, MemoryError) and not any(sign in said for sign in _NO_MEMORY):
+            raise
+        raise ValueError(f"out of memory ({said.splitlines()[0][:120]}); {advice}") from None
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:

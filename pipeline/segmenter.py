@@ -24,10 +24,12 @@ from segmentation_models_pytorch.base.initialization import initialize_head
 from torch import Tensor, nn
 
 from pipeline.encoders import check_encoder, one_line
-from pipeline.files import atomic_path, write_json
+from pipeline.files import atomic_path, file_digest, write_json
 from pipeline.runtime import best_device
 
 ABOUT_FILE = "carb.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_DIGEST = "sha256 of the weights"  # in ABOUT_FILE
 # Arguments of smp's models that this pipeline sets itself, or that would change what they return.
 _OURS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
 _OURS |= {"activation", "aux_params"}
@@ -251,7 +253,7 @@ def save_segmenter(
         # smp leaves a card that is there; its own names no class and a licence not ours to give.
         (draft / "README.md").write_text(card, "utf-8")
         plain.save_pretrained(draft)
-        write_json(draft / ABOUT_FILE, about)
+        write_json(draft / ABOUT_FILE, about | {WEIGHTS_DIGEST: file_digest(draft / WEIGHTS)})
 
 
 def load_segmenter(directory: Path) -> Segmenter:
@@ -260,7 +262,7 @@ def load_segmenter(directory: Path) -> Segmenter:
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
     """
-    for name in (ABOUT_FILE, "config.json", "model.safetensors"):
+    for name in (ABOUT_FILE, "config.json", WEIGHTS):
         if not (directory / name).is_file():
             raise ValueError(
                 f"{directory} is not a segmenter of this pipeline, {name} is missing; "
@@ -269,6 +271,11 @@ def load_segmenter(directory: Path) -> Segmenter:
     try:
         about = json.loads((directory / ABOUT_FILE).read_text("utf-8"))
         classes = [str(info["name"]) for info in about["classes"]]
+        if about.get(WEIGHTS_DIGEST) not in (None, file_digest(directory / WEIGHTS)):
+            raise ValueError(
+                f"{WEIGHTS} is not what training wrote; of weights that you changed yourself, take "
+                f"'{WEIGHTS_DIGEST}' out of {ABOUT_FILE}"
+            )
         with redirect_stdout(io.StringIO()):  # huggingface_hub prints where it loads from
             # A configuration that asks for ImageNet weights must not download any.
             model = smp.from_pretrained(str(directory), encoder_weights=None)

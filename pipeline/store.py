@@ -85,6 +85,11 @@ class Plan:
         size = self.shard_size(level)
         return range(shard * size, min((shard + 1) * size, len(self.photos)))
 
+    def num_bytes(self) -> int:
+        """Bytes of all logits; compressed they take less, and what pads them takes next to none."""
+        cells = sum(rows * columns for grids in self.grids.values() for rows, columns in grids)
+        return 2 * len(self.classes) * cells
+
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the store."""
         return {

@@ -17,12 +17,20 @@ from torch.utils.data import DataLoader
 from pipeline.augment import normalise
 from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.checkpoints import Progress, load_checkpoint, save_checkpoint, seed_step
+from pipeline.checkpoints import (
+    DamagedError,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+    seed_step,
+)
 from pipeline.config import Params
 from pipeline.dice import dice_loss
+from pipeline.finite import LossWatch, check_weights
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.runtime import progress
 from pipeline.schedules import learning_rate, make_optimizer, set_lr
+from pipeline.stopping import StoppedError, asked_to_stop
 from pipeline.store import PseudoMaskStore
 from pipeline.views import Box
 
@@ -145,24 +153,21 @@ def fit(
 
     Raises:
         ValueError: the loss is not finite; names step, photos and term.
+        StoppedError: the run was asked to stop; the checkpoint is of its last step.
     """
     carb = make_loss(params, store, photos)
     # Before the optimiser is restored: its state goes where the weights are, and Fabric leaves it.
     model = model.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, params.train)
     modules: dict[str, nn.Module] = {"model": model, "carb": carb}
-    done = Progress(0, [])
-    if checkpoint.is_file():
-        done = load_checkpoint(checkpoint, modules=modules, optimizer=optimizer)
-        log.info("resuming after step %d", done.step)
+    done = _restore(checkpoint, modules, optimizer)
     for figures in done.history:
         log_step(figures)
     wrapped, optimizer = fabric.setup(model, optimizer)
     carb.to(fabric.device)
     loader = _loader(fabric, store, photos, params, start=done.step)
-    steps = progress(loader, label="train", total=params.train.steps, done=done.step)
-    pauses = (LOG_EVERY, params.train.preview_every, params.train.checkpoint_every)
-    unchecked: list[tuple[CarbTerms, int, Sequence[str]]] = []
+    steps = progress(loader, label="train", total=params.train.steps, done=done.step, stops=False)
+    watch = LossWatch(late=fabric.device.type == "cuda")
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=done.step + 1):
         done.step = step
@@ -171,10 +176,7 @@ def fit(
         set_lr(optimizer, lr)
         seed_step(params.seed, step)
         terms = train_step(fabric, wrapped, optimizer, carb, batch, dice=params.train.dice)
-        unchecked.append((terms, step, batch.keys))
-        if any(step % every == 0 for every in pauses) or step == params.train.steps:
-            while unchecked:  # looking waits for the device, so not at every step
-                _check_finite(*unchecked.pop(0))
+        watch.see(terms, step, batch.keys)
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
             figures = {name: float(value.detach()) for name, value in vars(terms).items()}
             figures = {"step": float(step), **figures, "lr": lr}
@@ -184,9 +186,41 @@ def fit(
             clock = time.monotonic()
         if fabric.global_rank == 0 and step % params.train.preview_every == 0:
             show(step, model.eval())
-        if fabric.global_rank == 0 and step % params.train.checkpoint_every == 0:
-            save_checkpoint(checkpoint, modules=modules, optimizer=optimizer, progress=done)
+        stop = _all_stop(fabric, step)
+        if stop or step % params.train.checkpoint_every == 0:
+            watch.finish()
+            check_weights(model, step)
+            if fabric.global_rank == 0:
+                save_checkpoint(checkpoint, modules=modules, optimizer=optimizer, progress=done)
+        if stop:
+            fabric.barrier()  # launchers end all processes when one has ended
+            raise StoppedError(f"train {step}/{params.train.steps}")
+    watch.finish()
+    check_weights(model, params.train.steps)
     return model.eval()
+
+
+def _restore(checkpoint: Path, modules: dict[str, nn.Module], optimizer: Optimizer) -> Progress:
+    """Go on where a checkpoint was written; from the start if there is none, or a damaged one."""
+    if not checkpoint.is_file():
+        return Progress(0, [])
+    try:
+        done = load_checkpoint(checkpoint, modules=modules, optimizer=optimizer)
+    except DamagedError as error:
+        log.warning("%s; training starts anew", error)
+        return Progress(0, [])
+    log.info("resuming after step %d", done.step)
+    return done
+
+
+def _all_stop(fabric: "Fabric", step: int) -> bool:
+    """Whether the run was asked to stop; processes agree on it, for none can go on alone."""
+    if fabric.world_size == 1:
+        return asked_to_stop()
+    if step % LOG_EVERY:
+        return False
+    asked = torch.tensor(float(asked_to_stop()), device=fabric.device)
+    return bool(fabric.all_reduce(asked, reduce_op="sum"))
 
 
 def _loader(
@@ -221,14 +255,3 @@ def _loader(
     )
     pin = fabric.device.type == "cuda"
     return make_loader(crops, steps, workers=params.train.workers, pin=pin)
-
-
-def _check_finite(terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
-    """Stop at once on a loss that is not finite: weights trained on it are worth nothing."""
-    if bool(terms.total.detach().isfinite()):
-        return
-    wrong = [name for name, value in vars(terms).items() if not bool(value.isfinite())]
-    raise ValueError(
-        f"step {step}: the loss is not finite ({', '.join(wrong)}) on {', '.join(keys)}; lower "
-        "params.yaml: train.lr, or look at these photos; the last checkpoint stays"
-    )

@@ -14,18 +14,21 @@ from torch import nn
 
 from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.batches import TrainingPhoto
+from pipeline.checkpoints import checkpoint_bytes
 from pipeline.config import Params
 from pipeline.curves import Curves
+from pipeline.disk import check_room
 from pipeline.encoders import load_encoder
-from pipeline.files import atomic_path, file_digest, fingerprint, remove
+from pipeline.files import alone, atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.pseudo_masks import check_store, hard_mask
-from pipeline.runtime import start_fabric
+from pipeline.runtime import memory_hint, start_fabric
 from pipeline.scene import read_image
 from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
 from pipeline.store import PseudoMaskStore
+from pipeline.tensors import num_bytes
 from pipeline.training import fit
 from pipeline.visualise import colour_mask, panel
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 PREVIEW_PHOTOS = 3
+PREVIEWS = "previews"  # folder of pictures in a run's scratch folder
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,17 @@ def train_segmenter(
     root, work = Path(params.dataset.root), scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
     model = first_segmenter(inputs, params)
+    check_room(
+        {
+            out: num_bytes(model.state_dict()),
+            work: checkpoint_bytes(model, params.train.optimizer),
+        }
+    )
     palette = inputs.index.label_space.palette
     shown = inputs.photos("val", root) or inputs.photos("train", root)
     every = max(1, len(shown) // PREVIEW_PHOTOS)
     previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, palette)
-    with _live_curves(fabric, curves, scratch / "speed") as live:
+    with _live_curves(fabric, curves, scratch / "speed", work) as live:
 
         def log_step(figures: dict[str, float]) -> None:
             if live is not None:
@@ -136,18 +146,22 @@ def train_segmenter(
         def show(step: int, current: nn.Module) -> None:
             if live is not None:
                 segmenter = as_segmenter(current, inputs, params, palette)
-                live.log_picture(f"preview/{step:06d}", previews.draw(segmenter))
+                _keep_picture(live, work, step, previews.draw(segmenter))
 
-        model = fit(
-            fabric,
-            model,
-            inputs.store,
-            inputs.photos("train", root),
-            params,
-            checkpoint=work / "checkpoint.safetensors",
-            log_step=log_step,
-            show=show,
-        )
+        with memory_hint(
+            f"lower params.yaml: train.batch_size ({params.train.batch_size}), views.crop or "
+            f"train.workers ({params.train.workers})"
+        ):
+            model = fit(
+                fabric,
+                model,
+                inputs.store,
+                inputs.photos("train", root),
+                params,
+                checkpoint=work / "checkpoint.safetensors",
+                log_step=log_step,
+                show=show,
+            )
     if fabric.global_rank == 0:
         save_segmenter(
             out,
@@ -163,15 +177,28 @@ def train_segmenter(
 
 
 @contextmanager
-def _live_curves(fabric: "Fabric", directory: Path, speed: Path) -> Iterator[Curves | None]:
-    """The curves of a run, whole or not there; only the first process draws them."""
+def _live_curves(
+    fabric: "Fabric", directory: Path, speed: Path, work: Path
+) -> Iterator[Curves | None]:
+    """The curves of a run, whole or not there; only the first process draws them, and none that
+    another run works on."""
     if fabric.global_rank > 0:
         yield None
         return
-    with atomic_path(directory) as draft:
+    with alone(work), atomic_path(directory) as draft:
         live = Curves(draft, speed)
+        for picture in sorted((work / PREVIEWS).glob("*.png")):  # of before the run was stopped
+            with Image.open(picture) as opened:
+                live.log_picture(f"preview/{picture.stem}", opened)
         yield live
         live.close()
+
+
+def _keep_picture(live: Curves, work: Path, step: int, picture: Image.Image) -> None:
+    """Show a picture, and keep it for the case that the run is stopped."""
+    live.log_picture(f"preview/{step:06d}", picture)
+    with atomic_path(work / PREVIEWS / f"{step:06d}.png") as draft:
+        picture.save(draft, format="PNG")
 
 
 def as_segmenter(

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from pipeline.carb import CarbLoss
-from pipeline.checkpoints import Progress, load_checkpoint, save_checkpoint, seed_step
+from pipeline.checkpoints import (
+    DamagedError,
+    Progress,
+    checkpoint_bytes,
+    load_checkpoint,
+    save_checkpoint,
+    seed_step,
+)
 from pipeline.views import Box
 
 OPTIMIZERS = {
@@ -122,21 +129,44 @@ def test_a_truncated_file_says_so(path, kept):
     run.step(0)
     run.save(path, Progress(1, []))
     path.write_bytes(path.read_bytes()[:kept])
-    message = rf"^{re.escape(str(path))}: not a whole checkpoint of this run \(.+\); delete it to"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DamagedError, match=rf"^{re.escape(str(path))}: not a whole checkpoint \("):
         Run().load(path)
+
+
+def test_no_flipped_bit_is_ever_restored(path):
+    run = Run()
+    run.step(0)
+    run.save(path, Progress(1, [{"step": 1.0}]))
+    content, before = path.read_bytes(), Run(seed=9)
+    weights = before.weights()
+    for place in range(len(content)):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        with pytest.raises(DamagedError, match="not a whole checkpoint"):
+            before.load(path)
+    assert all(torch.equal(value, weights[name]) for name, value in before.weights().items())
+
+
+def test_the_disk_that_checkpoints_take_is_known_before(path):
+    for name in ("sgd", "adamw"):
+        run = Run(name)
+        expected = checkpoint_bytes(run.model, name)
+        run.step(0)
+        run.save(path, Progress(1, []))
+        assert expected / 2 < path.stat().st_size < expected / 2 + 3000  # CARB, the header's names
 
 
 def test_the_checkpoint_of_another_model_is_refused(path):
     Run(width=5).save(path, Progress(1, []))
-    with pytest.raises(ValueError, match="not a whole checkpoint of this run"):
+    with pytest.raises(ValueError, match=r"(?s)not a checkpoint of this run \(.+\); delete it"):
         Run(width=4).load(path)
 
 
 def test_a_safetensors_file_that_is_no_checkpoint_is_refused(path):
     path.parent.mkdir()
     save_file({"weight": torch.ones(2)}, path)
-    with pytest.raises(ValueError, match="not a whole checkpoint of this run"):
+    with pytest.raises(DamagedError, match="not a whole checkpoint"):
         Run().load(path)
 
 

@@ -13,10 +13,10 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["stopping", "disk", "files", "runtime"],
+    ["stopping", "disk", "files", "runtime", "tensors"],
     ["config", "config_faults", "label_spaces", "metrics", "tables", "edges"],
     ["label_files", "scene", "shards"],
-    ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
+    ["views", "carb", "dice", "finite", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "store_writer", "augment", "encoders"],

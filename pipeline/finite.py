@@ -1,0 +1,67 @@
+"""Stops a training whose figures are no numbers any more: what it learns then is worth nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+from torch import Tensor, nn
+
+from pipeline.carb import CarbTerms
+from pipeline.runtime import fetch
+
+
+class LossWatch:
+    """Looks at the loss of every step without keeping a GPU waiting.
+
+    Args:
+        late: look at a step when the next one has been queued (a GPU); False: at once.
+    """
+
+    def __init__(self, *, late: bool) -> None:
+        self.late = late
+        self._waiting: Callable[[], None] | None = None
+
+    def see(self, terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
+        """Look at a step's loss, or at that of the step before.
+
+        Raises:
+            ValueError: it is not finite; names step, photos and terms.
+        """
+        values = {field.name: getattr(terms, field.name).detach() for field in fields(terms)}
+        total = fetch(values["total"])
+        before, self._waiting = self._waiting, lambda: _check(total, values, step, keys)
+        if before is not None:
+            before()
+        if not self.late:
+            self.finish()
+
+    def finish(self) -> None:
+        """Look at the last step; see `see`."""
+        if self._waiting is not None:
+            self._waiting()
+            self._waiting = None
+
+
+def _check(
+    total: Callable[[], Tensor], values: dict[str, Tensor], step: int, keys: Sequence[str]
+) -> None:
+    if bool(total().isfinite()):
+        return
+    wrong = [name for name, value in values.items() if not bool(value.isfinite())]
+    raise ValueError(
+        f"step {step}: the loss is not finite ({', '.join(wrong)}) on {', '.join(keys)}; lower "
+        "params.yaml: train.lr, or look at these photos; the last checkpoint stays"
+    )
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Refuse to keep weights that are no numbers: a step may spoil them though its loss was one.
+
+    Raises:
+        ValueError: names the step and the first such weight.
+    """
+    for name, value in model.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"step {step}: the weights '{name}' are not finite; lower params.yaml: train.lr; "
+                "the last checkpoint stays"
+            )
