@@ -160,7 +160,8 @@ def memory_hint(advice: str) -> Iterator[None]:
         said = str(error)
         if not isinstance(error, MemoryError) and not any(sign in said for sign in _NO_MEMORY):
             raise
-        raise ValueError(f"out of memory ({said.splitlines()[0][:120]}); {advice}") from None
+        first = said.splitlines()[0][:120] if said else type(error).__name__
+        raise ValueError(f"out of memory ({first}); {advice}") from None
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:

@@ -29,6 +29,8 @@ from pipeline.runtime import best_device
 
 ABOUT_FILE = "carb.json"
 WEIGHTS = "model.safetensors"
+# Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
+REPAIR = "run `dvc repro --force --single-item train` to make it again"
 WEIGHTS_DIGEST = "sha256 of the weights"  # in ABOUT_FILE
 # Arguments of smp's models that this pipeline sets itself, or that would change what they return.
 _OURS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
@@ -292,12 +294,11 @@ def load_segmenter(directory: Path) -> Segmenter:
         )
     except (OSError, SafetensorError, *_LIBRARY_ERRORS) as error:
         raise ValueError(
-            f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); "
-            "run dvc repro train"
+            f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {REPAIR}"
         ) from error
     if model.config["classes"] != len(classes):
         raise ValueError(
             f"{directory} is damaged, {ABOUT_FILE} names {len(classes)} classes and "
-            f"config.json {model.config['classes']}; run dvc repro train"
+            f"config.json {model.config['classes']}; {REPAIR}"
         )
     return segmenter

@@ -51,6 +51,16 @@ def test_equal_encoders_give_equal_bytes(weights, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == weights.read_bytes()
 
 
+def test_a_flipped_bit_of_our_own_weights_is_told(weights, tmp_path):
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "spoilt").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"spoilt cannot be read .*not those that were written.*make"
+    ):
+        load_encoder(unet("resnet18", 1), tmp_path / "spoilt")
+
+
 def test_weights_of_another_encoder_are_refused_by_name(weights):
     with pytest.raises(ValueError, match=r"segmenter\.encoder_weights: .* missing .* unknown"):
         load_encoder(unet("tu-regnetx_002", 0), weights)

@@ -1,12 +1,23 @@
 """Files that are whole or not there, and what names their content."""
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.files import atomic_path, file_digest, fingerprint, remove, write_json
+from pipeline.files import (
+    atomic_path,
+    file_digest,
+    fingerprint,
+    put_in_place,
+    remove,
+    write_json,
+)
+from tests.import_closure import ROOT
 
 
 def write_file(path: Path, text: str) -> None:
@@ -119,6 +130,57 @@ def test_removing_a_link_spares_what_it_leads_to(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     remove(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipeline.files import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that writes ``out`` until its input ends."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_what_another_run_writes_is_refused_until_it_ends(
+    holder: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    message = r"out: another run is writing it; wait for it to end, or stop it"
+    with pytest.raises(ValueError, match=message):
+        write_json(tmp_path / "out", [1])
+    write_json(tmp_path / "other", [1])
+    holder.communicate("")
+    write_json(tmp_path / "out", [1])
+    assert sorted(tree(tmp_path)) == ["other", "out"]
+
+
+def test_a_run_that_was_killed_holds_nothing(
+    holder: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / ".out.lock").exists()
+    write_json(tmp_path / "out", [1])
+    assert sorted(tree(tmp_path)) == ["out"]
+
+
+def test_what_is_made_elsewhere_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    write_folder(tmp_path / "old", "old")
+    write_folder(tmp_path / "made", "new")
+    put_in_place(tmp_path / "made", tmp_path / "old")
+    assert tree(tmp_path) == {"old/inner/a.txt": "new"}
 
 
 def test_json_has_null_for_what_is_no_finite_number(tmp_path: Path) -> None:

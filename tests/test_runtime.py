@@ -1,4 +1,4 @@
-"""Whole files, digests, progress, clear failure: what every stage leans on."""
+"""Progress, threads, memory, precision, clear failure: what every stage leans on."""
 
 import logging
 import time
@@ -9,7 +9,15 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from pipeline.runtime import ahead, command, fetched, pick_precision, progress, start_fabric
+from pipeline.runtime import (
+    ahead,
+    command,
+    fetched,
+    memory_hint,
+    pick_precision,
+    progress,
+    start_fabric,
+)
 
 
 def test_progress_passes_the_items_through_and_says_when_it_is_done(
@@ -101,6 +109,30 @@ def test_a_command_is_a_command_line_with_its_own_options_and_result() -> None:
     assert (result.exit_code, result.output) == (2, "error: count must not be negative\n")
     assert CliRunner().invoke(app, ["--count", "many"]).exit_code == 2
     assert CliRunner().invoke(app, ["--count", "1"]).exit_code == 0
+
+
+def test_a_lack_of_memory_names_what_to_lower() -> None:
+    message = r"^out of memory \(.*can't allocate memory.*\); lower train.batch_size$"
+    with pytest.raises(ValueError, match=message), memory_hint("lower train.batch_size"):
+        torch.empty(2**50)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+    ],
+)
+def test_every_lack_of_memory_is_one_line(error: Exception) -> None:
+    with pytest.raises(ValueError, match=r"^out of memory \([^\n]*\); wait$"), memory_hint("wait"):
+        raise error
+
+
+def test_other_errors_are_no_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"), memory_hint("wait"):
+        raise RuntimeError("shapes differ")
 
 
 @pytest.mark.parametrize("wanted", ["bf16-mixed", "32-true"])

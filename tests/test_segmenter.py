@@ -218,6 +218,22 @@ def test_a_damaged_file_is_refused(copied, name):
         load_segmenter(copied)
 
 
+def test_a_flipped_bit_of_the_weights_is_told_with_the_repair(copied):
+    content = bytearray((copied / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (copied / "model.safetensors").write_bytes(content)
+    message = (
+        "model.safetensors is not what training wrote; of weights that you changed .* "
+        "run `dvc repro --force --single-item train` to make it again"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_segmenter(copied)
+    about = json.loads((copied / "carb.json").read_text())
+    del about["sha256 of the weights"]
+    (copied / "carb.json").write_text(json.dumps(about))
+    load_segmenter(copied)  # as the message says
+
+
 def test_class_names_that_do_not_fit_the_weights_are_refused(copied):
     about = json.loads((copied / "carb.json").read_text())
     about["classes"].pop()

@@ -1,5 +1,7 @@
 """Training on cached pseudo-masks."""
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +20,10 @@ from torch import Tensor, nn
 from pipeline.batches import TrainingPhoto
 from pipeline.config import Params
 from pipeline.schedules import learning_rate
+from pipeline.stopping import StoppedError, stopping_politely
 from pipeline.store import PseudoMaskStore
-from pipeline.training import (
-    _loader,
-    class_frequency,
-    fit,
-    make_loss,
-)
+from pipeline.tensors import load_tensors
+from pipeline.training import ShowModel, _loader, class_frequency, fit, make_loss
 
 SIZE = (32, 64)
 CLASSES = 3
@@ -136,11 +135,12 @@ def run(
     model: nn.Module | None = None,
     stop_at: int = 0,
     accelerator: str = "cpu",
+    show: ShowModel | None = None,
 ) -> Outcome:
     """Train; ``stop_at`` is the step whose picture somebody interrupts."""
     outcome = Outcome(model or Net())
 
-    def show(step: int, current: nn.Module) -> None:
+    def note(step: int, current: nn.Module) -> None:
         assert not current.training
         outcome.shown.append(step)
         if step == stop_at:
@@ -154,7 +154,7 @@ def run(
         params,
         checkpoint=checkpoint,
         log_step=outcome.figures.append,
-        show=show,
+        show=show or note,
     )
     return outcome
 
@@ -279,6 +279,40 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(data,
         assert int(handle.get_tensor("carb._extra_state")) == 2
     whole = run(data, params, tmp_path / "other")
     assert_equal_weights(run(data, params, checkpoint).model, whole.model)
+
+
+def test_a_run_that_is_asked_to_stop_keeps_the_step_in_hand(data, small, tmp_path):
+    whole = run(data, small, tmp_path / "none")
+    params = changed(small, train={"preview_every": 5})
+
+    def ask(step: int, model: nn.Module) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with stopping_politely(), pytest.raises(StoppedError, match="SIGTERM, train 5/14; what is"):
+        run(data, params, tmp_path / "state", show=ask)
+    resumed = run(data, small, tmp_path / "state")
+    assert_equal_weights(resumed.model, whole.model)
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(data, small, tmp_path, caplog):
+    params = changed(small, train={"steps": 6, "checkpoint_every": 4})
+    whole = run(data, params, tmp_path / "state")
+    content = bytearray((tmp_path / "state").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "state").write_bytes(content)
+    again = run(data, params, tmp_path / "state")
+    assert "state: not a whole checkpoint (" in caplog.text
+    assert "training starts anew" in caplog.text
+    assert_equal_weights(again.model, whole.model)
+
+
+def test_weights_that_are_no_numbers_never_reach_a_checkpoint(data, small, tmp_path):
+    params = changed(small, train={"checkpoint_every": 1, "lr": 1e30, "schedule": "poly"})
+    with pytest.raises(ValueError, match=r"step \d: the (loss is|weights '.*' are) not finite"):
+        run(data, params, tmp_path / "state")
+    if (tmp_path / "state").exists():
+        tensors, _ = load_tensors(tmp_path / "state", ours=True)
+        assert all(value.isfinite().all() for value in tensors.values() if value.ndim)
 
 
 def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(data, small):
