@@ -6,8 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.metrics import accuracy, confusion, iou, mean_iou, nan_mean, precision, recall
+from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.metrics import (
+    accuracy,
+    areas,
+    confusion,
+    iou,
+    mean_iou,
+    nan_mean,
+    precision,
+    recall,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -94,6 +106,37 @@ def test_confusions_of_parts_add_up_to_that_of_the_whole(highest):
     for total in (sum(parts), parts[1] + parts[0], running, pickle.loads(pickle.dumps(running))):
         assert np.array_equal(total, whole)
         assert np.array_equal(iou(total), iou(whole))
+
+
+@given(st.data(), st.integers(1, 5), st.integers(0, 999))
+def test_merged_confusions_of_parts_in_any_order_are_the_confusion_of_their_union(
+    data, num_classes, seed
+):
+    rng = np.random.default_rng(seed)
+    count = data.draw(st.integers(1, 40))
+    mask = rng.choice([*range(num_classes), IGNORE_INDEX], count)
+    pred = rng.integers(-1, num_classes + data.draw(st.integers(0, 2)), count)  # -1 is no class
+    pred[rng.random(count) < 0.1] = IGNORE_INDEX
+    order = np.array(data.draw(st.permutations(range(count))))
+    cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=5)))
+    parts = [confusion(pred[own], mask[own], num_classes) for own in np.split(order, cuts)]
+    while len(parts) > 1:  # merge any two, also sums of sums
+        first, second = (parts.pop(data.draw(st.integers(0, len(parts) - 1))) for _ in range(2))
+        parts.append(first + second)
+    whole = confusion(pred, mask, num_classes)
+    assert np.array_equal(parts[0], whole)
+    assert parts[0].dtype == np.int64
+    assert all(map(np.array_equal, areas(parts[0]), areas(whole)))
+    both, union = slow_areas(pred, mask, num_classes)
+    known = np.where(union > 0, both / np.maximum(union, 1), np.nan)
+    np.testing.assert_allclose(iou(parts[0]), known, rtol=1e-12)
+
+
+def test_counts_of_many_pixels_are_exact():
+    """2^24 + 1 is the first whole number that float32 does not hold."""
+    one, many = confusion(np.zeros(1, int), np.zeros(1, int), 1), 2**24
+    assert (many * one + one).tolist() == [[many + 1]]
+    assert areas(many * one + one)[0].tolist() == [many + 1]
 
 
 def test_a_sum_that_would_forget_misses_is_refused():

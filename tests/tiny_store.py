@@ -72,3 +72,23 @@ def digests(folder: Path) -> dict[str, str]:
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
     }
+
+
+def store_of_logits(
+    draft: Path, logits: dict[str, dict[str, np.ndarray]], sizes: dict[str, Grid]
+) -> PseudoMaskStore:
+    """Write logits, level -> key -> ``[C, h, w]``, and open them; ``sizes`` are the photos'."""
+    num_classes = len(next(iter(next(iter(logits.values())).values())))
+    plan = Plan(
+        recipe={"made": "in a test"},
+        classes=[f"class {index}" for index in range(num_classes)],
+        photos=[Photo(key, key, size) for key, size in sizes.items()],
+        grids={level: [grids[key].shape[1:] for key in sizes] for level, grids in logits.items()},
+    )
+    text = np.eye(num_classes, 8, dtype=np.float32)
+    writer = StoreWriter(draft, plan, text=text, previous=None)
+    keys = list(sizes)
+    for level, shard in writer.pending(writer.plan.grids):
+        rows = writer.write_shard(level, shard, lambda row, of=logits[level]: of[keys[row]])
+        assert list(rows)
+    return PseudoMaskStore.open(writer.path)
