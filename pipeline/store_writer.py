@@ -157,12 +157,12 @@ class StoreWriter:
         rows, missing = self.plan.rows(level, shard), set(self.missing(level, shard))
         whole = None if missing else self._same_shard(level, shard)
         block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
-        if whole is None:
-            for place, row in enumerate(rows):
+        for place, row in enumerate(rows):
+            if whole is None:
                 logits = compute(row) if row in missing else self._known_logits(row, level)
                 block[place, :, : logits.shape[1], : logits.shape[2]] = logits
-                if row != rows[-1]:
-                    yield row
+            if row != rows[-1]:
+                yield row
         with telling_of_full_disk(file, file, needs=block.nbytes):
             if whole is None:
                 self._arrays[level][rows.start : rows.stop] = block
@@ -170,7 +170,7 @@ class StoreWriter:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(whole, file)
             write_json(shard_record(self.path, level, shard), file_digest(file))
-        yield from rows if whole else rows[-1:]
+        yield rows[-1]
 
     def _known_logits(self, row: int, level: str) -> np.ndarray:
         """Logits of a photo that the previous store holds."""

@@ -44,10 +44,12 @@ def test_stopped_run_goes_on_and_no_second_one_gets_into_its_way(
     run = project.start("dvc", "repro")
     assert wait_for_stage(run, "train")
     wait_for(project.folder / "scratch", "train-*/checkpoint.safetensors")
+    os.killpg(run.pid, signal.SIGSTOP)  # it holds its locks and does not end meanwhile
     said = refused(project, PYTHON, "-m", "stages.train")
     assert "another run is writing it; wait for it to end, or stop it" in said
     assert "is busy" in refused(project, "dvc", "repro")
     os.killpg(run.pid, signal.SIGTERM)
+    os.killpg(run.pid, signal.SIGCONT)
     said, _ = run.communicate(timeout=PATIENCE_S)
     assert "stopped by SIGTERM, train " in said
     assert "Traceback" not in said
