@@ -32,7 +32,7 @@ def test_a_setting_is_trained_and_scored_once(
     labels = (folder / "nolocalview/labels.csv").read_text().splitlines()[1:]
     assert all(set(line.split(",")[1:]) == {"1"} for line in labels)
     metrics = json.loads((folder / "nolocalview/0/eval/metrics.json").read_text())
-    (row,) = csv.DictReader((folder / "runs.csv").open())
+    (row,) = csv.DictReader((folder / "runs.csv").read_text().splitlines())
     assert row["setting"] == "no local view"
     assert float(row["mIoU"]) == pytest.approx(100 * metrics["mIoU"], abs=0.005)
     assert {"iou.png", "miou.png", "weight.png", "table.md"} <= {p.name for p in folder.iterdir()}
@@ -84,7 +84,7 @@ def test_a_recipe_is_run_beside_the_parameters(
     result = CliRunner().invoke(app, ["--recipe", "fused.yaml", "--seeds", "1"])
     assert result.exit_code == 0, result.output
     folder = tmp_path / "scratch/ablation/fused"
-    rows = list(csv.DictReader((folder / "runs.csv").open()))
+    rows = list(csv.DictReader((folder / "runs.csv").read_text().splitlines()))
     assert [row["setting"] for row in rows] == ["as it is", "fused"]
     assert PseudoMaskStore.open(folder / "fused/masks.zarr").near == "fused"
     assert "CLIP: 0 views to make; 12 stand in the cache" in (folder / "fused/log.txt").read_text()

@@ -15,7 +15,7 @@ from pipeline.config import Params, load_params
 ROOT = Path(__file__).parent.parent
 COMMITTED = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 GOOD = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-DELETE = object()
+DELETE = ...  # a singleton whose name does not change: it is part of names of tests
 
 
 def changed(changes: dict[str, Any]) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from bench.magnify import (
@@ -19,6 +18,7 @@ from bench.magnify import (
     size_class,
 )
 from bench.microscope import app
+from pipeline.scene import read_image
 from tests.import_closure import ROOT
 from tests.tiny_run import prepare_folder, run_until
 
@@ -89,21 +89,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_writes_tables_and_the_worst_photos(run: Path) -> None:
-    bounds = list(csv.DictReader((run / "bounds.csv").open()))
+    bounds = list(csv.DictReader((run / "bounds.csv").read_text().splitlines()))
     assert [row["bound"] for row in bounds[: len(BOUNDS)]] == list(BOUNDS)
     scores = {(row["level"], row["bound"]): float(row["mIoU"]) for row in bounds}
     for level in ("global", "local"):
         assert scores[level, "best of two"] > scores[level, "as it is"]
-    sizes = list(csv.DictReader((run / "sizes.csv").open()))
+    sizes = list(csv.DictReader((run / "sizes.csv").read_text().splitlines()))
     shares = [float(row["share of class"]) for row in sizes if row["class"] == "road"]
     assert sum(shares) == pytest.approx(2)  # of each level 1
     for name in ("worst_pseudo-masks.png", "worst_segmenter.png"):
-        assert Image.open(run / name).width > 200
+        assert read_image(run / name).width > 200
     assert "| global |" in (run / "summary.md").read_text()
 
 
 def test_the_training_is_scored_on_the_way(run: Path) -> None:
-    rows = list(csv.DictReader((run / "training.csv").open()))
+    rows = list(csv.DictReader((run / "training.csv").read_text().splitlines()))
     assert rows
     assert {"step", "mIoU", "noisy, CLIP accuracy", "reliable, share"} <= set(rows[0])
     assert all(0 <= float(row["mIoU"]) <= 1 for row in rows)

@@ -151,7 +151,8 @@ def test_panels_and_charts_have_equal_bytes_twice_whatever_the_user_s_settings(t
     mpl.rcdefaults()
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-        assert not Image.open(path).info.keys() - {"dpi"}
+        with Image.open(path) as picture:
+            assert not picture.info.keys() - {"dpi"}
 
 
 @pytest.mark.parametrize("name", ["camvid", "cityscapes"])
@@ -167,5 +168,6 @@ def test_the_confusion_chart_grows_with_the_classes_and_colours_its_diagonal(nam
 def test_charts_of_nothing_annotated_are_drawn(tmp_path):
     confusion_figure(np.zeros((3, 3), np.int64), ["a", "b", "c"], tmp_path / "chart.png")
     iou_bars({"none": np.full(3, np.nan)}, ["a", "b", "c"], tmp_path / "bars.png")
-    assert Image.open(tmp_path / "chart.png").size
-    assert Image.open(tmp_path / "bars.png").size
+    for name in ("chart.png", "bars.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size
