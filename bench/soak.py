@@ -23,9 +23,10 @@ from bench.timing import processor
 from bench.workload import Street, draw_street, random_clip, store_maker
 from pipeline.curves import Curves
 from pipeline.evaluation import score_segmenter
+from pipeline.files import write_json
 from pipeline.inference import WHOLE
 from pipeline.metrics import mean_iou
-from pipeline.runtime import command, start_fabric, write_json
+from pipeline.runtime import command, start_fabric
 from pipeline.store import PseudoMaskStore
 from pipeline.training import fit
 from pipeline.training_run import Inputs, Previews, as_segmenter, first_segmenter
