@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.augment import distort
 from pipeline.config import AugmentParams, ViewsParams
 from pipeline.scene import read_image
+from pipeline.stopping import heed_parent_alone
 from pipeline.views import (
     Box,
     View,
@@ -266,6 +267,7 @@ def make_loader(crops: Crops, steps: Steps, *, workers: int, pin: bool) -> "Data
         batch_sampler=steps,
         num_workers=workers,
         collate_fn=collate,
+        worker_init_fn=heed_parent_alone,
         pin_memory=pin,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,

@@ -53,3 +53,21 @@ def stopping_politely() -> Iterator[None]:
 def asked_to_stop() -> bool:
     """Whether a request to stop has come to this process."""
     return bool(_noted)
+
+
+def heed_parent_alone(worker: int) -> None:
+    """For a loader's process: SIGTERM ends it only if the process that started it sends it.
+
+    Schedulers send it to all processes of a run; the training needs its photos for the step in
+    hand, and ends its loaders itself. (torch's own handler ends them, and training with them.)
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,13 +1,24 @@
 """A request to stop ends a command between two pieces of work."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
+from multiprocessing.synchronize import Event
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.runtime import command, progress
-from pipeline.stopping import SIGNALS, StoppedError, asked_to_stop, stopping_politely
+from pipeline.stopping import (
+    SIGNALS,
+    StoppedError,
+    asked_to_stop,
+    heed_parent_alone,
+    stopping_politely,
+)
 
 
 def ask(number: signal.Signals) -> None:
@@ -82,3 +93,41 @@ def test_a_thread_that_runs_a_command_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+class Slow(Dataset[int]):
+    """Gives its process's number."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
+def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
+    loader = DataLoader(Slow(), num_workers=1, worker_init_fn=heed_parent_alone)
+    batches = iter(loader)
+    worker = int(next(batches))
+    send = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
+    subprocess.run([sys.executable, "-c", send, str(worker)], check=True)
+    assert [int(batch) for batch in batches] == [worker] * 7
+
+
+def wait_as_a_loader_does(ready: Event) -> None:
+    heed_parent_alone(0)
+    ready.set()
+    threading.Event().wait(60)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
+def test_a_loaders_process_ends_when_it_is_told_to() -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=wait_as_a_loader_does, args=(ready,), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    process.terminate()
+    process.join(30)
+    assert process.exitcode == 0
