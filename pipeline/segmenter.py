@@ -5,9 +5,7 @@ weights tells what smp does not keep: classes, colours, normalisation and size.
 """
 
 import copy
-import inspect
 import io
-import json
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -23,15 +21,11 @@ from safetensors import SafetensorError
 from segmentation_models_pytorch.base.initialization import initialize_head
 from torch import Tensor, nn
 
-from pipeline.encoders import check_encoder, one_line
+from pipeline.encoders import check_encoder
 from pipeline.runtime import atomic_path, best_device, write_json
+from pipeline.segmenter_files import ABOUT_FILE, known_options, read_about
+from pipeline.wording import one_line, shown
 
-ABOUT_FILE = "carb.json"
-# Arguments of smp's models that this pipeline sets itself, or that would change what they return.
-_OURS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
-_OURS |= {"activation", "aux_params"}
-# Not the architecture's own: timm's transformers need them to see photos of any size.
-_TIMM_OPTIONS = {"dynamic_img_size", "img_size", "drop_path_rate"}
 _LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
 
 CARD = """---
@@ -137,7 +131,7 @@ def build_segmenter(
     except _LIBRARY_ERRORS as error:
         raise ValueError(
             f"params.yaml: segmenter.arch '{arch}', segmenter.encoder '{encoder}' and "
-            f"segmenter.options {dict(options)} do not fit together: {one_line(error)}"
+            f"segmenter.options {shown(dict(options))} do not fit together: {one_line(error)}"
         ) from error
     if text is not None:
         _freeze_classifier(model, text)
@@ -151,9 +145,7 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
         )
-    known = set(inspect.signature(models[arch.lower()].__init__).parameters) - _OURS
-    if encoder.startswith("tu-"):
-        known |= _TIMM_OPTIONS
+    known = known_options(models[arch.lower()], encoder)
     for name in options:
         if name not in known:
             raise ValueError(
@@ -259,37 +251,23 @@ def load_segmenter(directory: Path) -> Segmenter:
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
     """
-    for name in (ABOUT_FILE, "config.json", "model.safetensors"):
-        if not (directory / name).is_file():
-            raise ValueError(
-                f"{directory} is not a segmenter of this pipeline, {name} is missing; "
-                "run dvc repro train"
-            )
+    about = read_about(directory)
     try:
-        about = json.loads((directory / ABOUT_FILE).read_text("utf-8"))
-        classes = [str(info["name"]) for info in about["classes"]]
         with redirect_stdout(io.StringIO()):  # huggingface_hub prints where it loads from
             # A configuration that asks for ImageNet weights must not download any.
             model = smp.from_pretrained(str(directory), encoder_weights=None)
-        height, width = (int(side) for side in about["base_size"])
-        segmenter = Segmenter(
-            model=model.eval().to(best_device(), memory_format=torch.channels_last),
-            classes=classes,
-            palette=np.array([info["colour"] for info in about["classes"]], np.uint8),
-            mean=tuple(about["mean"]),
-            std=tuple(about["std"]),
-            base_size=(height, width),
-            stride=size_divisor(model),
-            extra=dict(about["extra"]),
-        )
     except (OSError, SafetensorError, *_LIBRARY_ERRORS) as error:
         raise ValueError(
             f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); "
             "run dvc repro train"
         ) from error
-    if model.config["classes"] != len(classes):
-        raise ValueError(
-            f"{directory} is damaged, {ABOUT_FILE} names {len(classes)} classes and "
-            f"config.json {model.config['classes']}; run dvc repro train"
-        )
-    return segmenter
+    return Segmenter(
+        model=model.eval().to(best_device(), memory_format=torch.channels_last),
+        classes=[info.name for info in about.classes],
+        palette=np.array([info.colour for info in about.classes], np.uint8),
+        mean=about.mean,
+        std=about.std,
+        base_size=about.base_size,
+        stride=size_divisor(model),
+        extra=about.extra,
+    )

@@ -159,7 +159,7 @@ class PseudoMaskStore:
         if not (path / "zarr.json").is_file():
             raise ValueError(f"{path}: no pseudo-mask store here; {repair}")
         try:
-            root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+            root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3)
             if root.attrs.get("format") != FORMAT:
                 raise ValueError("another format")
             return cls(path, root)

@@ -13,13 +13,14 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
-    ["label_files", "scene", "shards"],
+    ["wording", "config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
+    ["pictures", "places"],
+    ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "augment", "encoders"],
-    ["segmenter", "index", "image_labels"],
+    ["segmenter_files", "segmenter", "index", "image_labels"],
     ["pseudo_masks", "clip_run", "batches", "inference"],
     ["training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
