@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from pipeline.last_block import DENSE_MODES
 from pipeline.outliers import repair_outliers
 from pipeline.towers import SUPPORTED, check_tower, read_tower, refusal
+from pipeline.wording import shown
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 GELUS = (nn.GELU, QuickGELU, activations.GELU, activations.GELUTanh, activations.QuickGELU)
@@ -178,7 +179,10 @@ def load_clip(
     _check_weights(model, pretrained)
     with _blaming(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
         config = open_clip.get_model_config(model)
-        vision, _ = config["vision_cfg"], config["text_cfg"]
+        vision, texts = config["vision_cfg"], config["text_cfg"]
+        if model.startswith((LOCAL_DIR, HF_HUB)) and texts.get("tokenizer_kwargs"):
+            # These reach transformers, where they may say that code of the model is to be trusted.
+            raise ValueError(f"text_cfg.tokenizer_kwargs {shown(texts['tokenizer_kwargs'])}")
     if found := refusal(vision):
         raise ValueError(
             f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticKnownError
 from ruamel.yaml import YAML
 
-from pipeline.config_faults import sentence, shown
+from pipeline.config_faults import sentence
+from pipeline.wording import shown
 
 
 def _refuse_switch(value: object) -> object:
@@ -22,10 +23,14 @@ Number = Annotated[float, BeforeValidator(_refuse_switch)]
 Whole = Annotated[int, BeforeValidator(_refuse_switch)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[Whole, Field(gt=0)]
+Count = Annotated[Whole, Field(gt=0, lt=2**31)]  # libraries in C take no more
+Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
+Side = Annotated[Whole, Field(gt=0, le=2**15)]
+Zoom = Annotated[Number, Field(ge=0.05, le=16)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-Size = tuple[Count, Count]  # (height, width) in pixels
+Size = tuple[Side, Side]  # (height, width) in pixels
+MOST_OPTIONS = 1000
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 
 
@@ -40,7 +45,7 @@ class LabelNoiseParams(Section):
 
     miss: Fraction
     false_alarm: Fraction
-    seed: Annotated[Whole, Field(ge=0)]
+    seed: Seed
 
 
 class DatasetParams(Section):
@@ -57,7 +62,7 @@ class LevelParams(Section):
     """One view level of CLIP: how much the photo is magnified, and by which windows it is
     covered."""
 
-    zoom: Positive
+    zoom: Zoom
     window: Size
     overlap: Annotated[Number, Field(ge=0, lt=1)]
 
@@ -103,7 +108,7 @@ class ViewsParams(Section):
     """The crops that the segmenter learns from; sizes are (height, width) in pixels."""
 
     base_size: Size
-    scale: tuple[Positive, Positive]
+    scale: tuple[Zoom, Zoom]
     crop: Size
     local_window: Size
     flip: Fraction
@@ -138,13 +143,24 @@ class SegmenterParams(Section):
     classifier: Literal["learned", "text"]
     options: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _options_are_few(self) -> Self:
+        left, seen = list(self.options.values()), 0
+        while left:  # a short YAML can name one list over and over: a billion items
+            item, seen = left.pop(), seen + 1
+            items = item.values() if isinstance(item, dict) else item
+            left += items if isinstance(item, dict | list | tuple | set) else []
+            if seen > MOST_OPTIONS:
+                raise ValueError(f"options must hold at most {MOST_OPTIONS} values, got more")
+        return self
+
 
 class CarbParams(Section):
     """Consistency-Aware Region Balancing."""
 
     enabled: bool
     tau: Fraction
-    warmup_steps: Annotated[Whole, Field(ge=0)]
+    warmup_steps: Annotated[Whole, Field(ge=0, lt=2**31)]
     base: NotNegative
     queue_size: Count
     weight: NotNegative | None
@@ -166,7 +182,7 @@ class TrainParams(Section):
     class_weight_power: NotNegative
     dice: NotNegative
     precision: Precision
-    workers: Annotated[Whole, Field(ge=0)]
+    workers: Annotated[Whole, Field(ge=0, le=256)]
     checkpoint_every: Count
     preview_every: Count
 
@@ -181,7 +197,7 @@ class EvalParams(Section):
     """Which photos are scored, and how they are shown to the segmenter."""
 
     photos: Text | None
-    scales: Annotated[list[Positive], Field(min_length=1)]
+    scales: Annotated[list[Zoom], Field(min_length=1)]
     flip: bool
     window: Size | None
     edge_radius: Count | None
@@ -190,7 +206,7 @@ class EvalParams(Section):
 class WarmStartParams(Section):
     """How the encoder learns CLIP's dense features when segmenter.encoder_weights is 'clip'."""
 
-    seed: Annotated[Whole, Field(ge=0)]
+    seed: Seed
     steps: Count
     batch_size: Count
     lr: Positive
@@ -200,7 +216,7 @@ class WarmStartParams(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    seed: Annotated[Whole, Field(ge=0, lt=2**31)]
+    seed: Seed
     dataset: DatasetParams
     clip: ClipParams
     views: ViewsParams
@@ -222,7 +238,8 @@ def load_params(path: Path) -> Params:
             sentence that names the parameter.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; copy one of recipes/*.yaml to params.yaml")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise ValueError(f"{path}: {found}; copy one of recipes/*.yaml to params.yaml")
     try:
         content = YAML(typ="safe", pure=True).load(path)
     except Exception as error:  # ruamel.yaml lets IndexError, KeyError and others through

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.wording import shown
+
 
 def _described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
     """What a value of this type must be, in words.
@@ -43,14 +45,9 @@ def _bounds(limits: tuple[Any, ...]) -> str:
     }
     if "ge" in found and "le" in found:
         return f"between {found['ge']} and {found['le']}"
-    words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "min_length": "not empty"}
+    words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}"}
+    words |= {"le": "at most {}", "min_length": "not empty"}
     return " and ".join(words[name].format(value) for name, value in found.items())
-
-
-def shown(value: object) -> str:
-    """A value as a short text in one line, its simple kinds as YAML writes them."""
-    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _unknown_key(section: type[BaseModel], key: str) -> str:

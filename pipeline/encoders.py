@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.tensors import load_tensors, save_tensors
+from pipeline.wording import one_line
 
 
 def check_encoder(name: str) -> None:
@@ -30,11 +31,6 @@ def check_encoder(name: str) -> None:
         "params.yaml: segmenter.encoder must be an encoder of smp, or tu- and a model of timm, "
         f"got '{name}'; {hint}"
     )
-
-
-def one_line(error: Exception) -> str:
-    """What a library's error says, short and without line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def imagenet_encoder(

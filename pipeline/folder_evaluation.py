@@ -87,7 +87,7 @@ def evaluate_folder(
             other files.
     """
     scenes = folder_scenes(images, masks, out=out)
-    _check_out(out)
+    _check_out(out, images, masks)
     names = submission_names(scenes) if submission else {}
     ids = label_ids(segmenter.classes) if submission else None
     count = len(segmenter.classes)
@@ -119,8 +119,14 @@ def evaluate_folder(
         )
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, images: Path, masks: Path | None) -> None:
     """Refuse to replace anything but an earlier output: ``out`` is deleted with all it holds."""
+    for folder, option in ((images, "--images"), (masks, "--masks")):
+        if folder is not None and folder.resolve().is_relative_to(out.resolve()):
+            raise ValueError(
+                f"--out {out}: would be replaced, and {option} {folder} lies there; give the name "
+                "of a new folder"
+            )
     ours = {"masks", "overlays", "submission", "metrics.json", "per_class.csv", "confusion.png"}
     if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
         raise ValueError(f"--out {out}: holds other files; give the name of a new folder")

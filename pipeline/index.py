@@ -5,11 +5,16 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from pipeline.files import atomic_path, file_digest
 from pipeline.label_spaces import ClassInfo, LabelSpace
+from pipeline.places import check_place
 from pipeline.runtime import progress
 from pipeline.scene import Dataset, Scene, read_image
+from pipeline.wording import one_line
 
 USED = ("train", "val")  # splits
 
@@ -27,20 +32,21 @@ class IndexedPhoto:
     """
 
     key: str
-    split: str
+    split: Annotated[str, AfterValidator(sys.intern)]  # a few words, a hundred thousand times
     image: str
-    size: tuple[int, int]
+    size: tuple[PositiveInt, PositiveInt]
     digest: str
 
     def path(self, root: Path) -> Path:
         """Its file under ``root``.
 
         Raises:
-            ValueError: the index leads out of ``root``.
+            ValueError: the index, or a link, leads out of ``root``.
         """
         path = root / self.image
         if Path(self.image).is_absolute() or ".." in Path(self.image).parts:
             raise ValueError(f"{self.image}: leads out of {root}; run `dvc repro prepare`")
+        check_place(path, root)
         return path
 
 
@@ -74,28 +80,23 @@ class SceneIndex:
             ValueError: the file is missing or no index.
         """
         try:
-            content = json.loads(path.read_text("utf-8"))
-            photos = [
-                IndexedPhoto(
-                    key=p["key"],
-                    split=sys.intern(p["split"]),
-                    image=p["image"],
-                    size=(p["size"][0], p["size"][1]),
-                    digest=p["digest"],
-                )
-                for p in content["photos"]
-            ]
-            classes = tuple(
-                ClassInfo(
-                    c["name"], (c["colour"][0], c["colour"][1], c["colour"][2]), tuple(c["words"])
-                )
-                for c in content["classes"]
-            )
-            return cls(LabelSpace(content["dataset"], classes), photos)
+            content = _Content.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise ValueError(f"{path}: no such index; run `dvc repro prepare`") from None
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ValueError(f"{path}: no scene index ({error}); run `dvc repro prepare`") from None
+        except (OSError, ValueError) as error:
+            found = one_line(error)
+            raise ValueError(f"{path}: no scene index ({found}); run `dvc repro prepare`") from None
+        return cls(LabelSpace(content.dataset, tuple(content.classes)), content.photos)
+
+
+class _Content(BaseModel):
+    """The file, as pydantic checks it."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    classes: Annotated[list[ClassInfo], Field(min_length=1, max_length=255)]
+    photos: list[IndexedPhoto]
 
 
 def used_scenes(dataset: Dataset) -> list[Scene]:

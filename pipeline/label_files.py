@@ -1,27 +1,19 @@
 """Image-level labels as people have them: a CSV, a JSON, or ``labels.npy`` of CARB's authors."""
 
 import csv
-import io
 import json
-import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.files import atomic_path
+from pipeline.pickled_labels import labels_in
 from pipeline.scene import PHOTO_ENDINGS
+from pipeline.wording import one_line, shown
 
 ImageLabels = dict[str, np.ndarray]  # key -> [C] bool
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-}
 
 
 def write_image_labels(path: Path, labels: ImageLabels, classes: list[str]) -> None:
@@ -58,7 +50,9 @@ def _read_csv(path: Path, classes: list[str]) -> ImageLabels:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             return _parse_csv(path, csv.reader(handle), classes)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not readable as CSV ({error}); check the file") from None
+        raise ValueError(
+            f"{path}: not readable as CSV ({one_line(error)}); check the file"
+        ) from None
 
 
 def _parse_csv(path: Path, rows: Iterator[list[str]], classes: list[str]) -> ImageLabels:
@@ -74,7 +68,7 @@ def _parse_csv(path: Path, rows: Iterator[list[str]], classes: list[str]) -> Ima
     for number, row in enumerate(rows, start=2):
         wrong = set(row[1:]) - {"0", "1"}
         if wrong or len(row) not in (0, len(header)):
-            found = repr(min(wrong)) if wrong else f"{len(row)} columns"
+            found = shown(min(wrong)) if wrong else f"{len(row)} columns"
             raise ValueError(
                 f"{path}: line {number} must be a key and 0 or 1 for each of the {len(classes)} "
                 f"classes, got {found}"
@@ -82,7 +76,9 @@ def _parse_csv(path: Path, rows: Iterator[list[str]], classes: list[str]) -> Ima
         if not row:  # an empty line
             continue
         if row[0] in labels:
-            raise ValueError(f"{path}: line {number} names {row[0]!r} again; keep one of the lines")
+            raise ValueError(
+                f"{path}: line {number} names {shown(row[0])} again; keep one of the lines"
+            )
         labels[row[0]] = np.array([row[column] == "1" for column in order])
     return labels
 
@@ -92,13 +88,13 @@ def _header_fault(header: list[str], classes: list[str]) -> str:
     if header and header[0].startswith("key;"):
         return "it is separated by semicolons; save it with commas"
     if header[:1] != ["key"]:
-        return f"it begins with {header[0]!r}" if header else "the file is empty"
+        return f"it begins with {shown(header[0])}" if header else "the file is empty"
     unknown = set(header[1:]) - set(classes)
     if unknown:
-        return f"{min(unknown)!r} is no class"
+        return f"{shown(min(unknown))} is no class"
     for name in classes:
         if header.count(name) != 1:
-            return f"{name!r} is {'there twice' if name in header else 'missing'}"
+            return f"{shown(name)} is {'there twice' if name in header else 'missing'}"
     return ""
 
 
@@ -107,7 +103,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"names {twice!r} again; keep one")
+        raise ValueError(f"names {shown(twice)} again; keep one")
     return found
 
 
@@ -115,35 +111,30 @@ def _read_json(path: Path, classes: list[str]) -> ImageLabels:
     try:
         content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_refuse_twice)
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); check the file") from None
+        raise ValueError(
+            f"{path}: not readable as JSON ({one_line(error)}); check the file"
+        ) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: must be an object of key: [class, ...], got a {type(content)}")
+        raise ValueError(f"{path}: must be an object of key: [class, ...], got {shown(content)}")
     labels: ImageLabels = {}
     for key, names in content.items():
         if not isinstance(names, list) or any(name not in classes for name in names):
             raise ValueError(
-                f"{path}: {key!r} must have a list of classes ({', '.join(classes)}), got {names}"
+                f"{path}: {shown(key)} must have a list of classes ({', '.join(classes)}), got "
+                f"{shown(names)}"
             )
         labels[key] = np.isin(classes, names)
     return labels
 
 
-class _Arrays(pickle.Unpickler):
-    """Unpickles numpy arrays, numbers, strings and containers; nothing that can act."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Look up one of numpy's own constructors."""
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
-        return super().find_class(module, name)
-
-
 def _read_npy(path: Path, classes: list[str]) -> ImageLabels:
     try:
-        content = _unpickle(path.read_bytes())
-    except Exception as error:  # a hostile or damaged pickle may raise anything
-        raise ValueError(f"{path}: not readable as labels.npy ({error}); check the file") from None
-    if not isinstance(content, Mapping) or not content:
+        content = labels_in(path.read_bytes())
+    except Exception as error:  # a hostile or damaged file may raise anything
+        raise ValueError(
+            f"{path}: not readable as labels.npy ({one_line(error)}); check the file"
+        ) from None
+    if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: must hold a dict of key: [C] 0/1, got {type(content).__name__}")
     labels: ImageLabels = {}
     for key, row in content.items():
@@ -151,23 +142,11 @@ def _read_npy(path: Path, classes: list[str]) -> ImageLabels:
         if not isinstance(key, str) or not fits or not np.isin(row, (0, 1)).all():
             shape = getattr(row, "shape", type(row).__name__)
             raise ValueError(
-                f"{path}: {key!r} must have 0 or 1 for each of the {len(classes)} classes, got an "
-                f"array of {shape}; check that the file belongs to this data set"
+                f"{path}: {shown(key)} must have 0 or 1 for each of the {len(classes)} classes, "
+                f"got an array of {shape}; check that the file belongs to this data set"
             )
         labels[key] = row.astype(bool)
     return labels
-
-
-def _unpickle(content: bytes) -> Any:
-    """The object in a ``.npy`` file of one pickled object."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    shape, _, dtype = reader[version[0]](file)
-    if shape != () or dtype.kind != "O":
-        raise ValueError(f"it holds an array {shape} of {dtype}, not a pickled dict")
-    array = _Arrays(file).load()
-    return array.item() if isinstance(array, np.ndarray) else array
 
 
 def _without_ending(key: str) -> str:
@@ -205,22 +184,25 @@ def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
             unknown.append(written)
         elif end in others:
             raise ValueError(
-                f"{path}: labels {written!r}, and two photos end so ({ends[end]!r}, "
-                f"{others[end]!r}); write more of their paths"
+                f"{path}: labels {shown(written)}, and two photos end so ({shown(ends[end])}, "
+                f"{shown(others[end])}); write more of their paths"
             )
         elif ends[end] in found:
             raise ValueError(
-                f"{path}: names {found[ends[end]]!r} and {written!r}, the same photo; keep one"
+                f"{path}: names {shown(found[ends[end]])} and {shown(written)}, the same photo; "
+                "keep one"
             )
         else:
             found[ends[end]] = written
     if not found:
         raise ValueError(
-            f"{path}: labels {min(labels, default='')!r}, and no photo of the data set is named so "
-            f"(they are named like {keys[0]!r}); check that the file belongs to this data set"
+            f"{path}: labels {shown(min(labels, default=''))}, and no photo of the data set is "
+            f"named so (they are named like {shown(keys[0])}); check that the file belongs to this "
+            "data set"
         )
     if unknown and path.suffix != ".npy":
         raise ValueError(
-            f"{path}: labels {min(unknown)!r}, which is no photo of the data set; remove its line"
+            f"{path}: labels {shown(min(unknown))}, which is no photo of the data set; remove its "
+            "line"
         )
     return {key: labels[found[key]] for key in keys if key in found}

@@ -35,6 +35,7 @@ from pipeline.visualise import (
     panel,
     save_png,
 )
+from pipeline.wording import shown
 
 log = logging.getLogger("carb")
 PANELS = 6
@@ -69,7 +70,7 @@ def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
     known = {scene.key: scene for scene in scenes}
     strange = [key for key in wanted if key not in known]
     if strange or not wanted:
-        found = f"'{strange[0]}' is none" if strange else "it is empty"
+        found = f"{shown(strange[0])} is none" if strange else "it is empty"
         raise ValueError(
             f"{path} (params.yaml: eval.photos): must hold keys of validation photos with human "
             f"masks, one a line, such as '{next(iter(known), '')}'; {found}"

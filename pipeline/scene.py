@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipeline.label_spaces import IGNORE_INDEX, LabelSpace
+from pipeline.pictures import open_picture, upright
+from pipeline.places import check_place
 
 PHOTO_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # by Pillow's choice
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Dataset:
         """The photos of one split, in a fixed order.
 
         Raises:
-            ValueError: unknown split, or no photo where they should be.
+            ValueError: unknown split, no photo where they should be, or one that lies elsewhere.
         """
         name = self.label_space.name
         if split not in self.splits:
@@ -71,6 +72,8 @@ class Dataset:
             raise ValueError(
                 f"{self.root}: no photos of split '{split}' found; '{name}' holds {self.layout}"
             )
+        for path in (path for scene in scenes for path in (scene.image, scene.mask) if path):
+            check_place(path, self.root)
         return scenes
 
 
@@ -78,20 +81,12 @@ def read_image(path: Path) -> Image.Image:
     """Read a photo as upright RGB.
 
     Raises:
-        ValueError: the file is missing, truncated, no picture, or of more than 8 bits a channel.
+        ValueError: see `pipeline.pictures.open_picture`.
     """
-    try:
-        with Image.open(path) as picture:
-            upright: Image.Image = ImageOps.exif_transpose(picture)
-            mode, photo = picture.mode, upright.convert("RGB")
-    except UNREADABLE as error:
-        found = "no such file" if not path.exists() else str(error)
-        raise ValueError(f"{path}: not readable as a picture ({found}); replace the file") from None
-    if mode.startswith(("I", "F")):  # Pillow cuts these off at 255
-        raise ValueError(
-            f"{path}: a photo must have 8 bits a channel, found mode '{mode}'; convert it"
-        )
-    return photo
+    with open_picture(path, "picture") as picture:
+        # Palettes may carry transparency; Pillow wants to see it as a channel before it is dropped.
+        plain = picture.convert("RGBA") if "transparency" in picture.info else picture
+        return upright(plain.convert("RGB"), picture)
 
 
 def index_table(num_classes: int) -> np.ndarray:
@@ -116,12 +111,8 @@ def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the file is unreadable, has several channels, or holds an id not in the table.
     """
-    try:
-        with Image.open(path) as picture:
-            ids = np.asarray(picture)
-    except UNREADABLE as error:
-        found = "no such file" if not path.exists() else str(error)
-        raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
+    with open_picture(path, "mask") as picture:
+        ids = np.asarray(picture)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise ValueError(
             f"{path}: a mask must be one 8-bit channel of class ids, found {ids.dtype} of shape "

@@ -5,9 +5,7 @@ weights tells what smp does not keep: classes, colours, normalisation and size.
 """
 
 import copy
-import inspect
 import io
-import json
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -23,20 +21,18 @@ from safetensors import SafetensorError
 from segmentation_models_pytorch.base.initialization import initialize_head
 from torch import Tensor, nn
 
-from pipeline.encoders import check_encoder, one_line
+from pipeline.encoders import check_encoder
 from pipeline.files import atomic_path, file_digest, write_json
 from pipeline.runtime import best_device
+from pipeline.segmenter_files import (
+    ABOUT_FILE,
+    REPAIR,
+    WEIGHTS_FILE,
+    known_options,
+    read_about,
+)
+from pipeline.wording import one_line, shown
 
-ABOUT_FILE = "carb.json"
-WEIGHTS = "model.safetensors"
-# Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
-REPAIR = "run `dvc repro --force --single-item train` to make it again"
-WEIGHTS_DIGEST = "sha256 of the weights"  # in ABOUT_FILE
-# Arguments of smp's models that this pipeline sets itself, or that would change what they return.
-_OURS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
-_OURS |= {"activation", "aux_params"}
-# Not the architecture's own: timm's transformers need them to see photos of any size.
-_TIMM_OPTIONS = {"dynamic_img_size", "img_size", "drop_path_rate"}
 _LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
 
 CARD = """---
@@ -142,7 +138,7 @@ def build_segmenter(
     except _LIBRARY_ERRORS as error:
         raise ValueError(
             f"params.yaml: segmenter.arch '{arch}', segmenter.encoder '{encoder}' and "
-            f"segmenter.options {dict(options)} do not fit together: {one_line(error)}"
+            f"segmenter.options {shown(dict(options))} do not fit together: {one_line(error)}"
         ) from error
     if text is not None:
         _freeze_classifier(model, text)
@@ -156,9 +152,7 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
         )
-    known = set(inspect.signature(models[arch.lower()].__init__).parameters) - _OURS
-    if encoder.startswith("tu-"):
-        known |= _TIMM_OPTIONS
+    known = known_options(models[arch.lower()], encoder)
     for name in options:
         if name not in known:
             raise ValueError(
@@ -255,7 +249,8 @@ def save_segmenter(
         # smp leaves a card that is there; its own names no class and a licence not ours to give.
         (draft / "README.md").write_text(card, "utf-8")
         plain.save_pretrained(draft)
-        write_json(draft / ABOUT_FILE, about | {WEIGHTS_DIGEST: file_digest(draft / WEIGHTS)})
+        digest = file_digest(draft / WEIGHTS_FILE)
+        write_json(draft / ABOUT_FILE, about | {"weights_sha256": digest})
 
 
 def load_segmenter(directory: Path) -> Segmenter:
@@ -264,41 +259,22 @@ def load_segmenter(directory: Path) -> Segmenter:
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
     """
-    for name in (ABOUT_FILE, "config.json", WEIGHTS):
-        if not (directory / name).is_file():
-            raise ValueError(
-                f"{directory} is not a segmenter of this pipeline, {name} is missing; "
-                "run dvc repro train"
-            )
+    about = read_about(directory)
     try:
-        about = json.loads((directory / ABOUT_FILE).read_text("utf-8"))
-        classes = [str(info["name"]) for info in about["classes"]]
-        if about.get(WEIGHTS_DIGEST) not in (None, file_digest(directory / WEIGHTS)):
-            raise ValueError(
-                f"{WEIGHTS} is not what training wrote; of weights that you changed yourself, take "
-                f"'{WEIGHTS_DIGEST}' out of {ABOUT_FILE}"
-            )
         with redirect_stdout(io.StringIO()):  # huggingface_hub prints where it loads from
             # A configuration that asks for ImageNet weights must not download any.
             model = smp.from_pretrained(str(directory), encoder_weights=None)
-        height, width = (int(side) for side in about["base_size"])
-        segmenter = Segmenter(
-            model=model.eval().to(best_device(), memory_format=torch.channels_last),
-            classes=classes,
-            palette=np.array([info["colour"] for info in about["classes"]], np.uint8),
-            mean=tuple(about["mean"]),
-            std=tuple(about["std"]),
-            base_size=(height, width),
-            stride=size_divisor(model),
-            extra=dict(about["extra"]),
-        )
     except (OSError, SafetensorError, *_LIBRARY_ERRORS) as error:
         raise ValueError(
             f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {REPAIR}"
         ) from error
-    if model.config["classes"] != len(classes):
-        raise ValueError(
-            f"{directory} is damaged, {ABOUT_FILE} names {len(classes)} classes and "
-            f"config.json {model.config['classes']}; {REPAIR}"
-        )
-    return segmenter
+    return Segmenter(
+        model=model.eval().to(best_device(), memory_format=torch.channels_last),
+        classes=[info.name for info in about.classes],
+        palette=np.array([info.colour for info in about.classes], np.uint8),
+        mean=about.mean,
+        std=about.std,
+        base_size=about.base_size,
+        stride=size_divisor(model),
+        extra=about.extra,
+    )

@@ -184,7 +184,7 @@ class PseudoMaskStore:
                 f"{path}: no pseudo-mask store here; run `dvc repro pseudo` to make it"
             )
         try:
-            root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+            root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3)
             if root.attrs.get("format") != FORMAT:
                 raise ValueError("another format")
             if damaged := damaged_layout(path):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from pipeline.datasets import cityscapes
-from pipeline.scene import UNREADABLE, Scene
+from pipeline.pictures import open_picture
+from pipeline.scene import Scene
 
 SIZE = (1024, 2048)  # (height, width) in pixels of every photo
 TEST_PHOTOS = 1525
@@ -47,11 +47,8 @@ def submission_names(scenes: Sequence[Scene]) -> dict[str, str]:
                 f"{scene.image}: the server takes photos named <city>_<sequence>_<frame>, such as "
                 "berlin_000000_000019_leftImg8bit.png; take the photos of leftImg8bit"
             )
-        try:
-            with Image.open(scene.image) as picture:
-                size = (picture.height, picture.width)
-        except UNREADABLE as error:
-            raise ValueError(f"{scene.image}: not readable as a picture ({error})") from None
+        with open_picture(scene.image, "picture") as picture:
+            size = (picture.height, picture.width)
         if size != SIZE:
             raise ValueError(
                 f"{scene.image}: the server takes predictions of {SIZE[1]}x{SIZE[0]} pixels, the "

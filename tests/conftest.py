@@ -15,6 +15,7 @@ from pipeline.store import PseudoMaskStore
 settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=50
 )
+settings.register_profile("fuzz", database=None, deadline=None, max_examples=300)
 settings.load_profile("repeatable")
 
 StoreOf = Callable[..., PseudoMaskStore]

@@ -80,8 +80,9 @@ def test_parameters_are_read_only() -> None:
         params.carb.tau = 0.5  # type: ignore[misc]
 
 
-TWO = "must be a list of 2 values, each a whole number that is above 0"
+TWO = "must be a list of 2 values, each a whole number that is above 0 and at most 32768"
 SECTION = "must be a section of 'key: value' lines"
+COUNT = "must be a whole number that is above 0 and below 2147483648"
 SEED = "must be a whole number that is at least 0 and below 2147483648"
 LOCAL = GOOD["clip"]["levels"]["local"]
 GLOBAL = GOOD["clip"]["levels"]["global"]
@@ -108,10 +109,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train.lr": 0}, "train.lr must be above 0, got 0"),
     ({"augment.hue": 0.7}, "augment.hue must be between 0 and 0.5, got 0.7"),
     ({"augment.contrast": 1}, "augment.contrast must be at least 0 and below 1, got 1"),
-    ({"train.steps": 0}, "train.steps must be a whole number that is above 0, got 0"),
-    ({"train.steps": 1.5}, "train.steps must be a whole number that is above 0, got 1.5"),
-    ({"train.steps": True}, "train.steps must be a whole number that is above 0, got true"),
-    ({"train.workers": -1}, "train.workers must be a whole number that is at least 0, got -1"),
+    ({"train.steps": 0}, f"train.steps {COUNT}, got 0"),
+    ({"train.steps": 1.5}, f"train.steps {COUNT}, got 1.5"),
+    ({"train.steps": True}, f"train.steps {COUNT}, got true"),
+    (
+        {"train.workers": -1},
+        "train.workers must be a whole number that is between 0 and 256, got -1",
+    ),
     ({"seed": 2**31}, f"seed {SEED}, got 2147483648"),
     ({"seed": "two\nlines"}, f"seed {SEED}, got 'two\\nlines'"),
     ({"train.local_term": "maybe"}, "train.local_term must be true or false, got 'maybe'"),
@@ -137,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"views.scale": [1, "x"]},
-        "views.scale must be a list of 2 values, each above 0, got [1, 'x']",
+        "views.scale must be a list of 2 values, each between 0.05 and 16, got [1, 'x']",
     ),
     (
         {"train.lr": 1e-3, "train.min_lr": 2e-3},
@@ -223,10 +227,13 @@ def test_a_file_without_sections_is_refused(tmp_path, content, found):
 
 
 def test_a_missing_file_points_to_the_recipes(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent" / "params.yaml", tmp_path):
-        with pytest.raises(ValueError, match="no such file") as caught:
+    for path, found in (
+        (tmp_path / "absent" / "params.yaml", "no such file"),
+        (tmp_path, "a folder"),
+    ):
+        with pytest.raises(ValueError, match="copy one of recipes") as caught:
             load_params(path)
-        sentence = f"{path}: no such file; copy one of recipes/*.yaml to params.yaml"
+        sentence = f"{path}: {found}; copy one of recipes/*.yaml to params.yaml"
         assert str(caught.value) == sentence
 
 

@@ -13,14 +13,15 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["stopping", "disk", "files", "runtime", "tensors"],
+    ["wording", "stopping", "disk", "files", "runtime", "tensors"],
     ["config", "config_faults", "label_spaces", "metrics", "tables", "edges"],
-    ["label_files", "scene", "shards"],
+    ["pictures", "places"],
+    ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "finite", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
-    ["segmenter", "index", "image_labels"],
+    ["segmenter_files", "segmenter", "index", "image_labels"],
     ["pseudo_masks", "clip_run", "batches", "inference"],
     ["training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],

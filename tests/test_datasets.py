@@ -183,7 +183,7 @@ def test_any_kind_of_picture_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 def test_a_photo_of_16_bits_is_refused_rather_than_cut_off(tmp_path: Path) -> None:
     save(tmp_path / "x.png", np.array([[0, 300]], dtype=np.uint16))
-    with pytest.raises(ValueError, match=r"x\.png: a photo must have 8 bits a channel, found mode"):
+    with pytest.raises(ValueError, match=r"x\.png: a picture must have 8 bits a channel, found 16"):
         read_image(tmp_path / "x.png")
 
 
@@ -198,11 +198,11 @@ def short_header(path: Path) -> None:
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (half, ".*truncated.*"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot identify image file .*"),
+    "empty": (lambda path: path.write_bytes(b""), "an empty file"),
     "text": (lambda path: path.write_text("hello"), "cannot identify image file .*"),
     "short header": (short_header, ".*"),
     "missing": (Path.unlink, "no such file"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), ".*directory.*"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "a folder"),
 }
 
 
@@ -232,7 +232,6 @@ def test_a_mask_with_an_id_that_the_data_set_lacks_is_refused(tmp_path: Path) ->
     ("pixels", "found"),
     [
         (PIXELS, "uint8 of shape (2, 3, 3)"),
-        (np.zeros((2, 3), np.uint16), "uint16 of shape (2, 3)"),
         (np.zeros((2, 3), bool), "bool of shape (2, 3)"),
     ],
 )

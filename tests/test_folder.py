@@ -47,8 +47,8 @@ def test_a_list_of_names_is_enough_and_each_class_has_its_own_colour(tmp_path: P
 
 MISTAKES = {
     "": "the header must be 'class'",
-    "class;words\nroad;\n": "the header must be 'class'.*apart by commas, got class;words",
-    "name\nroad\ncar\n": "the header must be 'class'.*got name",
+    "class;words\nroad;\n": "the header must be 'class'.*apart by commas, got 'class;words'",
+    "name\nroad\ncar\n": "the header must be 'class'.*got 'name'",
     "class\nroad\n": "must list 2 to 255 classes, got 1",
     "class\nroad\nroad\n": "line 3 names 'road' again",
     "class\n\nroad\nroad\n": "line 4 names 'road' again",

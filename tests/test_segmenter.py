@@ -223,13 +223,13 @@ def test_a_flipped_bit_of_the_weights_is_told_with_the_repair(copied):
     content[-3] ^= 1
     (copied / "model.safetensors").write_bytes(content)
     message = (
-        "model.safetensors is not what training wrote; of weights that you changed .* "
-        "run `dvc repro --force --single-item train` to make it again"
+        r"model.safetensors is not what training wrote; if you changed it yourself, take .*; "
+        r"run `dvc repro --force --single-item train` to make it again"
     )
     with pytest.raises(ValueError, match=message):
         load_segmenter(copied)
     about = json.loads((copied / "carb.json").read_text())
-    del about["sha256 of the weights"]
+    del about["weights_sha256"]
     (copied / "carb.json").write_text(json.dumps(about))
     load_segmenter(copied)  # as the message says
 

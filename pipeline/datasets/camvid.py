@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.scene import UNREADABLE, Dataset, Scene, read_ids
+from pipeline.pictures import open_picture
+from pipeline.scene import Dataset, Scene, read_ids
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["camvid"]
@@ -69,12 +69,8 @@ def _read_colours(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file is unreadable, or holds a colour that is not of CamVid.
     """
-    try:
-        with Image.open(path) as picture:
-            colours = np.asarray(picture.convert("RGB")).astype(np.int64)
-    except UNREADABLE as error:
-        found = "no such file" if not path.exists() else str(error)
-        raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
+    with open_picture(path, "mask") as picture:
+        colours = np.asarray(picture.convert("RGB")).astype(np.int64)
     table = {VOID: IGNORE_INDEX}
     for index, name in enumerate(LABEL_SPACE.names):
         table |= dict.fromkeys(COLOURS[name], index)

@@ -10,12 +10,15 @@
 
 import colorsys
 import csv
+import os
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from pipeline.label_spaces import LABEL_SPACES, ClassInfo, LabelSpace
 from pipeline.scene import PHOTO_ENDINGS, Dataset, Scene, index_table, read_ids
+from pipeline.wording import shown
 
 CLASSES, IMAGES, MASKS = "classes.csv", "images", "masks"
 LABELS = ("image_labels.csv", "image_labels.json")
@@ -58,7 +61,7 @@ def read_classes(path: Path) -> LabelSpace:
     if header[:1] != ["class"] or not named:
         raise ValueError(
             f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', apart by "
-            f"commas, got {', '.join(header) or 'nothing'}"
+            f"commas, got {shown(', '.join(header)) if header else 'nothing'}"
         )
     infos: dict[str, ClassInfo] = {}
     for number, row in rows[1:]:
@@ -80,11 +83,11 @@ def _fault(
     if len(row) > len(header):
         return f"has {len(row)} columns, the header {len(header)}; put '|' between words"
     if not name or name == "key":  # the first column of a CSV of labels
-        return f"must name a class, got '{name}'"
+        return f"must name a class, got {shown(name)}"
     if name in before:
-        return f"names '{name}' again; keep one of the lines"
+        return f"names {shown(name)} again; keep one of the lines"
     if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-        return f"must have a colour such as #804080, got '{colour}'"
+        return f"must have a colour such as #804080, got {shown(colour)}"
     return ""
 
 
@@ -92,19 +95,35 @@ def photos_below(folder: Path) -> dict[str, Path]:
     """The photos in a folder and below it, by path without ending; hidden files are none.
 
     Raises:
-        ValueError: two photos differ by nothing but their ending.
+        ValueError: two photos differ by nothing but their ending, or a folder is a link.
+        OSError: a folder cannot be read.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).with_suffix("")
-        hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or path.suffix.lower() not in PHOTO_ENDINGS:
+    for path in sorted(_files_below(folder)):
+        if path.suffix.lower() not in PHOTO_ENDINGS:
             continue
-        key = name.as_posix()
+        key = path.relative_to(folder).with_suffix("").as_posix()
         if key in found:
             raise ValueError(f"{path}: {found[key].name} has the same name; rename one")
         found[key] = path
     return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files that are not hidden, and in no hidden folder."""
+    for place, folders, files in os.walk(folder, onerror=_raise) if folder.is_dir() else ():
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if os.path.islink(os.path.join(place, name)):  # to pass over it would lose photos
+                raise ValueError(
+                    f"{os.path.join(place, name)}: is a link to a folder, which is not followed; "
+                    "put the folder itself there"
+                )
+        yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _find_scenes(root: Path, split: str) -> list[Scene]:
@@ -134,7 +153,7 @@ def open_dataset(root: Path) -> Dataset:
             f"{root / IMAGES}: holds val and no train; put the other photos into train"
         )
     beside = [path for path in (root / IMAGES).glob("[!.]*.*") if _has_splits(root)]
-    if any(path.suffix.lower() in PHOTO_ENDINGS for path in beside):
+    if any(path.suffix.lower() in PHOTO_ENDINGS and not path.is_dir() for path in beside):
         raise ValueError(f"{root / IMAGES}: has photos beside train; put them into train or val")
     return Dataset(
         root=root,

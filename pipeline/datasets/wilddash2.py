@@ -11,10 +11,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.scene import UNREADABLE, Dataset, Scene
+from pipeline.pictures import open_picture
+from pipeline.places import is_plain_name
+from pipeline.scene import Dataset, Scene
+from pipeline.wording import one_line, shown
 
 SPLITS = ("train", "val")
 LABEL_SPACE = LABEL_SPACES["wilddash2"]
@@ -41,10 +43,14 @@ class PanopticMasks:
 
     @cached_property
     def categories(self) -> dict[str, dict[int, int]]:
-        """Category of each segment id, for each picture of ``panoptic/``."""
+        """Category of each segment id, for each picture of ``panoptic/``.
+
+        Raises:
+            ValueError: the file is missing, or no panoptic annotation of plain file names.
+        """
         try:
             content = json.loads(self.index.read_text("utf-8"))
-            return {
+            found = {
                 str(entry["file_name"]): {
                     int(segment["id"]): int(segment["category_id"])
                     for segment in entry["segments_info"]
@@ -53,11 +59,19 @@ class PanopticMasks:
             }
         except FileNotFoundError:
             raise ValueError(f"{self.index}: no such file; unpack wd_public_02.zip here") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        # A number may be infinite or of 10 000 digits, brackets nested without end.
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{self.index}: not readable as COCO panoptic annotations "
-                f"({type(error).__name__}: {error}); unpack wd_public_02.zip again"
+                f"({type(error).__name__}: {one_line(error)}); unpack wd_public_02.zip again"
             ) from None
+        for name in found:
+            if not is_plain_name(name) or not name.endswith(".png"):
+                raise ValueError(
+                    f"{self.index}: file_name must be the name of a .png in panoptic/, got "
+                    f"{shown(name)}; unpack wd_public_02.zip again"
+                )
+        return found
 
     def read(self, path: Path) -> np.ndarray:
         """Read a mask as class indices, ``[H, W]`` uint8.
@@ -85,12 +99,8 @@ class PanopticMasks:
 
 def _segment_ids(path: Path) -> np.ndarray:
     """Ids of COCO's panoptic format: R + 256 G + 65536 B, ``[H, W]`` int64."""
-    try:
-        with Image.open(path) as picture:
-            colours = np.asarray(picture)
-    except UNREADABLE as error:
-        found = "no such file" if not path.exists() else str(error)
-        raise ValueError(f"{path}: not readable as a mask ({found}); replace the file") from None
+    with open_picture(path, "mask") as picture:
+        colours = np.asarray(picture)
     if colours.ndim != 3 or colours.shape[2] < 3 or colours.dtype != np.uint8:
         raise ValueError(
             f"{path}: a panoptic mask must be RGB of 8 bits, found {colours.dtype} of shape "

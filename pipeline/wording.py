@@ -1,0 +1,26 @@
+"""What others wrote, or their libraries say, as short text in one line: for error messages."""
+
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+
+
+def shown(value: object) -> str:
+    """A value as a short text in one line, its simple kinds as YAML writes them.
+
+    Lists within lists are cut before they are written: a YAML file of a kilobyte can name one list
+    over and over, so that it holds a billion items.
+    """
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(error: Exception) -> str:
+    """What a library's error says, short and without line breaks."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

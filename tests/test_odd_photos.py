@@ -1,0 +1,125 @@
+"""Photos as cameras and people make them: odd, and still photos."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.pictures import open_picture
+from pipeline.scene import read_image
+from tests.bad_input import png
+from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
+OWN = {"dataset.name": "folder", "dataset.root": "own", "train.steps": 4}
+
+
+def turned(place: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = place
+    return exif
+
+
+def write_odd_photos(folder: Path) -> dict[str, tuple[int, int]]:
+    """One of each kind; the upright ``(height, width)`` of each, by name without ending."""
+    photo = Image.fromarray(PIXELS)
+    folder.mkdir(parents=True)
+    photo.convert("CMYK").save(folder / "printed.jpg")
+    photo.convert("RGBA").save(folder / "see-through.png")
+    photo.convert("P").save(folder / "palette.png", transparency=b"\x00\x80")
+    photo.convert("L").save(folder / "grey.JPG", "JPEG")
+    photo.convert("LA").save(folder / "grey see-through.png")
+    photo.convert("1").save(folder / "fax.png")
+    photo.save(folder / "phone.jpg", exif=turned(6))
+    photo.save(folder / "really a jpeg.png", "JPEG")
+    photo.save(folder / "stra\u00dfe \u96e8.webp")
+    photo.save(folder / "two\nlines.bmp")
+    photo.resize((1, 1)).save(folder / "dot.png")
+    photo.resize((3000, 1)).save(folder / "panorama.png")
+    (folder / "album.png").mkdir()
+    photo.save(folder / "album.png" / "inside.PNG")
+    sizes = {path.with_suffix("").name: (40, 80) for path in folder.glob("*.*") if path.is_file()}
+    sizes |= {"phone": (80, 40), "dot": (1, 1), "panorama": (1, 3000), "album.png/inside": (40, 80)}
+    return sizes
+
+
+def test_odd_photos_go_through_the_whole_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = write_odd_photos(tmp_path / "own" / "images")
+    (tmp_path / "own" / "classes.csv").write_text("class\nroad\ncar\nsky\n")
+    labels = {name: ["road", "sky"] for name in sizes}
+    (tmp_path / "own" / "image_labels.json").write_text(json.dumps(labels))
+    prepare_folder(tmp_path, OWN)
+    run_until("eval_pseudo")
+    index = json.loads(Path("data/scenes.json").read_text())
+    assert {photo["key"][6:]: tuple(photo["size"]) for photo in index["photos"]} == sizes
+    scored = run_stage("eval", "--images", "own/images", "--out", "scored")
+    assert scored.exit_code == 0, scored.output
+    for name, (height, width) in sizes.items():
+        with Image.open(f"scored/masks/{name}.png") as mask:
+            assert mask.size == (width, height)
+
+
+@pytest.mark.parametrize("place", range(1, 9))
+def test_a_photo_is_shown_as_its_camera_was_held(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "x.png"
+    Image.fromarray(PIXELS).save(path, exif=turned(place))
+    corners = np.asarray(read_image(path))
+    back = {1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1]}
+    tall = PIXELS.transpose(1, 0, 2)
+    back |= {5: tall, 6: tall[:, ::-1], 7: tall[::-1, ::-1], 8: tall[::-1]}
+    assert np.array_equal(corners, back[place])
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "x.png")), PIXELS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_limit_of_pixels_is_exact_and_can_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    monkeypatch.setenv("CARB_MAX_PIXELS", "3200")
+    assert read_image(tmp_path / "x.png").size == (80, 40)
+    monkeypatch.setenv("CARB_MAX_PIXELS", "3199")
+    with pytest.raises(ValueError, match=r"has 80x40 pixels, .* limit of 3199; .*=3200 if you tru"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "wide.png").write_bytes(png(30_000, 10_000))  # Pillow's own guard is at 179 million
+    monkeypatch.setenv("CARB_MAX_PIXELS", "300000000")
+    with open_picture(tmp_path / "wide.png", "picture") as picture:
+        assert picture.size == (30_000, 10_000)
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "1e9", "many", "9" * 30, " 5"])
+def test_a_limit_that_is_no_number_of_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    monkeypatch.setenv("CARB_MAX_PIXELS", value)
+    with pytest.raises(ValueError, match=r"^CARB_MAX_PIXELS \(environment\) must be a whole"):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_data_set_may_be_a_link_and_its_files_links_of_dvc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, {})
+    assert run_stage("draw").exit_code == 0
+    image = Path("data/demo/train/images/00000.png")
+    cached = tmp_path / "cache/files/md5/ab" / ("0" * 30)
+    cached.parent.mkdir(parents=True)
+    shutil.move(image, cached)
+    image.symlink_to(cached)
+    Path("data/demo").rename("elsewhere")
+    Path("data/demo").symlink_to(tmp_path / "elsewhere")
+    result = run_stage("prepare")
+    assert result.exit_code == 0, result.output
