@@ -17,7 +17,7 @@ from pipeline.clip_dense import DenseClip
 from pipeline.config import ClipParams, FusedParams, LevelParams
 from pipeline.disk import bytes_below, check_room, same_disk
 from pipeline.edges import fuse
-from pipeline.files import alone, atomic_path, put_in_place, remove
+from pipeline.files import atomic_path, locked, put_in_place, remove
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, memory_hint, progress
@@ -297,7 +297,7 @@ def make_store(
     text = clip.embed_text(words, templates)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
     paths = [photo.path(root) for photo in index.photos]
-    with alone(draft) if fabric.global_rank == 0 else nullcontext():
+    with locked(draft) if fabric.global_rank == 0 else nullcontext():
         _check_room(plan, draft, out)
         with memory_hint("lower the windows of params.yaml: clip.levels"):
             finished = write_store(
@@ -331,7 +331,7 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
 def _publish(finished: Path, out: Path) -> None:
     """Put a finished store where it belongs; at each moment it is whole in one of the places."""
     if same_disk(finished, out):
-        with alone(out):
+        with locked(out):
             put_in_place(finished, out)
     else:
         with atomic_path(out) as place:

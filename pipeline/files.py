@@ -40,7 +40,7 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Keep other runs from writing ``path`` meanwhile.
 
     The lock is a hidden file beside it. It belongs to the process and not to its children, and ends
@@ -51,7 +51,7 @@ def alone(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    handle = _locked(lock, path)
+    handle = _hold(lock, path)
     try:
         yield
     finally:
@@ -59,7 +59,7 @@ def alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _locked(lock: Path, path: Path) -> int:
+def _hold(lock: Path, path: Path) -> int:
     """An open handle of a lock file that this process holds."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -105,7 +105,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ValueError: another run writes there, or the disk is full.
     """
     draft = path.with_name(f".{path.name}.draft")
-    with alone(path):
+    with locked(path):
         remove(draft)
         try:
             with telling_of_full_disk(path, draft):

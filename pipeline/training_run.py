@@ -19,7 +19,7 @@ from pipeline.config import Params
 from pipeline.curves import Curves
 from pipeline.disk import check_room
 from pipeline.encoders import load_encoder
-from pipeline.files import alone, atomic_path, file_digest, fingerprint, remove
+from pipeline.files import atomic_path, file_digest, fingerprint, locked, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
@@ -185,7 +185,7 @@ def _live_curves(
     if fabric.global_rank > 0:
         yield None
         return
-    with alone(work), atomic_path(directory) as draft:
+    with locked(work), atomic_path(directory) as draft:
         live = Curves(draft, speed)
         for picture in sorted((work / PREVIEWS).glob("*.png")):  # of before the run was stopped
             with Image.open(picture) as opened:

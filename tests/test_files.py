@@ -135,8 +135,8 @@ def test_removing_a_link_spares_what_it_leads_to(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.files import alone
-with alone(Path(sys.argv[1])):
+from pipeline.files import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
