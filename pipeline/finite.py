@@ -2,22 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from pipeline.carb import CarbTerms
+from pipeline.processes import of_all, stop_all
 from pipeline.runtime import fetch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class LossWatch:
-    """Looks at the loss of every step without keeping a GPU waiting.
+    """Looks at the loss of every step without keeping a GPU waiting: at that of a step when the
+    next one has been queued. On a CPU at once.
 
     Args:
-        late: look at a step when the next one has been queued (a GPU); False: at once.
+        fabric: the devices.
     """
 
-    def __init__(self, *, late: bool) -> None:
-        self.late = late
+    def __init__(self, fabric: "Fabric") -> None:
+        self.fabric, self.late = fabric, fabric.device.type == "cuda"
         self._waiting: Callable[[], None] | None = None
 
     def see(self, terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
@@ -28,7 +34,7 @@ class LossWatch:
         """
         values = {field.name: getattr(terms, field.name).detach() for field in fields(terms)}
         total = fetch(values["total"])
-        before, self._waiting = self._waiting, lambda: _check(total, values, step, keys)
+        before, self._waiting = self._waiting, lambda: self._check(total, values, step, keys)
         if before is not None:
             before()
         if not self.late:
@@ -40,20 +46,25 @@ class LossWatch:
             self._waiting()
             self._waiting = None
 
+    def _check(
+        self,
+        total: Callable[[], Tensor],
+        values: dict[str, Tensor],
+        step: int,
+        keys: Sequence[str],
+    ) -> None:
+        if bool(total().isfinite()):
+            return
+        wrong = [name for name, value in values.items() if not bool(value.isfinite())]
+        photos = ", ".join(of_all(self.fabric, keys))
+        stop_all(
+            self.fabric,
+            f"step {step}: the loss is not finite ({', '.join(wrong)}) on {photos}; lower "
+            "params.yaml: train.lr, or look at these photos; the last checkpoint stays",
+        )
 
-def _check(
-    total: Callable[[], Tensor], values: dict[str, Tensor], step: int, keys: Sequence[str]
-) -> None:
-    if bool(total().isfinite()):
-        return
-    wrong = [name for name, value in values.items() if not bool(value.isfinite())]
-    raise ValueError(
-        f"step {step}: the loss is not finite ({', '.join(wrong)}) on {', '.join(keys)}; lower "
-        "params.yaml: train.lr, or look at these photos; the last checkpoint stays"
-    )
 
-
-def check_weights(model: nn.Module, step: int) -> None:
+def check_weights(fabric: "Fabric", model: nn.Module, step: int) -> None:
     """Refuse to keep weights that are no numbers: a step may spoil them though its loss was one.
 
     Raises:
@@ -61,7 +72,8 @@ def check_weights(model: nn.Module, step: int) -> None:
     """
     for name, value in model.state_dict().items():
         if not bool(value.isfinite().all()):
-            raise ValueError(
+            stop_all(
+                fabric,
                 f"step {step}: the weights '{name}' are not finite; lower params.yaml: train.lr; "
-                "the last checkpoint stays"
+                "the last checkpoint stays",
             )

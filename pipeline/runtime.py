@@ -12,6 +12,14 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from pipeline.launch import (
+    LOST,
+    another_stopped,
+    check_gpus,
+    keep_together,
+    launch_of,
+    make_fabric,
+)
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
@@ -44,10 +52,16 @@ def progress(
         StoppedError: the run was asked to stop.
     """
     shown = _progress_bar if sys.stderr.isatty() else _progress_lines
+    if not log.isEnabledFor(logging.INFO):  # another process of the run tells it
+        shown = _progress_silent
     for count, item in enumerate(shown(items, label, total, done), start=done + 1):
         yield item
         if stops and asked_to_stop():
             raise StoppedError(f"{label} {count}/{total}")
+
+
+def _progress_silent(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
+    yield from items
 
 
 def _progress_lines(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
@@ -181,10 +195,16 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
             with stopping_politely():
                 return function(*args, **kwargs)
         except StoppedError as error:
-            print(error, file=sys.stderr)
+            if log.isEnabledFor(logging.INFO):  # else another process of the run tells it
+                print(error, file=sys.stderr)
             raise SystemExit(error.code) from None
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except RuntimeError as error:
+            if not another_stopped(error):
+                raise
+            print(f"error: {LOST}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return run
@@ -237,21 +257,20 @@ def start_fabric(precision: str) -> "Fabric":
 
     Args:
         precision: ``auto``, ``bf16-mixed`` or ``32-true``.
+
+    Raises:
+        ValueError: the number of devices makes no sense here.
     """
     import torch
-    from lightning_fabric import Fabric
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    accelerator = best_device().type
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("CARB_DEVICES", "1")))
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=local_size,
-        num_nodes=max(1, world_size // local_size),
-        strategy="ddp" if max(world_size, local_size) > 1 else "auto",
-        precision=pick_precision(precision, accelerator),  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
+    accelerator, launch = best_device().type, launch_of(os.environ)
+    if accelerator == "cuda":
+        check_gpus(launch, torch.cuda.device_count())
+    if launch.alone:
+        return make_fabric(launch, accelerator, pick_precision(precision, accelerator))
+    fabric = make_fabric(launch, accelerator, "32-true")
+    keep_together(fabric, launch)
+    # One process measures, for all: while the others wait, and before anything depends on it.
+    picked = pick_precision(precision, accelerator) if fabric.global_rank == 0 else ""
+    return make_fabric(launch, accelerator, fabric.broadcast(picked))

@@ -28,6 +28,7 @@ from pipeline.config import Params
 from pipeline.dice import dice_loss
 from pipeline.finite import LossWatch, check_weights
 from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.processes import as_one_process, check_same, check_shares
 from pipeline.runtime import progress
 from pipeline.schedules import learning_rate, make_optimizer, set_lr
 from pipeline.stopping import StoppedError, asked_to_stop
@@ -156,18 +157,25 @@ def fit(
         StoppedError: the run was asked to stop; the checkpoint is of its last step.
     """
     carb = make_loss(params, store, photos)
+    model = as_one_process(model, fabric)
     # Before the optimiser is restored: its state goes where the weights are, and Fabric leaves it.
     model = model.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, params.train)
     modules: dict[str, nn.Module] = {"model": model, "carb": carb}
     done = _restore(checkpoint, modules, optimizer)
+    check_same(
+        fabric,
+        done.step,
+        f"{checkpoint} holds step {done.step} here and another one on the first node; all nodes "
+        "must share the folder",
+    )
     for figures in done.history:
         log_step(figures)
     wrapped, optimizer = fabric.setup(model, optimizer)
     carb.to(fabric.device)
     loader = _loader(fabric, store, photos, params, start=done.step)
     steps = progress(loader, label="train", total=params.train.steps, done=done.step, stops=False)
-    watch = LossWatch(late=fabric.device.type == "cuda")
+    watch = LossWatch(fabric)
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=done.step + 1):
         done.step = step
@@ -189,14 +197,14 @@ def fit(
         stop = _all_stop(fabric, step)
         if stop or step % params.train.checkpoint_every == 0:
             watch.finish()
-            check_weights(model, step)
+            check_weights(fabric, model, step)
             if fabric.global_rank == 0:
                 save_checkpoint(checkpoint, modules=modules, optimizer=optimizer, progress=done)
         if stop:
             fabric.barrier()  # launchers end all processes when one has ended
             raise StoppedError(f"train {step}/{params.train.steps}")
     watch.finish()
-    check_weights(model, params.train.steps)
+    check_weights(fabric, model, params.train.steps)
     return model.eval()
 
 
@@ -232,11 +240,7 @@ def _loader(
     start: int,
 ) -> "DataLoader[Batch]":
     """Batches from step ``start`` on, this process's share of each."""
-    if params.train.batch_size % fabric.world_size:
-        raise ValueError(
-            f"params.yaml: train.batch_size must be a multiple of the number of devices "
-            f"({fabric.world_size}), got {params.train.batch_size}"
-        )
+    check_shares(fabric, params.train.batch_size, "train.batch_size")
     crops = Crops(
         photos,
         store,

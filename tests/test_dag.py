@@ -13,12 +13,12 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "runtime", "tensors"],
-    ["config", "config_faults", "label_spaces", "metrics", "tables", "edges"],
+    ["wording", "stopping", "disk", "files", "launch", "tensors"],
+    ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["pictures", "places"],
     ["pickled_labels", "label_files", "scene", "shards"],
-    ["views", "carb", "dice", "finite", "prompts", "last_block", "outliers", "schedules"],
-    ["towers", "clip_dense"],
+    ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
+    ["towers", "clip_dense", "processes", "finite"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],

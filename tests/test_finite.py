@@ -1,13 +1,25 @@
 """What is no number stops a training."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from pipeline.carb import CarbTerms
 from pipeline.finite import LossWatch, check_weights
 
 NAN, INF = float("nan"), float("inf")
+
+
+def on(device: str) -> Fabric:
+    """One process with a device, of which nothing but the name is asked."""
+    found: Any = SimpleNamespace(
+        device=torch.device(device), world_size=1, global_rank=0, barrier=lambda: None
+    )
+    return cast("Fabric", found)
 
 
 def terms(total: float, noisy: float = 1.0) -> CarbTerms:
@@ -20,14 +32,14 @@ MESSAGE = r"step 2: the loss is not finite \(total, noisy\) on train/a, train/b;
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_step_whose_loss_is_no_number_is_named_at_once(value: float) -> None:
-    watch = LossWatch(late=False)
+    watch = LossWatch(on("cpu"))
     watch.see(terms(1.0), 1, ["train/x"])
     with pytest.raises(ValueError, match=MESSAGE):
         watch.see(terms(value, noisy=value), 2, ["train/a", "train/b"])
 
 
 def test_on_a_gpu_it_is_named_when_the_next_step_is_seen() -> None:
-    watch = LossWatch(late=True)
+    watch = LossWatch(on("cuda"))
     watch.see(terms(1.0), 1, ["train/x"])
     watch.see(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
     with pytest.raises(ValueError, match=MESSAGE):
@@ -35,14 +47,14 @@ def test_on_a_gpu_it_is_named_when_the_next_step_is_seen() -> None:
 
 
 def test_the_last_step_is_seen_too() -> None:
-    watch = LossWatch(late=True)
+    watch = LossWatch(on("cuda"))
     watch.see(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
     with pytest.raises(ValueError, match=MESSAGE):
         watch.finish()
 
 
 def test_a_term_that_counts_nowhere_may_be_anything() -> None:
-    watch = LossWatch(late=False)
+    watch = LossWatch(on("cpu"))
     watch.see(terms(1.0, noisy=NAN), 1, ["train/x"])
     watch.finish()
 
@@ -50,7 +62,7 @@ def test_a_term_that_counts_nowhere_may_be_anything() -> None:
 @pytest.mark.parametrize("name", ["weight", "running_var"])
 def test_weights_that_are_no_numbers_are_named(name: str) -> None:
     model = nn.Sequential(nn.BatchNorm2d(2))
-    check_weights(model, 7)
+    check_weights(on("cpu"), model, 7)
     model[0].state_dict()[name][1] = NAN
     with pytest.raises(ValueError, match=rf"step 7: the weights '0.{name}' are not finite; lower"):
-        check_weights(model, 7)
+        check_weights(on("cpu"), model, 7)

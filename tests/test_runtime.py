@@ -56,8 +56,11 @@ def test_progress_lets_errors_and_early_ends_through() -> None:
 
 
 def test_progress_on_a_terminal_is_a_bar(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "carb")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert list(progress("ab", label="photos", total=2)) == ["a", "b"]
     assert "photos" in capsys.readouterr().err
