@@ -5,7 +5,9 @@ paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
 """
 
 import logging
+import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +21,17 @@ from pipeline.augment import normalise
 from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
 from pipeline.carb import world_sum
 from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.clip_run import cover_features, magnified
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
+from pipeline.disk import check_room
 from pipeline.encoders import imagenet_encoder, load_encoder
-from pipeline.files import remove
+from pipeline.files import locked, remove
 from pipeline.index import SceneIndex
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import ahead, progress, start_fabric
 from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter
+from pipeline.windows import cover_features, magnified
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -145,24 +148,25 @@ def _learn_from_clip(
         for photo in index.of_split("train")
     ]
     file = scratch / "clip_features.npy"
-    grids = None
-    if fabric.global_rank == 0:
-        with fabric.autocast():
-            grids = embed_photos(photos, clip, params.clip.levels, file=file)
-    grids = _shared(fabric, grids, file)
-    learn_encoder(
-        fabric,
-        encoder,
-        photos,
-        grids,
-        params.warm_start,
-        views=params.views,
-        augment=params.augment,
-        workers=params.train.workers,
-    )
-    fabric.barrier()
-    if fabric.global_rank == 0:
-        remove(file)
+    with locked(file) if fabric.global_rank == 0 else nullcontext():
+        grids = None
+        if fabric.global_rank == 0:
+            with fabric.autocast():
+                grids = embed_photos(photos, clip, params.clip.levels, file=file)
+        grids = _shared(fabric, grids, file)
+        learn_encoder(
+            fabric,
+            encoder,
+            photos,
+            grids,
+            params.warm_start,
+            views=params.views,
+            augment=params.augment,
+            workers=params.train.workers,
+        )
+        fabric.barrier()
+        if fabric.global_rank == 0:
+            remove(file)
 
 
 def _shared(fabric: "Fabric", grids: FeatureGrids | None, file: Path) -> FeatureGrids:
@@ -212,8 +216,10 @@ def embed_photos(
         rows, columns = target.shape[-2:]
         if out is None:
             largest = _largest_grid(photos, target.shape, photo.size)
-            file.parent.mkdir(parents=True, exist_ok=True)
             shape = (len(photos), *largest)
+            remove(file)
+            check_room({file: 2 * math.prod(shape)})  # writing beyond would end the process
+            file.parent.mkdir(parents=True, exist_ok=True)
             out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
         out[row, :, :rows, :columns] = target.cpu().numpy()
         sizes.append((rows, columns))

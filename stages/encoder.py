@@ -25,10 +25,12 @@ def main(
     from pipeline.encoders import save_encoder
     from pipeline.index import SceneIndex
     from pipeline.launch import process_number
+    from pipeline.runtime import memory_hint
     from pipeline.warm_start import first_encoder
 
     settings = load_params(params)
-    encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
+    with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or train.workers"):
+        encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
     if process_number(os.environ) == 0:
         save_encoder(encoder, out, half=False)
 

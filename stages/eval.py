@@ -84,6 +84,7 @@ def main(
     from pipeline.folder_evaluation import evaluate_folder
     from pipeline.inference import Presentation
     from pipeline.reports import segmenter_report
+    from pipeline.runtime import memory_hint
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
@@ -94,14 +95,20 @@ def main(
             "eval"
         )
     segmenter = load_segmenter(model)
-    if images is not None:
-        evaluate_folder(
-            segmenter, images, masks, out=out, presentation=presentation, submission=submission
+    with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
+        if images is not None:
+            evaluate_folder(
+                segmenter, images, masks, out=out, presentation=presentation, submission=submission
+            )
+            return
+        segmenter_report(
+            segmenter,
+            store=store,
+            image_labels=image_labels,
+            params=params,
+            out=out,
+            summary=summary,
         )
-        return
-    segmenter_report(
-        segmenter, store=store, image_labels=image_labels, params=params, out=out, summary=summary
-    )
 
 
 if __name__ == "__main__":

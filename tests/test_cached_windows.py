@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from pipeline.clip_dense import DenseClip
-from pipeline.clip_run import cover_features, magnified
 from pipeline.config import LevelParams
 from pipeline.store import PseudoMaskStore
 from pipeline.views import Box, View, cover, grid_positions, level_size, sample_grid
+from pipeline.windows import cover_features, magnified
 
 Size = tuple[int, int]
 PATCH = 16

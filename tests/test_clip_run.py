@@ -13,9 +13,9 @@ from lightning_fabric import Fabric
 from PIL import Image
 from tiny_store import digests
 
-import pipeline.clip_run
+import pipeline.windows
 from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.clip_run import cover_features, magnified, make_store, plan_store
+from pipeline.clip_run import make_store, plan_store
 from pipeline.config import ClipParams, FusedParams, LevelParams, Params
 from pipeline.edges import fuse
 from pipeline.files import file_digest
@@ -23,6 +23,7 @@ from pipeline.index import IndexedPhoto, SceneIndex
 from pipeline.label_spaces import LABEL_SPACES
 from pipeline.store import Plan, PseudoMaskStore
 from pipeline.views import cover
+from pipeline.windows import cover_features, magnified
 
 SPACE = LABEL_SPACES["camvid"]
 TEMPLATES = ["a photo of a {}."]
@@ -135,7 +136,7 @@ def cover_slowly(
 def test_a_photo_is_covered_by_windows_and_each_cell_is_their_mean(
     monkeypatch: pytest.MonkeyPatch, clip: DenseClip, name: str, level: str, pixels_a_call: int
 ) -> None:
-    monkeypatch.setattr(pipeline.clip_run, "PIXELS_A_CALL", pixels_a_call)
+    monkeypatch.setattr(pipeline.windows, "PIXELS_A_CALL", pixels_a_call)
     text, image = clip.embed_text([["car"], ["sky"]], TEMPLATES), photo_of(name)
     with windows_seen(clip) as seen:
         grid = cover_features(

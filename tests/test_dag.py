@@ -22,7 +22,7 @@ LAYERS = [
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
-    ["pseudo_masks", "clip_run", "batches", "inference"],
+    ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
     ["training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
 ]
