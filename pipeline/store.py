@@ -22,6 +22,8 @@ from zarr.storage import LocalStore
 
 from pipeline.runtime import file_digest, fingerprint, write_json
 from pipeline.shards import COMPRESSOR, Shards
+from pipeline.store_attributes import check_attributes
+from pipeline.wording import one_line
 
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
@@ -144,6 +146,8 @@ class PseudoMaskStore:
         for array in (_array(root, "text"), *arrays.values()):
             if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros
                 raise ValueError(f"'{array.path}' lacks files")
+        if any(array.shape[0] != len(self.keys) for array in arrays.values()):
+            raise ValueError("its arrays are of other photos")
         self.shards = _shards(arrays, path)
         self._intact: dict[tuple[str, int], bool] = {}
 
@@ -162,9 +166,12 @@ class PseudoMaskStore:
             root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3)
             if root.attrs.get("format") != FORMAT:
                 raise ValueError("another format")
+            check_attributes(root.attrs.asdict())
             return cls(path, root)
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
-            raise ValueError(f"{path}: not a whole pseudo-mask store ({error}); {repair}") from None
+            raise ValueError(
+                f"{path}: not a whole pseudo-mask store ({one_line(error)}); {repair}"
+            ) from None
 
     @property
     def near(self) -> str:

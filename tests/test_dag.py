@@ -14,7 +14,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
     ["wording", "config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
-    ["pictures", "places"],
+    ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense"],
