@@ -21,6 +21,8 @@ from zarr.storage import LocalStore
 
 from pipeline.files import file_digest, fingerprint
 from pipeline.shards import Shards
+from pipeline.store_attributes import check_attributes
+from pipeline.wording import one_line
 
 FORMAT = 2
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
@@ -168,6 +170,8 @@ class PseudoMaskStore:
         for array in (array_of(root, "text"), *arrays.values()):
             if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros
                 raise ValueError(f"'{array.path}' lacks files")
+        if any(array.shape[0] != len(self.keys) for array in arrays.values()):
+            raise ValueError("its arrays are of other photos")
         self.shards = shards_of(arrays, path)
         self._intact: dict[tuple[str, int], bool] = {}
 
@@ -189,9 +193,12 @@ class PseudoMaskStore:
                 raise ValueError("another format")
             if damaged := damaged_layout(path):
                 raise ValueError(f"'{damaged}' is not as it was written")
+            check_attributes(root.attrs.asdict())
             return cls(path, root)
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
-            raise ValueError(f"{path}: not a whole pseudo-mask store ({error}); {REPAIR}") from None
+            raise ValueError(
+                f"{path}: not a whole pseudo-mask store ({one_line(error)}); {REPAIR}"
+            ) from None
 
     @property
     def near(self) -> str:

@@ -234,6 +234,13 @@ STORES = {
         (STORE, REMAKE),
         spoil=replace(f"{STORE}/zarr.json", '"local": [', '"../local": ['),
     ),
+    "store of fewer grids than photos": Case(
+        "train",
+        (STORE, REMAKE),
+        spoil=edit(
+            f"{STORE}/zarr.json", lambda all: all["attributes"]["grids"].update({"global": []})
+        ),
+    ),
     "store made for other words": Case("train", (STORE, "clip.words", "dvc repro pseudo"), AUTO),
     "store made for other levels": Case(
         "train", (STORE, "clip.levels"), {"clip.levels.local.zoom": 1.5}
@@ -289,12 +296,3 @@ ARGUMENTS = {
     ),
 }
 CASES = PARAMS | MODELS | WEIGHTS | STORES | ARGUMENTS
-USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # what typer itself refuses
-    "unknown option": ("prepare", ("--colour", "red"), "No such option"),
-    "scale of nothing": ("eval", ("--images", PHOTOS, "--scale", "0"), "--scale"),
-    "scale of no number": ("eval", ("--images", PHOTOS, "--scale", "nan"), "--scale"),
-    "window of one side": ("eval", ("--images", PHOTOS, "--window", "64"), "--window"),
-    "window of nothing": ("eval", ("--images", PHOTOS, "--window", "0", "64"), "--window"),
-    "radius of no number": ("eval", ("--images", PHOTOS, "--edge-radius", "wide"), "--edge-radius"),
-    "argument too many": ("prepare", ("data/demo",), "data/demo"),
-}

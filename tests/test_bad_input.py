@@ -6,10 +6,19 @@ from pathlib import Path
 import pytest
 
 from tests import bad_files, bad_settings
-from tests.bad_settings import USAGE
+from tests.bad_settings import PHOTOS
 from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
 
 CASES = bad_files.CASES | bad_settings.CASES
+USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # what typer itself refuses
+    "unknown option": ("prepare", ("--colour", "red"), "No such option"),
+    "scale of nothing": ("eval", ("--images", PHOTOS, "--scale", "0"), "--scale"),
+    "scale of no number": ("eval", ("--images", PHOTOS, "--scale", "nan"), "--scale"),
+    "window of one side": ("eval", ("--images", PHOTOS, "--window", "64"), "--window"),
+    "window of nothing": ("eval", ("--images", PHOTOS, "--window", "0", "64"), "--window"),
+    "radius of no number": ("eval", ("--images", PHOTOS, "--edge-radius", "wide"), "--edge-radius"),
+    "argument too many": ("prepare", ("data/demo",), "data/demo"),
+}
 
 
 @pytest.fixture(scope="module")

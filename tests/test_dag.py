@@ -15,7 +15,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 LAYERS = [
     ["wording", "stopping", "disk", "files", "launch", "tensors"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
-    ["pictures", "places"],
+    ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense", "processes", "finite"],

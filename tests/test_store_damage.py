@@ -10,6 +10,7 @@ import pytest
 from tiny_store import plan_of, write
 
 import pipeline.store
+from pipeline.files import file_digest
 from pipeline.store import PseudoMaskStore
 
 
@@ -24,6 +25,13 @@ def edit(path: Path, **attributes: Any) -> None:
     path.write_text(json.dumps(content))
 
 
+def sign(store: Path) -> None:
+    """Write the digest of changed metadata, as a hostile hand would."""
+    layout = store / "finished/layout.json"
+    content = json.loads(layout.read_text()) | {"zarr.json": file_digest(store / "zarr.json")}
+    layout.write_text(json.dumps(content))
+
+
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no digests": (lambda store: (store / "finished/layout.json").unlink(), ".*layout.json.*"),
     "another format": (lambda store: edit(store / "zarr.json", format=99), "another format"),
@@ -34,6 +42,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "another key": (
         lambda store: edit(store / "zarr.json", keys=["train/a"] * 3),
         "'zarr.json' is not as it was written",
+    ),
+    "a key too few, with its digest": (
+        lambda store: (edit(store / "zarr.json", keys=["train/a"]), sign(store)),
+        "attributes: must have one entry a photo",
     ),
     "cut metadata": (lambda store: (store / "zarr.json").write_text("{"), ".*"),
     "null metadata": (lambda store: (store / "zarr.json").write_text("null"), ".*"),
