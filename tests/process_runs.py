@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
 from tests.import_closure import ROOT
-from tests.tiny_run import OPTIONS, prepare_folder, run_until
+from tests.tiny_run import OPTIONS, prepare_folder, run_stage, run_until
 
 LIMIT_S = 240  # a run that hangs fails; on two cores that are free each takes ten seconds
 SMALL: dict[str, Any] = {
@@ -22,7 +23,7 @@ SMALL: dict[str, Any] = {
     "train.checkpoint_every": 5,
     "train.optimizer": "sgd",
     "train.schedule": "poly",
-    "train.lr": 1e-6,  # larger ones let roundings grow, with any number of processes
+    "train.lr": 1e-5,  # with larger ones roundings soon move a pixel to the other region
     "train.class_weight_power": 0.0,
     "carb.warmup_steps": 12,
     "views.base_size": [32, 64],
@@ -32,6 +33,7 @@ SMALL: dict[str, Any] = {
     "segmenter.encoder": "tu-test_resnet",
     "segmenter.options": {
         "encoder_depth": 3,  # deeper maps have 2 pixels here, whose statistics say nothing
+        "upsampling": 1,
         "decoder_pyramid_channels": 32,
         "decoder_segmentation_channels": 32,
     },
@@ -44,14 +46,19 @@ def prepared(folder: Path, last: str, changes: dict[str, Any]) -> Path:
     """A project in ``folder``, its stages run by this process up to ``last``."""
     folder.mkdir()
     prepare_folder(folder, SMALL | changes)
-    drawn, here = OPTIONS["draw"], Path.cwd()
-    OPTIONS["draw"] = ["--train", "5", "--val", "2", "--seed", "3"]
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OPTIONS, "draw", ["--train", "5", "--val", "2", "--seed", "3"])
+        patch.chdir(folder)
         run_until(last)
-    finally:
-        OPTIONS["draw"] = drawn
-        os.chdir(here)
+    return folder
+
+
+def train_here(folder: Path) -> Path:
+    """Train in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = run_stage("train")
+        assert result.exit_code == 0, result.output
     return folder
 
 

@@ -68,8 +68,7 @@ def test_the_maths_is_that_of_one_process(runs: Runs, count: int) -> None:
 def test_the_loss_is_the_same_at_every_step_but_for_rounding(runs: Runs, count: int) -> None:
     one, several = (json.loads((runs[n] / "single.json").read_text()) for n in (1, count))
     assert several == pytest.approx(one, abs=1e-4)
-    # untrained BatchNorm over few pixels is ill-conditioned: relative, for losses of 4 to 9
-    assert losses(runs[count]) == pytest.approx(losses(runs[1]), rel=1e-4)
+    assert losses(runs[count]) == pytest.approx(losses(runs[1]), abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -99,4 +98,4 @@ def test_two_nodes_train_as_one_process(runs: Runs) -> None:
     nodes = [start(torchrun(1, *stage, nodes=2, node=node, port=port), folder) for node in range(2)]
     results = [ended(node) for node in nodes]
     assert [code for code, _ in results] == [0, 0], results
-    assert losses(folder) == pytest.approx(losses(runs[1])[9::10], rel=1e-4)
+    assert losses(folder) == pytest.approx(losses(runs[1])[9::10], abs=1e-4)
