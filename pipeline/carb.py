@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.views import Box
+from pipeline.world import world_size, world_sum
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,6 @@ def split_by_consistency(
     return reliable, valid & ~reliable
 
 
-def world_sum(value: Tensor) -> Tensor:
-    """Sum over all processes, without gradient: the number of devices is not science."""
-    value = value.detach().clone()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(value)
-    return value
-
-
 def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
     """Mean loss over a region of the global batch, and whether the region has any pixel.
 
@@ -90,11 +82,10 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
     every process; the gradient is the own photos' share times the number of processes, for
     data-parallel training averages gradients.
     """
-    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     share = torch.where(region, losses, 0).sum()
     total = world_sum(torch.where(region, mass, 0).sum())
     divisor = torch.where(total > 0, total, 1)
-    own = world * share / divisor
+    own = world_size() * share / divisor
     return own + (world_sum(share) / divisor - own).detach(), total > 0
 
 

@@ -73,7 +73,7 @@ def load_checkpoint(path: Path, *, modules: dict[str, nn.Module], optimizer: Opt
     try:
         tensors, notes = load_tensors(path, ours=True)
         progress = Progress(**json.loads(notes["progress"]))
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DamagedError(f"{path}: not a whole checkpoint ({error})") from None
     try:
         for name, module in modules.items():

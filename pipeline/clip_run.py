@@ -1,5 +1,6 @@
 """Stage 1: every photo through CLIP once, into the store."""
 
+import errno
 import logging
 import math
 import shutil
@@ -245,7 +246,8 @@ def make_store(
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
     paths = [photo.path(root) for photo in index.photos]
     with locked(draft) if fabric.global_rank == 0 else nullcontext():
-        _check_room(plan, draft, out)
+        if fabric.global_rank == 0:
+            _check_room(plan, draft, out)
         with memory_hint("lower the windows of params.yaml: clip.levels"):
             finished = write_store(
                 fabric,
@@ -277,10 +279,12 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
 
 def _publish(finished: Path, out: Path) -> None:
     """Put a finished store where it belongs; at each moment it is whole in one of the places."""
-    if same_disk(finished, out):
+    try:
         with locked(out):
             put_in_place(finished, out)
-    else:
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # two mounts, be they of one disk
+            raise
         with atomic_path(out) as place:
             shutil.copytree(finished, place)
 
@@ -288,6 +292,7 @@ def _publish(finished: Path, out: Path) -> None:
 def _previous(path: Path) -> PseudoMaskStore | None:
     """The store of an earlier run, if there is a whole one."""
     try:
-        return PseudoMaskStore.open(path)
-    except ValueError:
+        return PseudoMaskStore.open(path) if path.exists() else None
+    except ValueError as error:
+        log.warning("%s; CLIP looks at every photo again", error)
         return None

@@ -5,11 +5,10 @@ are summed over the batch, and the mean is over the classes that its masks hold.
 """
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.carb import world_sum
 from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.world import world_size, world_sum
 
 SMOOTH = 1.0  # pixel; a class of few pixels moves the loss less
 
@@ -41,5 +40,5 @@ def _over_processes(own: Tensor) -> Tensor:
 
     Data-parallel training averages gradients, which makes it the sum's.
     """
-    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    world = world_size()
     return world * own + (world_sum(own) - world * own).detach()

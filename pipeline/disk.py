@@ -14,7 +14,16 @@ _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 class DiskFullError(ValueError):
-    """A disk is full; names what could not be written."""
+    """A disk is full.
+
+    Args:
+        path: what could not be written.
+        message: names it, and how much is needed.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
 
 
 def _shown(size: int) -> str:
@@ -48,18 +57,20 @@ def check_room(needs: Mapping[Path, int]) -> None:
         needs: bytes that will be written below each path; paths of one disk share its free space.
 
     Raises:
-        DiskFullError: names the first path on a disk without room, its need and what is free.
+        DiskFullError: names the largest path on a disk without room, what all of them need there
+            and what is free.
     """
     disks: dict[int, list[Path]] = defaultdict(list)
     for path in needs:
         disks[_folder_of(path).stat().st_dev].append(path)
     for paths in disks.values():
         need = sum(needs[path] for path in paths)
-        free = shutil.disk_usage(_folder_of(paths[0])).free
-        if need > free:
+        disk = shutil.disk_usage(_folder_of(paths[0]))
+        if need > disk.free and disk.total > 0:  # some file systems tell nothing
             raise DiskFullError(
-                f"{paths[0]}: up to {_shown(need)} will be written and {_shown(free)} are free on "
-                "that disk; make room and run again"
+                max(paths, key=lambda path: needs[path]),
+                f"up to {_shown(need)} will be written and {_shown(disk.free)} are free on that "
+                "disk; make room and run again",
             )
 
 
@@ -80,8 +91,11 @@ def telling_of_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator
     except (OSError, DiskFullError) as error:
         if isinstance(error, OSError) and error.errno not in FULL:
             raise
+        if isinstance(error, DiskFullError) and not error.path.is_relative_to(draft):
+            raise  # of something else that is written meanwhile
         known = max(needs, bytes_below(draft), bytes_below(path))
         raise DiskFullError(
-            f"{path}: cannot be written, the disk is full; it needs {_shown(known)} or more; "
-            "make room and run again, finished work is kept"
+            path,
+            f"cannot be written, the disk is full; it needs {_shown(known)} or more; make room and "
+            "run again, finished work is kept",
         ) from None

@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there, and the digests that name their content."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.disk import telling_of_full_disk
+
+# What file systems say that know no locks, such as Lustre without the option flock.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 def _sync(path: Path) -> None:
@@ -74,6 +78,11 @@ def _hold(lock: Path, path: Path) -> int:
             raise ValueError(
                 f"{path}: another run is writing it; wait for it to end, or stop it"
             ) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return handle
+            os.close(handle)
+            raise
         os.close(handle)
 
 
@@ -88,7 +97,11 @@ def put_in_place(made: Path, path: Path) -> None:
     if made.is_dir() and os.path.lexists(path):  # rename() replaces files, not directories
         remove(old)
         path.rename(old)
-        made.rename(path)
+        try:
+            made.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
     else:
         made.replace(path)
     remove(old)

@@ -64,8 +64,14 @@ class LossWatch:
         )
 
 
-def check_weights(fabric: "Fabric", model: nn.Module, step: int) -> None:
+def check_weights(fabric: "Fabric", model: nn.Module, step: int, *, lr: str) -> None:
     """Refuse to keep weights that are no numbers: a step may spoil them though its loss was one.
+
+    Args:
+        fabric: the devices.
+        model: its weights and statistics.
+        step: updates so far.
+        lr: the parameter that is to be lowered.
 
     Raises:
         ValueError: names the step and the first such weight.
@@ -74,6 +80,6 @@ def check_weights(fabric: "Fabric", model: nn.Module, step: int) -> None:
         if not bool(value.isfinite().all()):
             stop_all(
                 fabric,
-                f"step {step}: the weights '{name}' are not finite; lower params.yaml: train.lr; "
-                "the last checkpoint stays",
+                f"step {step}: the weights '{name}' are not finite; lower params.yaml: {lr}; what "
+                "was saved before stays",
             )

@@ -63,6 +63,8 @@ def open_picture(path: Path, kind: str) -> Iterator[Image.Image]:
             fault = _fault(picture, kind, limit)
             if not fault:
                 yield picture
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file makes Pillow raise many kinds
         raise ValueError(
             f"{path}: not readable as a {kind} ({_found(path, error)}); replace the file"

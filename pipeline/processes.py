@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import StochasticDepth
 
-from pipeline.carb import world_sum
+from pipeline.world import world_sum
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

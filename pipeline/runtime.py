@@ -32,7 +32,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 READERS = 4  # threads that decode photos
 # What torch says of a GPU, of a CPU, and of a loader's process that the system has ended.
-_NO_MEMORY = ("out of memory", "can't allocate memory", "is killed by signal")
+_NO_MEMORY = [
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "ALLOC_FAILED",
+    "is killed by signal: Killed",
+    "is killed by signal: Bus error",
+]
 
 
 def progress(
@@ -170,7 +177,7 @@ def memory_hint(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch has a type of its own on GPUs alone
+    except (MemoryError, RuntimeError, OSError) as error:  # torch's own type is a RuntimeError
         said = str(error)
         if not isinstance(error, MemoryError) and not any(sign in said for sign in _NO_MEMORY):
             raise

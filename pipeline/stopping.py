@@ -56,11 +56,13 @@ def asked_to_stop() -> bool:
 
 
 def heed_parent_alone(worker: int) -> None:
-    """For a loader's process: SIGTERM ends it only if the process that started it sends it.
+    """For a loader's process: no signal ends it but a SIGTERM of the process that started it.
 
-    Schedulers send it to all processes of a run; the training needs its photos for the step in
-    hand, and ends its loaders itself. (torch's own handler ends them, and training with them.)
+    Schedulers and terminals send theirs to all processes of a run; the training needs its photos
+    for the step in hand, and ends its loaders itself. (torch's own handler ends them, and training
+    with them.)
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

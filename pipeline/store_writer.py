@@ -14,6 +14,7 @@ from pipeline.disk import telling_of_full_disk
 from pipeline.files import file_digest, remove, write_json
 from pipeline.shards import COMPRESSOR
 from pipeline.store import (
+    FINISHED,
     FUSED,
     LAYOUT,
     Photo,
@@ -88,6 +89,8 @@ class StoreWriter:
             with telling_of_full_disk(draft, draft):
                 self._arrays = _create(self.path, plan, text)
         else:
+            for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
+                remove(left)
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: array_of(root, f"{level}/logits") for level in plan.grids}
         self._shards = shards_of(self._arrays, self.path)
@@ -153,7 +156,7 @@ class StoreWriter:
             each row as it is ready (for progress); the last one when the shard is on disk.
         """
         file = shard_file(self.path, level, shard)
-        file.unlink(missing_ok=True)  # Zarr would read what a killed run left, and fail on it
+        remove(file.parents[2])  # a killed run leaves what Zarr would fail on, and Zarr's drafts
         rows, missing = self.plan.rows(level, shard), set(self.missing(level, shard))
         whole = None if missing else self._same_shard(level, shard)
         block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)

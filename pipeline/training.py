@@ -162,13 +162,7 @@ def fit(
     model = model.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, params.train)
     modules: dict[str, nn.Module] = {"model": model, "carb": carb}
-    done = _restore(checkpoint, modules, optimizer)
-    check_same(
-        fabric,
-        done.step,
-        f"{checkpoint} holds step {done.step} here and another one on the first node; all nodes "
-        "must share the folder",
-    )
+    done = _restore(fabric, checkpoint, modules, optimizer)
     for figures in done.history:
         log_step(figures)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -186,38 +180,49 @@ def fit(
         terms = train_step(fabric, wrapped, optimizer, carb, batch, dice=params.train.dice)
         watch.see(terms, step, batch.keys)
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
-            figures = {name: float(value.detach()) for name, value in vars(terms).items()}
-            figures = {"step": float(step), **figures, "lr": lr}
-            done.history.append(figures)
+            done.history.append(_figures(terms, step, lr))
             rate = LOG_EVERY * params.train.batch_size / (time.monotonic() - clock)
-            log_step(figures | {"images_per_s": rate})
+            log_step(done.history[-1] | {"images_per_s": rate})
             clock = time.monotonic()
         if fabric.global_rank == 0 and step % params.train.preview_every == 0:
             show(step, model.eval())
         stop = _all_stop(fabric, step)
         if stop or step % params.train.checkpoint_every == 0:
             watch.finish()
-            check_weights(fabric, model, step)
+            check_weights(fabric, model, step, lr="train.lr")
             if fabric.global_rank == 0:
                 save_checkpoint(checkpoint, modules=modules, optimizer=optimizer, progress=done)
         if stop:
             fabric.barrier()  # launchers end all processes when one has ended
             raise StoppedError(f"train {step}/{params.train.steps}")
     watch.finish()
-    check_weights(fabric, model, params.train.steps)
+    check_weights(fabric, model, params.train.steps, lr="train.lr")
     return model.eval()
 
 
-def _restore(checkpoint: Path, modules: dict[str, nn.Module], optimizer: Optimizer) -> Progress:
+def _figures(terms: CarbTerms, step: int, lr: float) -> dict[str, float]:
+    """What is logged of a step."""
+    figures = {name: float(value.detach()) for name, value in vars(terms).items()}
+    return {"step": float(step), **figures, "lr": lr}
+
+
+def _restore(
+    fabric: "Fabric", checkpoint: Path, modules: dict[str, nn.Module], optimizer: Optimizer
+) -> Progress:
     """Go on where a checkpoint was written; from the start if there is none, or a damaged one."""
-    if not checkpoint.is_file():
-        return Progress(0, [])
-    try:
-        done = load_checkpoint(checkpoint, modules=modules, optimizer=optimizer)
-    except DamagedError as error:
-        log.warning("%s; training starts anew", error)
-        return Progress(0, [])
-    log.info("resuming after step %d", done.step)
+    done = Progress(0, [])
+    if checkpoint.is_file():
+        try:
+            done = load_checkpoint(checkpoint, modules=modules, optimizer=optimizer)
+            log.info("resuming after step %d", done.step)
+        except DamagedError as error:
+            log.warning("%s; training starts anew", error)
+    check_same(
+        fabric,
+        done.step,
+        f"{checkpoint} holds step {done.step} here and another one on the first node; all nodes "
+        "must share the folder",
+    )
     return done
 
 

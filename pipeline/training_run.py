@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pipeline.batches import TrainingPhoto
 from pipeline.checkpoints import checkpoint_bytes
 from pipeline.config import Params
 from pipeline.curves import Curves
-from pipeline.disk import check_room
+from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
 from pipeline.files import atomic_path, file_digest, fingerprint, locked, remove
 from pipeline.index import SceneIndex
@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 PREVIEW_PHOTOS = 3
+# What another training does not depend on: a run goes on where one of other values stopped.
+_NO_MATTER: Any = {
+    "clip": True,
+    "eval": True,
+    "warm_start": True,
+    "train": {"workers", "checkpoint_every"},
+}
 PREVIEWS = "previews"  # folder of pictures in a run's scratch folder
 
 
@@ -68,9 +75,7 @@ class Inputs:
         labels = read_label_file(image_labels, classes)
         name = fingerprint(
             {
-                "params": params.model_dump(
-                    mode="json", exclude={"clip": True, "eval": True, "warm_start": True}
-                ),
+                "params": params.model_dump(mode="json", exclude=_NO_MATTER),
                 "store": store.attributes,
                 "labels": file_digest(image_labels),
                 "encoder": file_digest(encoder) if encoder.is_file() else None,
@@ -124,68 +129,79 @@ def train_segmenter(
         curves: folder for curves and pictures.
         scratch: folder for work in progress.
     """
-    root, work = Path(params.dataset.root), scratch / f"train-{inputs.fingerprint[:16]}"
+    work = scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
-    model = first_segmenter(inputs, params)
-    check_room(
-        {
-            out: num_bytes(model.state_dict()),
-            work: checkpoint_bytes(model, params.train.optimizer),
-        }
-    )
-    palette = inputs.index.label_space.palette
+    with locked(work) if fabric.global_rank == 0 else nullcontext():
+        model = first_segmenter(inputs, params)
+        state = checkpoint_bytes(model, params.train.optimizer)
+        room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}
+        if fabric.global_rank == 0:
+            check_room(room)
+        with _live_curves(fabric, curves, scratch / "speed", work) as live:
+            model = _train(fabric, model, inputs, params, live=live, work=work)
+        if fabric.global_rank == 0:
+            save_segmenter(
+                out,
+                model,
+                classes=inputs.store.classes,
+                palette=inputs.index.label_space.palette,
+                mean=IMAGENET_MEAN,
+                std=IMAGENET_STD,
+                base_size=params.views.base_size,
+                extra={"dataset": inputs.index.label_space.name, "steps": params.train.steps},
+            )
+            remove(work)
+
+
+def _train(
+    fabric: "Fabric",
+    model: nn.Module,
+    inputs: Inputs,
+    params: Params,
+    *,
+    live: Curves | None,
+    work: Path,
+) -> nn.Module:
+    """Train with curves, pictures and checkpoints."""
+    root, palette = Path(params.dataset.root), inputs.index.label_space.palette
     shown = inputs.photos("val", root) or inputs.photos("train", root)
     every = max(1, len(shown) // PREVIEW_PHOTOS)
     previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, palette)
-    with _live_curves(fabric, curves, scratch / "speed", work) as live:
 
-        def log_step(figures: dict[str, float]) -> None:
-            if live is not None:
-                live.log_step(figures)
+    def log_step(figures: dict[str, float]) -> None:
+        if live is not None:
+            live.log_step(figures)
 
-        def show(step: int, current: nn.Module) -> None:
-            if live is not None:
-                segmenter = as_segmenter(current, inputs, params, palette)
-                _keep_picture(live, work, step, previews.draw(segmenter))
+    def show(step: int, current: nn.Module) -> None:
+        if live is not None:
+            segmenter = as_segmenter(current, inputs, params, palette)
+            _keep_picture(live, work, step, previews.draw(segmenter))
 
-        with memory_hint(
-            f"lower params.yaml: train.batch_size ({params.train.batch_size}), views.crop or "
-            f"train.workers ({params.train.workers})"
-        ):
-            model = fit(
-                fabric,
-                model,
-                inputs.store,
-                inputs.photos("train", root),
-                params,
-                checkpoint=work / "checkpoint.safetensors",
-                log_step=log_step,
-                show=show,
-            )
-    if fabric.global_rank == 0:
-        save_segmenter(
-            out,
+    with memory_hint(
+        f"lower params.yaml: train.batch_size ({params.train.batch_size}), views.crop or "
+        f"train.workers ({params.train.workers})"
+    ):
+        return fit(
+            fabric,
             model,
-            classes=inputs.store.classes,
-            palette=palette,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            base_size=params.views.base_size,
-            extra={"dataset": inputs.index.label_space.name, "steps": params.train.steps},
+            inputs.store,
+            inputs.photos("train", root),
+            params,
+            checkpoint=work / "checkpoint.safetensors",
+            log_step=log_step,
+            show=show,
         )
-        remove(work)
 
 
 @contextmanager
 def _live_curves(
     fabric: "Fabric", directory: Path, speed: Path, work: Path
 ) -> Iterator[Curves | None]:
-    """The curves of a run, whole or not there; only the first process draws them, and none that
-    another run works on."""
+    """The curves of a run, whole or not there; only the first process draws them."""
     if fabric.global_rank > 0:
         yield None
         return
-    with locked(work), atomic_path(directory) as draft:
+    with atomic_path(directory) as draft:
         live = Curves(draft, speed)
         for picture in sorted((work / PREVIEWS).glob("*.png")):  # of before the run was stopped
             with Image.open(picture) as opened:

@@ -6,6 +6,7 @@ paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from torch import Tensor, nn
 
 from pipeline.augment import normalise
 from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
-from pipeline.carb import world_sum
 from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
 from pipeline.disk import check_room
 from pipeline.encoders import imagenet_encoder, load_encoder
 from pipeline.files import locked, remove
+from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import ahead, progress, start_fabric
@@ -32,6 +33,7 @@ from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
 from pipeline.segmenter import build_segmenter
 from pipeline.windows import cover_features, magnified
+from pipeline.world import world_sum
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -221,6 +223,8 @@ def embed_photos(
             check_room({file: 2 * math.prod(shape)})  # writing beyond would end the process
             file.parent.mkdir(parents=True, exist_ok=True)
             out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+            with file.open("rb+") as handle:  # or a full disk would end the process without a word
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
         out[row, :, :rows, :columns] = target.cpu().numpy()
         sizes.append((rows, columns))
         total = total + target.mean(dim=(1, 2)).cpu()
@@ -305,4 +309,5 @@ def learn_encoder(
         if (step + 1) % 100 == 0:
             mean_loss = float(world_sum(loss)) / fabric.world_size
             log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
+    check_weights(fabric, student, params.steps, lr="warm_start.lr")
     return encoder.eval()

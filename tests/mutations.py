@@ -181,7 +181,7 @@ MUTATIONS = [
     Mutation(
         "the gradient is a process's own share",
         "carb.py",
-        "own = world * share / divisor",
+        "own = world_size() * share / divisor",
         "own = share / divisor",
         ("carb_laws",),
     ),

@@ -62,7 +62,7 @@ def test_a_term_that_counts_nowhere_may_be_anything() -> None:
 @pytest.mark.parametrize("name", ["weight", "running_var"])
 def test_weights_that_are_no_numbers_are_named(name: str) -> None:
     model = nn.Sequential(nn.BatchNorm2d(2))
-    check_weights(on("cpu"), model, 7)
+    check_weights(on("cpu"), model, 7, lr="train.lr")
     model[0].state_dict()[name][1] = NAN
     with pytest.raises(ValueError, match=rf"step 7: the weights '0.{name}' are not finite; lower"):
-        check_weights(on("cpu"), model, 7)
+        check_weights(on("cpu"), model, 7, lr="train.lr")

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.label_spaces import LABEL_SPACES, ClassInfo, LabelSpace
+from pipeline.places import check_place
 from pipeline.scene import PHOTO_ENDINGS, Dataset, Scene, index_table, read_ids
 from pipeline.wording import shown
 
@@ -147,6 +148,9 @@ def open_dataset(root: Path) -> Dataset:
         ValueError: the list of classes is missing or has a mistake, or some photos are of no split.
     """
     space = read_classes(root / CLASSES)
+    labels = next((root / name for name in LABELS if (root / name).is_file()), None)
+    for path in filter(None, (root / CLASSES, labels)):
+        check_place(path, root)
     with_val = (root / IMAGES / "val").is_dir()
     if with_val and not _has_splits(root):
         raise ValueError(
@@ -162,5 +166,5 @@ def open_dataset(root: Path) -> Dataset:
         find_scenes=partial(_find_scenes, root),
         read_mask=partial(read_ids, table=index_table(len(space.classes))),
         layout=f"{CLASSES} and {IMAGES}/*.jpg, or {IMAGES}/train/*.jpg and {IMAGES}/val/*.jpg",
-        image_labels=next((root / name for name in LABELS if (root / name).is_file()), None),
+        image_labels=labels,
     )
