@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -168,6 +168,8 @@ def write_store(
     if fabric.global_rank == 0:
         StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
     fabric.barrier()
+    if not draft.is_dir():
+        raise ValueError(f"{draft} is not there on this node; all nodes must share the folder")
     writer = StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
 
     def show(job: Job) -> Tensor:
@@ -241,7 +243,9 @@ def _fill(
     fabric.barrier()  # no process writes before each has listed what is missing
     jobs = [Job(*place, row) for place in shards for row in writer.missing(*place)]
     views = len(writer.plan.photos) * len(levels)
-    log.info("%s: %d views to make; %d stand in the cache", label, len(jobs), views - len(jobs))
+    own = torch.tensor(len(jobs), device=fabric.device)
+    new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
+    log.info("%s: %d views to make; %d stand in the cache", label, new, views - new)
     todo = ahead(jobs, lambda job: (job, read(job)), threads=threads)
     made = fetched(compute(job, found).half() for job, found in todo)
 

@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from pipeline.launch import LOST, another_stopped, check_gpus, keep_together, launch_of, make_fabric
+
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
     import torch
     from lightning_fabric import Fabric
@@ -117,6 +119,9 @@ def progress(items: Iterable[T], *, label: str, total: int, done: int = 0) -> It
         total: number of items of the whole work.
         done: how many were done before (a resumed run).
     """
+    if log.level > logging.INFO:  # another process of the run tells it
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from _progress_bar(items, label, total, done)
         return
@@ -219,6 +224,11 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             raise SystemExit(2) from None
+        except RuntimeError as error:
+            if not another_stopped(error):
+                raise
+            print(f"error: {LOST}", file=sys.stderr)
+            raise SystemExit(2) from None
 
     return run
 
@@ -270,21 +280,20 @@ def start_fabric(precision: str) -> "Fabric":
 
     Args:
         precision: ``auto``, ``bf16-mixed`` or ``32-true``.
+
+    Raises:
+        ValueError: the number of devices makes no sense here.
     """
     import torch
-    from lightning_fabric import Fabric
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    accelerator = best_device().type
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("CARB_DEVICES", "1")))
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=local_size,
-        num_nodes=max(1, world_size // local_size),
-        strategy="ddp" if max(world_size, local_size) > 1 else "auto",
-        precision=pick_precision(precision, accelerator),  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
+    accelerator, launch = best_device().type, launch_of(os.environ)
+    if accelerator == "cuda":
+        check_gpus(launch, torch.cuda.device_count())
+    if launch.alone:
+        return make_fabric(launch, accelerator, pick_precision(precision, accelerator))
+    fabric = make_fabric(launch, accelerator, "32-true")
+    keep_together(fabric, launch)
+    # One process measures, for all: while the others wait, and before anything depends on it.
+    picked = pick_precision(precision, accelerator) if fabric.global_rank == 0 else ""
+    return make_fabric(launch, accelerator, fabric.broadcast(picked))

@@ -21,6 +21,7 @@ from pipeline.checkpoints import Progress, load_checkpoint, save_checkpoint, see
 from pipeline.config import Params
 from pipeline.dice import dice_loss
 from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.processes import as_one_process, check_same, check_shares, of_all, stop_all
 from pipeline.runtime import progress
 from pipeline.schedules import learning_rate, make_optimizer, set_lr
 from pipeline.store import PseudoMaskStore
@@ -147,6 +148,7 @@ def fit(
         ValueError: the loss is not finite; names step, photos and term.
     """
     carb = make_loss(params, store, photos)
+    model = as_one_process(model, fabric)
     # Before the optimiser is restored: its state goes where the weights are, and Fabric leaves it.
     model = model.to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, params.train)
@@ -155,6 +157,12 @@ def fit(
     if checkpoint.is_file():
         done = load_checkpoint(checkpoint, modules=modules, optimizer=optimizer)
         log.info("resuming after step %d", done.step)
+    check_same(
+        fabric,
+        done.step,
+        f"{checkpoint} holds step {done.step} here and another one on the first node; all nodes "
+        "must share the folder",
+    )
     for figures in done.history:
         log_step(figures)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -174,7 +182,7 @@ def fit(
         unchecked.append((terms, step, batch.keys))
         if any(step % every == 0 for every in pauses) or step == params.train.steps:
             while unchecked:  # looking waits for the device, so not at every step
-                _check_finite(*unchecked.pop(0))
+                _check_finite(fabric, *unchecked.pop(0))
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
             figures = {name: float(value.detach()) for name, value in vars(terms).items()}
             figures = {"step": float(step), **figures, "lr": lr}
@@ -198,11 +206,7 @@ def _loader(
     start: int,
 ) -> "DataLoader[Batch]":
     """Batches from step ``start`` on, this process's share of each."""
-    if params.train.batch_size % fabric.world_size:
-        raise ValueError(
-            f"params.yaml: train.batch_size must be a multiple of the number of devices "
-            f"({fabric.world_size}), got {params.train.batch_size}"
-        )
+    check_shares(fabric, params.train.batch_size, "train.batch_size")
     crops = Crops(
         photos,
         store,
@@ -223,12 +227,14 @@ def _loader(
     return make_loader(crops, steps, workers=params.train.workers, pin=pin)
 
 
-def _check_finite(terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
+def _check_finite(fabric: "Fabric", terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
     """Stop at once on a loss that is not finite: weights trained on it are worth nothing."""
     if bool(terms.total.detach().isfinite()):
         return
     wrong = [name for name, value in vars(terms).items() if not bool(value.isfinite())]
-    raise ValueError(
-        f"step {step}: the loss is not finite ({', '.join(wrong)}) on {', '.join(keys)}; lower "
-        "params.yaml: train.lr, or look at these photos; the last checkpoint stays"
+    stop_all(
+        fabric,
+        f"step {step}: the loss is not finite ({', '.join(wrong)}) on "
+        f"{', '.join(of_all(fabric, keys))}; lower params.yaml: train.lr, or look at these photos; "
+        "the last checkpoint stays",
     )

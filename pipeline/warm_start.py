@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from pipeline.augment import normalise
 from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
+from pipeline.carb import world_sum
 from pipeline.clip_dense import DenseClip, load_clip
 from pipeline.clip_run import cover_features, magnified
 from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
 from pipeline.encoders import imagenet_encoder, load_encoder
 from pipeline.index import SceneIndex
+from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import ahead, progress, remove, start_fabric
 from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
@@ -142,8 +144,11 @@ def _learn_from_clip(
         for photo in index.of_split("train")
     ]
     file = scratch / "clip_features.npy"
-    with fabric.autocast():
-        grids = embed_photos(photos, clip, params.clip.levels, file=file)
+    grids = None
+    if fabric.global_rank == 0:
+        with fabric.autocast():
+            grids = embed_photos(photos, clip, params.clip.levels, file=file)
+    grids = _shared(fabric, grids, file)
     learn_encoder(
         fabric,
         encoder,
@@ -154,7 +159,21 @@ def _learn_from_clip(
         augment=params.augment,
         workers=params.train.workers,
     )
-    remove(file)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        remove(file)
+
+
+def _shared(fabric: "Fabric", grids: FeatureGrids | None, file: Path) -> FeatureGrids:
+    """The features that the first process made, for all processes."""
+    if fabric.world_size == 1:
+        assert grids is not None
+        return grids
+    facts = (grids.rows, grids.sizes, grids.mean) if grids is not None else ({}, [], torch.empty(0))
+    rows, sizes, mean = fabric.broadcast(facts)  # comes when the file is whole
+    if not file.is_file():
+        raise ValueError(f"{file} is not there on this node; all nodes must share the folder")
+    return FeatureGrids(np.load(file, mmap_mode="r"), rows, sizes, mean)
 
 
 def embed_photos(
@@ -195,6 +214,7 @@ def embed_photos(
         sizes.append((rows, columns))
         total = total + target.mean(dim=(1, 2)).cpu()
     assert out is not None
+    out.flush()
     rows_of = {photo.key: row for row, photo in enumerate(photos)}
     return FeatureGrids(out, rows_of, sizes, total / len(photos))
 
@@ -236,8 +256,10 @@ def learn_encoder(
     Returns:
         the encoder, in eval mode.
     """
+    check_shares(fabric, params.batch_size, "warm_start.batch_size")
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
+    as_one_process(student, fabric)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=params.lr, weight_decay=params.weight_decay
     )
@@ -270,5 +292,6 @@ def learn_encoder(
         fabric.backward(loss)
         optimizer.step()
         if (step + 1) % 100 == 0:
-            log.info("encoder: step %d, 1 - cosine %.4f", step + 1, float(loss.detach()))
+            mean_loss = float(world_sum(loss)) / fabric.world_size
+            log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
     return encoder.eval()

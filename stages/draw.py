@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
@@ -12,6 +13,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 @command
+@alone
 def main(
     out: Annotated[Path, typer.Option(help="Folder to draw into; replaced.")] = Path("data/demo"),
     train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 120,

@@ -1,6 +1,7 @@
 """Give the segmenter's encoder its first weights: random, ImageNet's, a file's, or learned from
 CLIP. Reads the index, and photos and CLIP where it learns; writes encoder.safetensors."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,13 @@ def main(
     from pipeline.config import load_params
     from pipeline.encoders import save_encoder
     from pipeline.index import SceneIndex
+    from pipeline.launch import process_number
     from pipeline.warm_start import first_encoder
 
     settings = load_params(params)
     encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
-    save_encoder(encoder, out, half=False)
+    if process_number(os.environ) == 0:
+        save_encoder(encoder, out, half=False)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
@@ -14,6 +15,7 @@ FOLDER, PIPELINE = "A folder of photos", "In the pipeline"
 
 @app.command()
 @command
+@alone
 def main(
     images: Annotated[
         Path | None, typer.Option(help="Photos to predict.", rich_help_panel=FOLDER)

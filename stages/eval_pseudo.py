@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
@@ -13,6 +14,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 @command
+@alone
 def main(
     image_labels: Annotated[Path, typer.Option(help="Image-level labels.")] = Path(
         "data/image_labels.csv"

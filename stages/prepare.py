@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
@@ -14,6 +15,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 @command
+@alone
 def main(
     index: Annotated[Path, typer.Option(help="Index to write.")] = Path("data/scenes.json"),
     image_labels: Annotated[Path, typer.Option(help="Labels to write.")] = Path(

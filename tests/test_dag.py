@@ -13,10 +13,10 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
+    ["config", "config_faults", "launch", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
-    ["towers", "clip_dense"],
+    ["towers", "clip_dense", "processes"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "augment", "encoders"],
     ["segmenter", "index", "image_labels"],
