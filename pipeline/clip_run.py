@@ -20,7 +20,7 @@ from pipeline.edges import fuse
 from pipeline.files import atomic_path, locked, put_in_place, remove
 from pipeline.index import SceneIndex
 from pipeline.pseudo_masks import asked_of_clip
-from pipeline.runtime import READERS, ahead, fetched, memory_hint, progress
+from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.scene import read_image
 from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore
 from pipeline.store_writer import StoreWriter
@@ -248,17 +248,16 @@ def make_store(
     with locked(draft) if fabric.global_rank == 0 else nullcontext():
         if fabric.global_rank == 0:
             _check_room(plan, draft, out)
-        with memory_hint("lower the windows of params.yaml: clip.levels"):
-            finished = write_store(
-                fabric,
-                clip,
-                text,
-                plan,
-                paths=paths,
-                params=params,
-                draft=draft,
-                previous=_previous(out),
-            )
+        finished = write_store(
+            fabric,
+            clip,
+            text,
+            plan,
+            paths=paths,
+            params=params,
+            draft=draft,
+            previous=_previous(out),
+        )
         if fabric.global_rank == 0:
             _publish(finished, out)
             remove(draft)

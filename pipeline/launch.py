@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, ParamSpec
+
+from pipeline.stopping import asked_to_stop
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,7 +74,7 @@ def launch_of(environ: Mapping[str, str]) -> Launch:
         raise ValueError(
             f"CARB_DEVICES must be the number of processes of a run, 1 or more, got '{wanted}'"
         )
-    return Launch("fabric", int(wanted), max(1, int(environ.get("WORLD_SIZE", "1")) // int(wanted)))
+    return Launch("fabric", int(wanted), 1)
 
 
 def check_gpus(launch: Launch, gpus: int) -> None:
@@ -118,11 +120,14 @@ def make_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric":
         "srun": SLURMEnvironment,
         "fabric": LightningEnvironment,
     }[launch.launcher]()
+    # A static graph allows weights that nothing uses: encoders have stages that some architectures
+    # skip. Which are used never changes.
+    several = DDPStrategy(timeout=PATIENCE, static_graph=True)
     fabric = Fabric(
         accelerator=accelerator,
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy="auto" if launch.alone else DDPStrategy(timeout=PATIENCE),
+        strategy="auto" if launch.alone else several,
         plugins=[environment],
         precision=precision,  # type: ignore[arg-type]
     )
@@ -153,20 +158,43 @@ def another_stopped(error: RuntimeError) -> bool:
     return any(words in text for words in _GONE)
 
 
-def keep_together(fabric: "Fabric", launch: Launch) -> None:
-    """Let the first process speak alone, and no process outlive the one that started it.
+def in_company() -> bool:
+    """Whether this process has met others."""
+    if "torch" not in sys.modules:  # it takes seconds to import
+        return False
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; one of several at once: what torch does at the exit waits for the others."""
+    if in_company():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def keep_quiet(fabric: "Fabric") -> None:
+    """Let the first process speak alone, but for warnings."""
+    if fabric.global_rank > 0:
+        logging.getLogger("carb").setLevel(logging.WARNING)
+
+
+def watch_parent(launch: Launch) -> None:
+    """Let no process outlive the one that started it, even before it has met the others.
 
     A process that is killed takes the others with it as soon as they wait for it. One that works
     on its own for hours would notice late, and write where a new run already writes.
     """
-    if fabric.global_rank > 0:
-        logging.getLogger("carb").setLevel(logging.WARNING)
-    if launch.launcher == "torchrun" or fabric.local_rank > 0:
+    if launch.launcher == "torchrun" or int(os.environ.get("LOCAL_RANK", "0")) > 0:
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    print(f"error: {LOST}", file=sys.stderr, flush=True)
+    if not asked_to_stop():
+        print(f"error: {LOST}", file=sys.stderr, flush=True)
     os._exit(2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 import torch.distributed as dist
+from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
 from timm.layers.drop import DropPath
 from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
@@ -35,6 +36,12 @@ def as_one_process(model: nn.Module, fabric: "Fabric") -> nn.Module:
     """
     if fabric.world_size == 1:
         return model
+    if any(isinstance(module, EfficientNetEncoder) for module in model.modules()):
+        stop_all(
+            fabric,
+            "params.yaml: segmenter.encoder: smp's own efficientnet drops layers by masks that "
+            "several processes cannot share; take its twin of timm, tu-efficientnet_b0 and so on",
+        )
     if fabric.device.type != "cpu":
         # timm's also knows BatchNorm with an activation
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]

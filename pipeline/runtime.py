@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 from pipeline.launch import (
     LOST,
     another_stopped,
     check_gpus,
-    keep_together,
+    in_company,
+    keep_quiet,
     launch_of,
+    leave,
     make_fabric,
+    watch_parent,
 )
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
 
@@ -59,7 +62,7 @@ def progress(
         StoppedError: the run was asked to stop.
     """
     shown = _progress_bar if sys.stderr.isatty() else _progress_lines
-    if not log.isEnabledFor(logging.INFO):  # another process of the run tells it
+    if log.level > logging.INFO:  # another process of the run tells it
         shown = _progress_silent
     for count, item in enumerate(shown(items, label, total, done), start=done + 1):
         yield item
@@ -198,23 +201,31 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         log.setLevel(logging.INFO)
-        try:
-            with stopping_politely():
+        with stopping_politely():
+            try:
                 return function(*args, **kwargs)
-        except StoppedError as error:
-            if log.isEnabledFor(logging.INFO):  # else another process of the run tells it
-                print(error, file=sys.stderr)
-            raise SystemExit(error.code) from None
-        except (ValueError, OSError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            raise SystemExit(2) from None
-        except RuntimeError as error:
-            if not another_stopped(error):
-                raise
-            print(f"error: {LOST}", file=sys.stderr)
-            raise SystemExit(2) from None
+            except StoppedError as error:
+                _stop(error)
+            except (ValueError, OSError) as error:
+                print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+                leave(2)
+            except RuntimeError as error:
+                if not (in_company() and another_stopped(error)):
+                    raise
+                if asked_to_stop():  # and so were the others
+                    _stop(StoppedError("with all its processes"))
+                print(f"error: {LOST}", file=sys.stderr)
+                leave(2)
 
     return run
+
+
+def _stop(error: StoppedError) -> NoReturn:
+    """End a process that was asked to; the first one of a run tells it, for all."""
+    if log.level > logging.INFO:
+        leave(0)  # with another code a launcher would kill the first one at its last words
+    print(error, file=sys.stderr)
+    leave(error.code)
 
 
 @functools.cache
@@ -276,8 +287,9 @@ def start_fabric(precision: str) -> "Fabric":
         check_gpus(launch, torch.cuda.device_count())
     if launch.alone:
         return make_fabric(launch, accelerator, pick_precision(precision, accelerator))
+    watch_parent(launch)
     fabric = make_fabric(launch, accelerator, "32-true")
-    keep_together(fabric, launch)
+    keep_quiet(fabric)
     # One process measures, for all: while the others wait, and before anything depends on it.
     picked = pick_precision(precision, accelerator) if fabric.global_rank == 0 else ""
     return make_fabric(launch, accelerator, fabric.broadcast(picked))

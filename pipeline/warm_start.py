@@ -178,13 +178,9 @@ def _shared(fabric: "Fabric", grids: FeatureGrids | None, file: Path) -> Feature
         return grids
     facts = (grids.rows, grids.sizes, grids.mean) if grids is not None else ({}, [], torch.empty(0))
     rows, sizes, mean = fabric.broadcast(facts)  # comes when the file is whole
-    try:
-        features = np.load(file, mmap_mode="r")
-    except OSError as error:
-        raise ValueError(
-            f"{file} of the first process cannot be read ({error}); all nodes must share the folder"
-        ) from None
-    return FeatureGrids(features, rows, sizes, mean)
+    if not file.is_file():
+        raise ValueError(f"{file} is not there on this node; all nodes must share the folder")
+    return FeatureGrids(np.load(file, mmap_mode="r"), rows, sizes, mean)
 
 
 def embed_photos(

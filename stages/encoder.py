@@ -29,7 +29,7 @@ def main(
     from pipeline.warm_start import first_encoder
 
     settings = load_params(params)
-    with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or train.workers"):
+    with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
         encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
     if process_number(os.environ) == 0:
         save_encoder(encoder, out, half=False)

@@ -24,7 +24,7 @@ def main(
     from pipeline.config import load_params
     from pipeline.index import SceneIndex
     from pipeline.prompts import resolve_templates
-    from pipeline.runtime import start_fabric
+    from pipeline.runtime import memory_hint, start_fabric
 
     settings = load_params(params)
     scenes = SceneIndex.read(index)
@@ -39,16 +39,17 @@ def main(
         normalisation=settings.clip.normalisation,
         activation=settings.clip.activation,
     )
-    make_store(
-        start_fabric(settings.clip.precision),
-        clip,
-        scenes,
-        root=Path(settings.dataset.root),
-        params=settings.clip,
-        templates=templates,
-        out=out,
-        scratch=scratch,
-    )
+    with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):
+        make_store(
+            start_fabric(settings.clip.precision),
+            clip,
+            scenes,
+            root=Path(settings.dataset.root),
+            params=settings.clip,
+            templates=templates,
+            out=out,
+            scratch=scratch,
+        )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Net(nn.Module):
         self.path = DropPath(0.3)
         self.channels = nn.Dropout2d(0.2)
         self.last = nn.Conv2d(8, classes, 1)
+        self.unused = nn.Conv2d(8, 8, 1)  # smp's encoders have stages that some architectures skip
         self.dtype = dtype
         self.to(dtype)
 
