@@ -173,7 +173,7 @@ def leave(code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    raise SystemExit(code)
+    raise SystemExit(code) from None
 
 
 def keep_quiet(fabric: "Fabric") -> None:

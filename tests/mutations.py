@@ -302,8 +302,8 @@ MUTATIONS = [
     Mutation(
         "what a killed run left of a shard is not removed",
         "store_writer.py",
-        "file.unlink(missing_ok=True)  # Zarr",
-        "pass  # Zarr",
+        "remove(file.parents[2])",
+        "pass",
         ("store_laws",),
     ),
     Mutation(

@@ -148,6 +148,12 @@ def test_no_flipped_bit_is_ever_restored(path):
     assert all(torch.equal(value, weights[name]) for name, value in before.weights().items())
 
 
+def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(path):
+    path.mkdir(parents=True)
+    with pytest.raises(OSError, match=r"directory|No such device"):
+        Run().load(path)
+
+
 def test_the_disk_that_checkpoints_take_is_known_before(path):
     for name in ("sgd", "adamw"):
         run = Run(name)

@@ -36,8 +36,8 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path) -> N
     with pytest.raises(DiskFullError, match=message):
         check_room({tmp_path / "new/store": 2 * free})
     share = int(0.6 * free)
-    with pytest.raises(DiskFullError, match="make room"):
-        check_room({tmp_path / "a": share, tmp_path / "b": share})  # one disk, both
+    with pytest.raises(DiskFullError, match=r"/b: up to .* make room"):  # one disk, both
+        check_room({tmp_path / "a": share, tmp_path / "b": share + 1})
 
 
 def test_disks_are_counted_each_for_itself(disk: Path, tmp_path: Path) -> None:
@@ -85,6 +85,18 @@ def test_of_a_file_in_a_folder_the_folder_is_named(disk: Path) -> None:
     with pytest.raises(DiskFullError, match=r"disk/results: cannot be written"):
         write_results(disk / "results")
     assert list(disk.iterdir()) == []
+
+
+def write_curves_and_state(curves: Path, state: Path) -> None:
+    with atomic_path(curves) as draft:
+        draft.mkdir()
+        save_tensors(state, {"weight": torch.zeros(MEGABYTE)}, {})
+
+
+def test_what_is_written_meanwhile_is_named_itself(disk: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match=r"disk/state: up to 4\.2 MB will be written"):
+        write_curves_and_state(tmp_path / "curves", disk / "state")
+    assert not (tmp_path / "curves").exists()
 
 
 def test_tensors_are_refused_before_a_byte_is_written_and_after_a_look_that_was_too_early(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.kills import Reference, kill_and_compare, undisturbed
-from tests.faults.project import PATIENCE_S, Project, wait_for_stage
+from tests.faults.project import PATIENCE_S, Project, Run, wait_for_stage
 
 PYTHON = sys.executable
 
@@ -50,7 +50,7 @@ def test_stopped_run_goes_on_and_no_second_one_gets_into_its_way(
     assert "is busy" in refused(project, "dvc", "repro")
     os.killpg(run.pid, signal.SIGTERM)
     os.killpg(run.pid, signal.SIGCONT)
-    said, _ = run.communicate(timeout=PATIENCE_S)
+    said = wait_until(run, "stopped by")
     assert "stopped by SIGTERM, train " in said
     assert "Traceback" not in said
     assert "resuming after step " in project.finish("dvc", "repro")
@@ -82,9 +82,17 @@ def wait_for(folder: Path, pattern: str) -> None:
         time.sleep(0.01)
 
 
+def wait_until(run: Run, words: str) -> str:
+    """Wait until a run has said something; DVC itself ends before the stage does."""
+    end = time.monotonic() + PATIENCE_S
+    while words not in run.log.read_text() and time.monotonic() < end:
+        time.sleep(0.1)
+    return run.said()
+
+
 def refused(project: Project, *command: str) -> str:
     """Run a command that must be refused; what it said."""
     run = project.start(*command)
-    said, _ = run.communicate(timeout=PATIENCE_S)
+    said = run.said()
     assert run.returncode not in (0, None), said
     return said

@@ -183,6 +183,13 @@ def test_what_is_made_elsewhere_takes_the_place_of_the_old(tmp_path: Path) -> No
     assert tree(tmp_path) == {"old/inner/a.txt": "new"}
 
 
+def test_what_cannot_be_moved_leaves_the_old_in_its_place(tmp_path: Path) -> None:
+    write_folder(tmp_path / "old", "old")
+    with pytest.raises(OSError, match=r"subdirectory of itself|Invalid argument"):
+        put_in_place(tmp_path, tmp_path / "old")
+    assert tree(tmp_path / "old") == {"inner/a.txt": "old", "stale.txt": "old"}
+
+
 def test_json_has_null_for_what_is_no_finite_number(tmp_path: Path) -> None:
     nan, content = float("nan"), {"b": 1, "a": [0.1, (2.0, None)], "name": "caf\u00e9"}
     write_json(tmp_path / "x.json", {**content, "nan": nan, "deep": [{"x": (nan, 1e999)}]})

@@ -12,7 +12,7 @@ from tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logits_of, plan_of,
 
 import pipeline.store
 from pipeline.files import file_digest, write_json
-from pipeline.store import Photo, Plan, PseudoMaskStore
+from pipeline.store import Photo, Plan, PseudoMaskStore, shard_record
 from pipeline.store_writer import StoreWriter
 
 
@@ -81,6 +81,21 @@ def test_a_stopped_writer_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, s
     finished = [2, 2, 1, 2, 2, 1]  # rows of each shard, global then local
     kept = max(sum(finished[:n]) for n in range(7) if sum(finished[:n]) <= stop)
     assert len(asked) == 10 - kept
+    assert digests(resumed) == digests(undisturbed)
+
+
+def test_what_a_killed_run_left_in_its_draft_does_not_reach_the_store(tmp_path: Path) -> None:
+    plan = plan_of("abcde")
+    undisturbed, _ = write(tmp_path / "whole", plan)
+    writer, clip = StoreWriter(tmp_path / "x", plan, text=TEXT, previous=None), Clip(plan)
+    list(writer.write_shard("local", 0, clip.on("local")))
+    left = ["local/logits/c/0/0/0/0.7f.partial", "local/logits/c/1/0/0/0.8e.partial"]
+    left += ["finished/.local-0.json.lock", "finished/.local-1.json.draft"]
+    shard_record(writer.path, "local", 0).unlink()  # killed before it was written
+    for name in left:
+        (writer.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (writer.path / name).write_bytes(b"x")
+    resumed, _ = write(tmp_path / "x", plan)
     assert digests(resumed) == digests(undisturbed)
 
 

@@ -24,14 +24,14 @@ def undisturbed(folder: Path) -> Reference:
     """Run the pipeline from nothing to the end."""
     project = Project.make(folder)
     run, seconds, last = project.start("dvc", "repro"), dict.fromkeys(STAGES, 0.0), time.monotonic()
-    while run.poll() is None:
+    end = last + PATIENCE_S
+    while run.poll() is None and last < end:
         time.sleep(0.05)
         now = time.monotonic()
         stage = stage_of(run)
         seconds[stage] = seconds.get(stage, 0.0) + now - last
         last = now
-    said, _ = run.communicate()
-    assert run.returncode == 0, said
+    assert run.poll() == 0, run.log.read_text()
     assert project.leftovers() == []
     return Reference(project.outputs(), seconds)
 
@@ -85,8 +85,7 @@ def kill(project: Project, stage: str, moment: float | None) -> str:
     """
     run = project.start("dvc", "repro")
     if not wait_for_stage(run, stage):
-        said, _ = run.communicate()
-        return f"{stage} did not run again: {said.splitlines()[-1]}"
+        return f"{stage} did not run again: {run.said().splitlines()[-1]}"
     start, end = time.monotonic(), PATIENCE_S if moment is None else moment
     written = ""
     while run.poll() is None and time.monotonic() - start < end:

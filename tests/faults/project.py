@@ -23,6 +23,17 @@ CHANGES: dict[str, Any] = {"train.steps": 30, "train.checkpoint_every": 5, "trai
 PATIENCE_S = 300
 
 
+class Run(subprocess.Popen[str]):
+    """A started command, what it says going to a file."""
+
+    log: Path
+
+    def said(self) -> str:
+        """Wait for its end; all that it said."""
+        self.wait(timeout=PATIENCE_S)
+        return self.log.read_text()
+
+
 @dataclass
 class Project:
     """The project in a folder of its own, with few scenes and few steps.
@@ -33,7 +44,7 @@ class Project:
     """
 
     folder: Path
-    runs: list["subprocess.Popen[str]"] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path, changes: dict[str, Any] | None = None) -> "Project":
@@ -48,26 +59,29 @@ class Project:
         project.finish("dvc", "init", "--no-scm", "--quiet")
         return project
 
-    def start(self, *command: str, **environment: str) -> "subprocess.Popen[str]":
-        """Start a command in a process group of its own; its output is read with `said`."""
+    def start(self, *command: str, **environment: str) -> Run:
+        """Start a command in a process group of its own; see `Run.said`."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         quiet = {"PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
-        run = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=os.environ | quiet | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        said = self.folder.with_name(f"{self.folder.name}-{len(self.runs)}.log")
+        with said.open("w") as log:
+            run = Run(
+                command,
+                cwd=self.folder,
+                env=os.environ | quiet | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        run.log = said
         self.runs.append(run)
         return run
 
     def finish(self, *command: str, **environment: str) -> str:
         """Run a command that must go well; what it said."""
         run = self.start(*command, **environment)
-        said, _ = run.communicate(timeout=PATIENCE_S)
+        said = run.said()
         assert run.returncode == 0, said
         return said
 
@@ -114,7 +128,7 @@ class Project:
             kill_group(run)
 
 
-def stage_of(run: "subprocess.Popen[str]") -> str:
+def stage_of(run: Run) -> str:
     """Name of the stage that a running `dvc repro` is in, or nothing."""
     try:
         children = psutil.Process(run.pid).children(recursive=True)
@@ -125,7 +139,7 @@ def stage_of(run: "subprocess.Popen[str]") -> str:
     return names[0].removeprefix("stages.") if names else ""
 
 
-def wait_for_stage(run: "subprocess.Popen[str]", stage: str) -> bool:
+def wait_for_stage(run: Run, stage: str) -> bool:
     """Wait until a stage runs; False if the run ended before."""
     end = time.monotonic() + PATIENCE_S
     while run.poll() is None and time.monotonic() < end:
@@ -135,8 +149,8 @@ def wait_for_stage(run: "subprocess.Popen[str]", stage: str) -> bool:
     return False
 
 
-def kill_group(run: "subprocess.Popen[str]") -> None:
+def kill_group(run: Run) -> None:
     """kill -9 of a run with all that it started."""
     if run.poll() is None:
         os.killpg(run.pid, 9)
-    run.communicate()
+    run.wait()
