@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -55,6 +56,12 @@ def asked_to_stop() -> bool:
     return bool(_noted)
 
 
+def _is_single_threaded() -> bool:
+    """Whether this process has one thread, as after a fork."""
+    tasks = Path("/proc/self/task")
+    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
+
+
 def heed_parent_alone(worker: int) -> None:
     """For a loader's process: no signal ends it but a SIGTERM of the process that started it.
 
@@ -63,8 +70,8 @@ def heed_parent_alone(worker: int) -> None:
     with them.)
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS
-        return
+    if not hasattr(signal, "sigwaitinfo") or not _is_single_threaded():
+        return  # macOS; or a thread of a library that the signal would reach: torch's handler stays
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait() -> None:

@@ -60,6 +60,7 @@ def test_a_resumed_loop_says_how_far_the_whole_work_is() -> None:
         [ask(signal.SIGTERM) for _ in items]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 def test_sigterm_may_come_twice_and_a_second_ctrl_c_ends_at_once() -> None:
     with stopping_politely():
         ask(signal.SIGTERM)
@@ -105,6 +106,7 @@ class Slow(Dataset[int]):
         return os.getpid()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
 def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
     loader = DataLoader(Slow(), num_workers=1, worker_init_fn=heed_parent_alone)
@@ -121,9 +123,10 @@ def wait_as_a_loader_does(ready: Event) -> None:
     threading.Event().wait(60)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
 def test_a_loaders_process_ends_when_it_is_told_to() -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=wait_as_a_loader_does, args=(ready,), daemon=True)
     process.start()
