@@ -57,7 +57,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         classes: C.
     """
     from bench.authors import MEAN_ZOOM
-    from pipeline.clip_run import fused_grid
+    from pipeline.clip_run import fused_grid, level_grid
     from pipeline.store import FUSED, Photo, Plan
     from pipeline.views import cover, level_size
 
@@ -67,7 +67,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         size = level_size(photo, zoom=level.zoom, patch_size=patch)
         boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=patch)
         clip += len(boxes) * tower((int(boxes[0].height), int(boxes[0].width)))
-        grids[name] = [(size[0] // patch, size[1] // patch)]
+        grids[name] = [level_grid(photo, level, patch)]
     if params.clip.fused is not None:
         grids[FUSED] = [fused_grid(photo, params.clip.fused)]
     plan = Plan({}, [""] * classes, [Photo("", "", photo)], grids)

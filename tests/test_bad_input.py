@@ -7,7 +7,7 @@ import pytest
 
 from tests import bad_files, bad_settings
 from tests.bad_settings import PHOTOS
-from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
+from tests.tiny_run import finished_run, run_stage, write_params
 
 CASES = bad_files.CASES | bad_settings.CASES
 USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # what typer itself refuses
@@ -23,12 +23,7 @@ USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # what typer itself refu
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("good")
-    prepare_folder(folder, {"train.steps": 4})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_until("eval_pseudo")
-    return folder
+    return finished_run(tmp_path_factory.mktemp("good"), {"train.steps": 4})
 
 
 def state(folder: Path) -> dict[str, bytes | str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
+from tests.tiny_run import finished_run, run_stage, write_params
 
 STEPS = {"train.steps": 4, "train.checkpoint_every": 2, "train.preview_every": 2}
 # What goes to the small disk, how many kilobytes it has, and what must be told.
@@ -27,12 +27,7 @@ CASES: dict[str, tuple[str, list[str], int, str]] = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("good")
-    prepare_folder(folder, STEPS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_until("eval_pseudo")
-    return folder
+    return finished_run(tmp_path_factory.mktemp("good"), STEPS)
 
 
 @pytest.fixture

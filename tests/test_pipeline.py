@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.store import PseudoMaskStore
-from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
+from tests.tiny_run import finished_run, prepare_folder, run_stage, run_until, write_params
 
 SCRATCH = "scratch"
 
@@ -28,12 +28,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    prepare_folder(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_until("eval_pseudo")
-    return folder
+    return finished_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from bench.settings import write_changed
@@ -64,6 +65,15 @@ def write_random_clip(folder: Path) -> None:
 def run_stage(stage: str, *arguments: str) -> Result:
     """Run a stage's command line in this process and in the current folder."""
     return CliRunner().invoke(APPS[stage], [*OPTIONS.get(stage, []), *arguments])
+
+
+def finished_run(folder: Path, changes: dict[str, Any] | None = None) -> Path:
+    """Run the whole pipeline in a folder of its own."""
+    prepare_folder(folder, changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_until("eval_pseudo")
+    return folder
 
 
 def run_until(last: str) -> None:
