@@ -285,7 +285,7 @@ def start_fabric(precision: str) -> "Fabric":
     accelerator, launch = best_device().type, launch_of(os.environ)
     if accelerator == "cuda":
         check_gpus(launch, torch.cuda.device_count())
-    if launch.alone:
+    if launch.single:
         return make_fabric(launch, accelerator, pick_precision(precision, accelerator))
     watch_parent(launch)
     fabric = make_fabric(launch, accelerator, "32-true")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,11 @@ from pipeline.config import Params
 from pipeline.curves import Curves
 from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
-from pipeline.files import atomic_path, file_digest, fingerprint, locked, remove
+from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
+from pipeline.launch import locked_by_first
 from pipeline.pseudo_masks import check_store, hard_mask
 from pipeline.runtime import memory_hint, start_fabric
 from pipeline.scene import read_image
@@ -131,7 +132,7 @@ def train_segmenter(
     """
     work = scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
-    with locked(work) if fabric.global_rank == 0 else nullcontext():
+    with locked_by_first(fabric, work):
         model = first_segmenter(inputs, params)
         state = checkpoint_bytes(model, params.train.optimizer)
         room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}

@@ -237,39 +237,9 @@ def test_a_missing_file_points_to_the_recipes(tmp_path: Path) -> None:
         assert str(caught.value) == sentence
 
 
-SIGNS = [
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ": ",
-    ", ",
-    "- ",
-    "? ",
-    "\n",
-    "\n  ",
-    "\t",
-    "'",
-    '"',
-    "#",
-    "|",
-    ">",
-]
-MARKS = [
-    "&a",
-    "*a",
-    "<<",
-    "!!",
-    "!!int",
-    "!!set",
-    "!!binary",
-    "%YAML",
-    "---",
-    "0x",
-    "2001-01-01",
-    "=",
-]
+SIGNS = [*"{}[]:\n\t'\"#|>", ": ", ", ", "- ", "? ", "\n  "]
+MARKS = ["&a", "*a", "<<", "!!", "!!int", "!!set", "!!binary", "%YAML", "---", "0x", "="]
+MARKS += ["2001-01-01"]
 NAMED = ["seed", "carb", "clip", "levels", "global", "train", "lr", "5e-4", "null", "true", "~"]
 PIECES = st.sampled_from(SIGNS + MARKS + NAMED) | st.text(max_size=3)
 

@@ -13,17 +13,17 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "launch", "tensors", "world"],
+    ["wording", "stopping", "disk", "files", "world", "launch", "tensors"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
-    ["towers", "clip_dense", "processes", "finite"],
+    ["towers", "tower_checks", "clip_dense", "processes", "finite"],
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
     ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
-    ["training", "evaluation", "submission"],
+    ["clip_features", "training_loss", "training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
 ]
 
