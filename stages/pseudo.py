@@ -18,7 +18,14 @@ def main(
     scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Run CLIP once over every photo and keep its patch logits."""
+    """Run CLIP once over every photo and keep its patch logits.
+
+    A stopped run goes on where it was; new photos alone are looked at. On two GPUs:
+
+        torchrun --nproc_per_node 2 -m stages.pseudo
+
+        carb pseudo --out data/masks.zarr
+    """
     from pipeline.clip_dense import as_the_authors, load_clip
     from pipeline.clip_run import make_store
     from pipeline.config import load_params
