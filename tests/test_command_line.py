@@ -94,9 +94,8 @@ def test_the_shell_completes_stages_and_options() -> None:
     assert complete("carb eval --im", 2) == ["--images", "--image-labels"]
 
 
-def test_a_stage_called_by_carb_answers_as_it_does_alone() -> None:
-    run = carb("train", "--params", "nowhere.yaml")
+def test_a_stage_called_by_carb_refuses_as_it_does_alone() -> None:
+    run = carb("draw", "--train", "0")
     assert run.returncode == 2
-    assert run.stderr == (
-        "error: nowhere.yaml: no such file; copy one of recipes/*.yaml to params.yaml\n"
-    )
+    assert "Usage: carb draw" in run.stderr
+    assert "0 is not in the range x>=1" in run.stderr
