@@ -41,9 +41,10 @@ cp recipes/folder.yaml params.yaml       # another data set: all values
 """
 WORDS = {  # of the error messages, shorter
     f" and below {2**31}": "",
+    "a list of 2 values, each a whole number that is above 0 and at most": "[height, width], up to",
+    "a whole number that is": "whole number",
     "null or": "empty or",
     "text that is not empty": "text",
-    "a list of 2 values, each a": "2 values, each a",
     "a list of 2 values, each": "2 values, each",
     "'": "`",
 }
@@ -168,7 +169,7 @@ def section_table(rows: Sequence[Parameter], here: Any, stages: Any) -> list[str
     first = rows[0]
     schema = section_in(Params.model_fields[first.name].annotation)
     about = [" ".join((schema.__doc__ or "").split()), ""] if schema else []
-    note = [f"Beside it: {first.meaning}.", ""] if schema and first.meaning else []
+    note = [f"Note: {first.meaning}.", ""] if schema and first.meaning else []
     lines = [f"## {first.name}", "", *about, *note]
     lines += ["| parameter | here | must be | meaning | read by |", "|---|---|---|---|---|"]
     for row in rows[1:] if schema else rows:
