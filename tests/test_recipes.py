@@ -99,6 +99,14 @@ MINIATURES: dict[str, tuple[Callable[[Path], None], int]] = {
 }
 
 
+def test_every_recipe_of_real_photos_has_a_miniature() -> None:
+    tried_elsewhere = {"camvid", "demo-best"}  # tests/test_camvid_original.py, the demo itself
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {
+        *MINIATURES,
+        *tried_elsewhere,
+    }
+
+
 @pytest.mark.parametrize("recipe", MINIATURES)
 def test_a_recipe_runs_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
