@@ -70,3 +70,10 @@ def test_citation_is_of_this_version_and_licence() -> None:
     assert cited["version"] == PROJECT["project"]["version"]
     assert cited["license"] == PROJECT["project"]["license"]
     assert "2312.13646" in cited["preferred-citation"]["identifiers"][0]["value"]
+
+
+def test_docker_is_given_what_the_wheel_is_made_of() -> None:
+    given = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert {f"!{name}" for name in (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")} <= {
+        *given
+    }
