@@ -20,9 +20,7 @@ def main(
 ) -> None:
     """Run CLIP once over every photo and keep its patch logits.
 
-    A stopped run goes on where it was; new photos alone are looked at. On two GPUs:
-
-        torchrun --nproc_per_node 2 -m stages.pseudo
+    A stopped run goes on where it was; of new photos only those are looked at.
 
         carb pseudo --out data/masks.zarr
     """

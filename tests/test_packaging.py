@@ -35,11 +35,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_the_code_and_nothing_else(built: Path) -> None:
+    more = PROJECT["tool"]["setuptools"]["package-data"]
     code = {
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
-        if path.name == "py.typed" or path.suffix == ".py"
+        for pattern in ("**/*.py", *more.get(package, []))
+        for path in (ROOT / package).glob(pattern)
     }
     with ZipFile(built / f"{ABOUT}-py3-none-any.whl") as wheel:
         found = {name for name in wheel.namelist() if ".dist-info/" not in name}
