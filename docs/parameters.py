@@ -132,9 +132,10 @@ def _must(field: FieldInfo) -> str:
 
 
 def value_of(content: Any, row: Parameter) -> str:
-    """A parameter's value as a file has it; of several levels all, empty for a section."""
+    """A parameter's value as a file has it; those of several levels; empty for a section."""
     section, _, key = row.name.rpartition(".")
-    return "; ".join(_text(one[key]) for one in sections(content, section)) if row.must else ""
+    values = [_text(one[key]) for one in sections(content, section)] if row.must else []
+    return "; ".join(dict.fromkeys(values))
 
 
 def _text(value: Any) -> str:
