@@ -24,7 +24,12 @@ def main(
     report: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("results/prepare"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Index a data set and collect its image-level labels."""
+    """Index a data set and collect its image-level labels.
+
+    The data set is the one that the parameter file names, for example:
+
+        carb prepare --params recipes/cityscapes.yaml
+    """
     from pipeline.config import load_params
     from pipeline.data_report import prepare_report
     from pipeline.datasets import open_dataset

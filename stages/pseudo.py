@@ -18,7 +18,12 @@ def main(
     scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Run CLIP once over every photo and keep its patch logits."""
+    """Run CLIP once over every photo and keep its patch logits.
+
+    A stopped run goes on where it was; of new photos only those are looked at.
+
+        carb pseudo --out data/masks.zarr
+    """
     from pipeline.clip_dense import as_the_authors, load_clip
     from pipeline.clip_run import make_store
     from pipeline.config import load_params

@@ -66,7 +66,7 @@ DATA_SETS = {
         "prepare", ("empty", "no photos"), {"dataset.root": "empty"}, folder("empty")
     ),
     "data set of an unknown name": Case(
-        "prepare", ("dataset.name", "kitti"), {"dataset.name": "kitti"}
+        "prepare", ("dataset.name", "moon"), {"dataset.name": "moon"}
     ),
     "photo a link out of the data set": Case(
         "prepare", ("00000.png", "leads out", "dataset.root"), spoil=link(IMAGE, "elsewhere.png")

@@ -121,9 +121,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train.local_term": "maybe"}, "train.local_term must be true or false, got 'maybe'"),
     ({"train.optimizer": "adam"}, "train.optimizer must be 'sgd' or 'adamw', got 'adam'"),
     (
-        {"dataset.name": "camvidd"},
-        "dataset.name must be 'demo', 'camvid', 'cityscapes', 'wilddash2' or 'folder', got "
-        "'camvidd'",
+        {"clip.precision": "bf16"},
+        "clip.precision must be 'auto', 'bf16-mixed' or '32-true', got 'bf16'",
     ),
     ({"dataset.root": ""}, "dataset.root must be text that is not empty, got ''"),
     ({"dataset.root": 5}, "dataset.root must be text that is not empty, got 5"),
