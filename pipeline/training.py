@@ -168,7 +168,15 @@ def fit(
     wrapped, optimizer = fabric.setup(model, optimizer)
     carb.to(fabric.device)
     loader = _loader(fabric, store, photos, params, start=done.step)
-    steps = progress(loader, label="train", total=params.train.steps, done=done.step, stops=False)
+    steps = progress(
+        loader,
+        label="train",
+        total=params.train.steps,
+        done=done.step,
+        stops=False,
+        unit="steps",
+        images=params.train.batch_size,
+    )
     watch = LossWatch(fabric)
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=done.step + 1):

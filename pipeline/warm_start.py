@@ -294,7 +294,10 @@ def learn_encoder(
         world=fabric.world_size,
     )
     loader = make_loader(crops, steps, workers=workers, pin=fabric.device.type == "cuda")
-    for step, batch in enumerate(progress(loader, label="encoder", total=params.steps)):
+    shown = progress(
+        loader, label="encoder", total=params.steps, unit="steps", images=params.batch_size
+    )
+    for step, batch in enumerate(shown):
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
         found = wrapped(normalise(moved.images)).float()

@@ -13,7 +13,7 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "launch", "tensors", "world"],
+    ["wording", "stopping", "disk", "files", "launch", "tensors", "world", "meters"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
