@@ -25,6 +25,7 @@ LAYERS = [
     ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
     ["training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
+    ["run_results", "run_summary", "report_pictures", "html_report"],
 ]
 
 
@@ -58,8 +59,17 @@ def test_another_data_set_adapter_runs_neither_clip_nor_training_again() -> None
         assert not any("datasets/" in dep for dep in STAGES[stage]["deps"])
 
 
-def test_tau_concerns_training_alone() -> None:
-    assert [name for name in STAGES if "carb" in STAGES[name].get("params", [])] == ["train"]
+def test_tau_concerns_training_alone_and_the_report_shows_it() -> None:
+    told = [name for name in STAGES if "carb" in STAGES[name].get("params", [])]
+    assert told == ["train", "report"]
+
+
+def test_report_is_made_again_when_any_setting_changes() -> None:
+    assert STAGES["report"]["params"] == list(load_params(ROOT / "params.yaml").model_dump())
+
+
+def test_nothing_waits_for_the_report() -> None:
+    assert not any("results/report.html" in STAGES[name]["deps"] for name in STAGES)
 
 
 def test_image_labels_do_not_concern_pseudo() -> None:

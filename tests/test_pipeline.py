@@ -42,7 +42,7 @@ def test_running_it_again_from_nothing_gives_the_same_bytes(
 ) -> None:
     prepare_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
-    run_until("eval_pseudo")
+    run_until("report")
     assert digests(tmp_path) == digests(finished)
 
 
