@@ -4,7 +4,6 @@ It asks for nothing from elsewhere and runs no script. Class names and values ar
 text: the template engine escapes all of it.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pipeline.config import Params
 from pipeline.files import atomic_path
 from pipeline.palettes import palette_of
 from pipeline.report_pictures import Picture, carried, curve_chart
-from pipeline.run_results import Figures, RunResults
+from pipeline.run_results import Figures, RunResults, percent
 from pipeline.run_summary import places
 
 TEMPLATE = "report.html.j2"
@@ -107,12 +106,6 @@ def write_report(results: RunResults, settings: Params, out: Path) -> None:
     page = environment.get_template(TEMPLATE).render(_content(results, settings))
     with atomic_path(out) as draft:
         draft.write_text(page, "utf-8", newline="\n")
-
-
-def percent(value: float | str | None) -> str:
-    """A fraction of 1 in percent; a dash where there is none."""
-    number = math.nan if value in (None, "") else float(str(value))
-    return "-" if math.isnan(number) else f"{100 * number:.1f}"
 
 
 def _content(results: RunResults, settings: Params) -> dict[str, Any]:

@@ -41,11 +41,14 @@ def carried(path: Path, *, alt: str, caption: str) -> Picture:
     Small PNG stay as they are, others become JPEG, at most 1400 pixels wide.
 
     Raises:
-        OSError: the file is no picture.
+        ValueError: the file is no picture.
     """
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as opened:
-        picture = opened.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, SyntaxError):  # Pillow's words for what is damaged
+        raise ValueError(f"{path}: is no whole PNG; run `dvc repro --force`") from None
     small = len(content) <= AS_IT_IS and picture.width <= WIDEST
     source = _address("image/png", content) if small else _address("image/jpeg", _jpeg(picture))
     return Picture(source, picture.size, alt, caption)

@@ -4,6 +4,7 @@ A data set without human masks has no figures, one without validation photos no 
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from pipeline.tables import read_curve, read_table
 
 Figures = dict[str, Any]
 Curve = npt.NDArray[np.float64]
+
+
+def percent(value: float | str | None) -> str:
+    """A fraction of 1 in percent; a dash where there is none."""
+    number = math.nan if value in (None, "") else float(str(value))
+    return "-" if math.isnan(number) else f"{100 * number:.1f}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.run_results import RunResults
+from pipeline.run_results import RunResults, percent
 
 NEXT = {
     "segment photos": "python -m stages.predict --images DIR",
@@ -39,17 +39,17 @@ def places(results: RunResults) -> list[Place]:
 
 
 def headline(results: RunResults) -> dict[str, str]:
-    """The main figures in percent: mIoU of the segmenter and of the pseudo-masks."""
+    """The main figures in percent: mIoU of the pseudo-masks and of the segmenter."""
     found = {}
     for split in ("train", "val"):
         level = results.best_level(split)
         if level is not None:
-            value = 100 * results.levels(split)[level]["mIoU"]
-            found[f"mIoU, pseudo-masks, {split}"] = f"{value:.1f} % ({level} level)"
+            value = percent(results.levels(split)[level]["mIoU"])
+            found[f"mIoU, pseudo-masks, {split}"] = f"{value} % ({level} level)"
     if results.segmenter:
-        found["mIoU, segmenter, val"] = f"{100 * results.segmenter['mIoU']:.1f} %"
-        accuracy = 100 * results.segmenter["pixel accuracy"]
-        found["pixel accuracy, segmenter, val"] = f"{accuracy:.1f} %"
+        found["mIoU, segmenter, val"] = f"{percent(results.segmenter['mIoU'])} %"
+        accuracy = percent(results.segmenter["pixel accuracy"])
+        found["pixel accuracy, segmenter, val"] = f"{accuracy} %"
     return found
 
 

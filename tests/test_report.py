@@ -4,23 +4,19 @@ import base64
 import io
 import re
 import shutil
-import subprocess
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_run import run_stage, write_params
 
-from pipeline.html_report import percent
 from pipeline.report_pictures import TARGET
+from pipeline.run_results import percent
+from tests.browser import browse, needs_browser
 from tests.small_results import CLASSES, write_results
+from tests.tiny_run import run_stage, write_params
 
-BROWSERS = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-BROWSER = next(filter(None, BROWSERS), None)
-QUIET = "disable-quic no-first-run disable-background-networking disable-component-update"
-FLAGS = [f"--{flag}" for flag in f"headless no-sandbox disable-gpu {QUIET} disable-sync".split()]
 # Tells by the page's own words how wide it became, and how many pictures could not be shown.
 PROBE = """<script>addEventListener("load", () => {
   const root = document.documentElement, pictures = [...document.images];
@@ -157,6 +153,16 @@ def test_without_an_index_one_sentence_says_what_to_do(here: Path) -> None:
     assert "dvc repro prepare" in result.stderr
 
 
+def test_a_damaged_picture_is_named(here: Path) -> None:
+    write_results(here)
+    write_params(here, {})
+    picture = here / "results/eval/panels.png"
+    picture.write_bytes(picture.read_bytes()[:1000])
+    result = run_stage("report")
+    assert result.exit_code == 2
+    assert "results/eval/panels.png: is no whole PNG" in result.stderr
+
+
 def test_the_last_words_say_where_everything_lies(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,16 +176,7 @@ def test_the_last_words_say_where_everything_lies(
     assert "\x1b" not in "".join(lines)
 
 
-def browse(page: Path, width: int, *arguments: str) -> str:
-    """Show a page in a browser without a window; its standard output."""
-    assert BROWSER is not None
-    home = f"--user-data-dir={page.parent / '.browser'}"
-    command = [BROWSER, *FLAGS, home, f"--window-size={width},2000", *arguments, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@needs_browser
 def test_a_browser_shows_all_pictures_and_nothing_wider_than_its_window(
     whole: Path, text: str, tmp_path: Path
 ) -> None:
