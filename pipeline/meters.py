@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 log = logging.getLogger("carb")
 T = TypeVar("T")
@@ -58,6 +58,16 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class AboveTheBar(logging.StreamHandler[TextIO]):
+    """Writes to what ``sys.stderr`` is at the moment: while a bar is shown, rich takes lines there
+    and puts them above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def metered(items: Iterable[T], meter: Meter) -> Iterator[T]:
