@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 log = logging.getLogger("carb")
 T = TypeVar("T")
@@ -38,11 +38,13 @@ class Meter:
 
     def speed(self, now: float) -> str:
         """Rates and the time left, as ``2.4 steps/s, 29 images/s, 3 min left``."""
+        if self.done == self._before:
+            return "nothing to do"
         rate = (self.done - self._before) / max(now - self.start, 1e-9)
         words = [f"{_short(rate)} {self.unit}/s"]
         if self.images is not None:
             words.append(f"{_short(rate * self.images)} images/s")
-        if rate and self.done < self.total:
+        if self.done < self.total:
             words.append(f"{duration((self.total - self.done) / rate)} left")
         return ", ".join(words)
 
@@ -53,11 +55,21 @@ def _short(rate: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in words: ``42 s``, ``12 min``, ``3 h 05 min``."""
+    """A time in words: ``4.2 s``, ``42 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class AboveTheBar(logging.StreamHandler[TextIO]):
+    """Writes to what ``sys.stderr`` is at the moment: while a bar is shown, rich takes lines there
+    and puts them above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def metered(items: Iterable[T], meter: Meter) -> Iterator[T]:

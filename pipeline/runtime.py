@@ -23,7 +23,7 @@ from pipeline.launch import (
     make_fabric,
     watch_parent,
 )
-from pipeline.meters import Meter, metered
+from pipeline.meters import AboveTheBar, Meter, metered
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
@@ -164,7 +164,7 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[AboveTheBar()])
         log.setLevel(logging.INFO)
         with stopping_politely():
             try:

@@ -19,12 +19,12 @@ LAYERS = [
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense", "processes", "finite"],
-    ["checkpoints", "visualise", "curves", "palettes"],
+    ["checkpoints", "visualise", "panels", "curves", "palettes"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
     ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
-    ["training", "evaluation", "submission"],
-    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
+    ["training", "evaluation", "submission", "pseudo_pictures", "segmenter_pictures", "previews"],
+    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report", "pseudo_report"],
     ["run_results", "run_summary", "report_pictures", "html_report"],
 ]
 
