@@ -62,6 +62,11 @@ def test_tau_concerns_training_alone() -> None:
     assert [name for name in STAGES if "carb" in STAGES[name].get("params", [])] == ["train"]
 
 
+def test_colours_do_not_concern_training() -> None:
+    watching = [name for name in STAGES if "pictures" in STAGES[name].get("params", [])]
+    assert watching == ["pseudo", "eval", "eval_pseudo"]
+
+
 def test_image_labels_do_not_concern_pseudo() -> None:
     assert "data/image_labels.csv" not in STAGES["pseudo"]["deps"]
 
