@@ -72,6 +72,11 @@ def test_nothing_waits_for_the_report() -> None:
     assert not any("results/report.html" in STAGES[name]["deps"] for name in STAGES)
 
 
+def test_colours_do_not_concern_training() -> None:
+    watching = [name for name in STAGES if "pictures" in STAGES[name].get("params", [])]
+    assert watching == ["pseudo", "eval", "eval_pseudo"]
+
+
 def test_image_labels_do_not_concern_pseudo() -> None:
     assert "data/image_labels.csv" not in STAGES["pseudo"]["deps"]
 
