@@ -26,6 +26,8 @@ LOSSES = {
     "local_reliable": "reliable, local view",
     "local_noisy": "noisy, local view",
 }
+TRAIN_PANELS, VAL_PANELS = "eval_pseudo/panels_train.png", "eval_pseudo/panels_val.png"
+CHARTS = ("class_frequency", "sizes", "iou", "iou_val", "iou_train")  # the others are panels
 # File below the results folder: what it shows, what to look at.
 DATA_PICTURES = {
     "prepare/photos.png": ("A sheet of photos", "A few of the training photos."),
@@ -38,15 +40,16 @@ DATA_PICTURES = {
 PSEUDO_PICTURES = {
     "pseudo/panels.png": (
         "Rows of photos with what CLIP found in them",
-        "What CLIP found: before any human mask is looked at.",
+        "Before image-level labels: what CLIP finds when all classes compete, what the local level "
+        "changes, and how sure CLIP is.",
     ),
-    "eval_pseudo/panels_val.png": (
+    VAL_PANELS: (
         "Rows of validation photos with the pseudo-masks of each level and the human mask",
-        "Validation photos: the pseudo-masks of each level beside the human mask.",
+        "With image-level labels: the pseudo-masks of validation photos beside the human mask.",
     ),
-    "eval_pseudo/panels_train.png": (
+    TRAIN_PANELS: (
         "Rows of training photos with the pseudo-masks of each level",
-        "Training photos: these pseudo-masks are what the segmenter learned from.",
+        "With image-level labels: pseudo-masks as the segmenter learned from them.",
     ),
     "eval_pseudo/iou_val.png": (
         "Bars: IoU of the pseudo-masks of each level, by class",
@@ -110,6 +113,9 @@ def write_report(results: RunResults, settings: Params, out: Path) -> None:
 
 def _content(results: RunResults, settings: Params) -> dict[str, Any]:
     """Everything that the template shows."""
+    pseudo_pictures = dict(PSEUDO_PICTURES)
+    if (results.folder / VAL_PANELS).is_file():  # these show the same, on other photos
+        del pseudo_pictures[TRAIN_PANELS]
     return {
         "dataset": results.index.label_space.name,
         "steps": settings.train.steps,
@@ -129,7 +135,7 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
             name: _pictures(results, wanted)
             for name, wanted in (
                 ("data_pictures", DATA_PICTURES),
-                ("pseudo_pictures", PSEUDO_PICTURES),
+                ("pseudo_pictures", pseudo_pictures),
                 ("panels", PANELS),
                 ("class_pictures", CLASS_PICTURES),
             )
@@ -139,11 +145,10 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
 
 def _pictures(results: RunResults, wanted: Mapping[str, tuple[str, str]]) -> list[Picture]:
     """Those pictures that are there."""
-    found = {results.folder / name: words for name, words in wanted.items()}
     return [
-        carried(path, alt=alt, caption=caption)
-        for path, (alt, caption) in found.items()
-        if path.is_file()
+        carried(path, alt=alt, caption=caption, chart=path.stem in CHARTS)
+        for name, (alt, caption) in wanted.items()
+        if (path := results.folder / name).is_file()
     ]
 
 
@@ -213,11 +218,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _written(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(_written(one) for one in value) if value else "none"
+    """A value as params.yaml has it, but for words in the place of YAML's."""
+    if isinstance(value, list) and value:
+        return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value in (None, {}, "") else str(value)
+    return "none" if value in (None, {}, [], "") else str(value)
 
 
 def _curves(results: RunResults, settings: Params) -> list[Picture]:

@@ -27,15 +27,17 @@ class Picture:
         size: ``(width, height)`` in pixels.
         alt: what it shows, for who cannot see it.
         caption: what to look at in it.
+        chart: whether it is readable at half the width of the page.
     """
 
     source: str
     size: tuple[int, int]
     alt: str
     caption: str
+    chart: bool
 
 
-def carried(path: Path, *, alt: str, caption: str) -> Picture:
+def carried(path: Path, *, alt: str, caption: str, chart: bool = False) -> Picture:
     """A picture of a stage, reduced to what a page needs.
 
     Small PNG stay as they are, others become JPEG, at most 1400 pixels wide.
@@ -51,7 +53,7 @@ def carried(path: Path, *, alt: str, caption: str) -> Picture:
         raise ValueError(f"{path}: is no whole PNG; run `dvc repro --force`") from None
     small = len(content) <= AS_IT_IS and picture.width <= WIDEST
     source = _address("image/png", content) if small else _address("image/jpeg", _jpeg(picture))
-    return Picture(source, picture.size, alt, caption)
+    return Picture(source, picture.size, alt, caption, chart)
 
 
 def _jpeg(picture: Image.Image) -> bytes:
@@ -98,8 +100,16 @@ def curve_chart(
             axes.plot(*curve.T, color=colour, linewidth=1.6, label=name)
         for step, text in marks:
             axes.axvline(step, color="0.45", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-            top = axes.get_xaxis_transform()
-            axes.text(step, 0.98, f" {text}", transform=top, va="top", size=9, c="0.35")
+            axes.annotate(
+                text,
+                (step, 0.98),
+                (5, 0),
+                xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points",
+                va="top",
+                size=9,
+                color="0.35",
+            )
         axes.set_ylim(bottom=0)
         axes.set_xlabel("step", color="0.35")
         axes.grid(color="0.9")
@@ -110,4 +120,5 @@ def curve_chart(
         with rc_context({"svg.hashsalt": "carb", "svg.fonttype": "none"}):
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         width, height = (round(side * 96) for side in size)
-    return Picture(_address("image/svg+xml", buffer.getvalue()), (width, height), alt, caption)
+    drawing = _address("image/svg+xml", buffer.getvalue())
+    return Picture(drawing, (width, height), alt, caption, chart=True)
