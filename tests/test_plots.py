@@ -22,6 +22,7 @@ def page() -> str:
 
 def test_dvc_fills_the_page_and_its_scripts_come_last() -> None:
     text = page()
+    assert text.count(CHART) == 1
     assert text.index(CHART) < text.index("https://cdn.jsdelivr.net")
     assert "{" + "scripts}" not in text
     assert "{" + "plot_divs}" not in text
