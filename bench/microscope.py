@@ -21,10 +21,11 @@ from pipeline.files import atomic_path, remove
 from pipeline.inference import WHOLE
 from pipeline.label_files import ImageLabels
 from pipeline.metrics import mean_iou
-from pipeline.reports import annotated, listed, presentation_of, scenes_of, segmenter_panels
+from pipeline.reports import annotated, listed, presentation_of, scenes_of
 from pipeline.runtime import command, start_fabric
 from pipeline.scene import Dataset, Scene
 from pipeline.segmenter import load_segmenter
+from pipeline.segmenter_pictures import Sources, segmenter_panels
 from pipeline.tables import write_table
 from pipeline.training import fit
 from pipeline.training_run import Inputs, as_segmenter, first_segmenter
@@ -158,9 +159,13 @@ def main(
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
+        sources = Sources(
+            segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
+        )
         for name, photo_iou in worst.items():
             last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
-            sheet = segmenter_panels(segmenter, last, store, labels, dataset, presentation)
+            heading = f"Where the mIoU of a photo by itself is lowest: {name}"
+            sheet = segmenter_panels(last, sources, heading=heading, photo_iou=photo_iou)
             save_png(draft / f"worst_{name}.png", sheet)
         if training:
             work = out.with_name(f"{out.name}-{inputs.fingerprint[:16]}")

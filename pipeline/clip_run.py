@@ -203,7 +203,7 @@ def _fill(
             written = writer.write_shard(level, shard, lambda row: next(made).numpy())
             yield from (row for row in written if (level, row) in new)
 
-    for _ in progress(rows(), label=label, total=len(jobs)):
+    for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
         pass
     fabric.barrier()
 

@@ -92,7 +92,15 @@ def fit(
         log_step(figures)
     start, total = run.done.step, params.train.steps
     loader = _loader(fabric, store, photos, params, start=start)
-    steps = progress(loader, label="train", total=total, done=start, stops=False)
+    steps = progress(
+        loader,
+        label="train",
+        total=total,
+        done=start,
+        stops=False,
+        unit="steps",
+        images=params.train.batch_size,
+    )
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=start + 1):
         terms, lr = run.learn(batch, step, params)

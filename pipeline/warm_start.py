@@ -178,7 +178,10 @@ def learn_encoder(
     wrapped, optimizer = fabric.setup(student.train(), optimizer)
     mean = grids.mean[:, None, None].to(fabric.device)
     loader = _loader(fabric, photos, grids, params, views=views, augment=augment, workers=workers)
-    for step, batch in enumerate(progress(loader, label="encoder", total=params.steps)):
+    shown = progress(
+        loader, label="encoder", total=params.steps, unit="steps", images=params.batch_size
+    )
+    for step, batch in enumerate(shown):
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
         found = wrapped(normalise(moved.images)).float()

@@ -45,7 +45,15 @@ def main(
     dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)
     labels = read_label_file(image_labels, store.classes)
-    pseudo_report(store, labels, dataset, photos=settings.eval.photos, out=out, summary=summary)
+    pseudo_report(
+        store,
+        labels,
+        dataset,
+        photos=settings.eval.photos,
+        palette=settings.pictures.palette,
+        out=out,
+        summary=summary,
+    )
 
 
 if __name__ == "__main__":

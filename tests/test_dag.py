@@ -13,18 +13,20 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "world", "launch", "tensors"],
+    ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "tower_checks", "clip_dense", "processes", "finite"],
-    ["checkpoints", "visualise", "curves"],
+    ["checkpoints", "visualise", "panels", "curves", "palettes"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
-    ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
-    ["clip_features", "training_loss", "training", "evaluation", "submission"],
-    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
+    ["pseudo_masks", "windows", "clip_run", "batches", "inference", "clip_features"],
+    ["training_loss", "training", "evaluation", "submission"],
+    ["pseudo_pictures", "segmenter_pictures", "previews"],
+    ["warm_start", "training_run", "reports", "folder_evaluation", "data_report", "pseudo_report"],
+    ["run_results", "run_summary", "report_pictures", "html_report"],
 ]
 
 
@@ -61,8 +63,22 @@ def test_another_data_set_adapter_runs_neither_clip_nor_training_again() -> None
         assert not any("datasets/" in dep for dep in STAGES[stage]["deps"])
 
 
-def test_tau_concerns_training_alone() -> None:
-    assert [name for name in STAGES if "carb" in STAGES[name].get("params", [])] == ["train"]
+def test_tau_concerns_training_alone_and_the_report_shows_it() -> None:
+    told = [name for name in STAGES if "carb" in STAGES[name].get("params", [])]
+    assert told == ["train", "report"]
+
+
+def test_report_is_made_again_when_any_setting_changes() -> None:
+    assert STAGES["report"]["params"] == list(load_params(ROOT / "params.yaml").model_dump())
+
+
+def test_nothing_waits_for_the_report() -> None:
+    assert not any("results/report.html" in STAGES[name]["deps"] for name in STAGES)
+
+
+def test_colours_do_not_concern_training() -> None:
+    watching = [name for name in STAGES if "pictures" in STAGES[name].get("params", [])]
+    assert watching == ["pseudo", "eval", "eval_pseudo", "report"]
 
 
 def test_image_labels_do_not_concern_pseudo() -> None:

@@ -134,8 +134,9 @@ def test_photos_and_tags_alone_give_a_segmenter_and_pictures(
             result = run_stage(stage)
             assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
     assert json.loads((tmp_path / "results/segmenter.json").read_text()) == {}
-    for picture in ("results/eval/panels.png", "results/eval_pseudo/panels_train.png"):
-        with Image.open(tmp_path / picture) as panel:
+    assert [path.name for path in (tmp_path / "results/eval").iterdir()] == ["panels.png"]
+    for picture in ("eval/panels", "eval_pseudo/panels_train", "pseudo/panels", "prepare/photos"):
+        with Image.open(tmp_path / f"results/{picture}.png") as panel:
             assert panel.width > 300
     result = run_stage("eval", "--images", str(root / "images"), "--out", "predicted")
     assert result.exit_code == 0, result.output
