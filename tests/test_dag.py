@@ -15,6 +15,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 LAYERS = [
     ["wording", "stopping", "disk", "files", "launch", "tensors", "world"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
+    ["spreadsheets", "label_tables"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
@@ -22,9 +23,10 @@ LAYERS = [
     ["checkpoints", "visualise", "curves"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
-    ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
+    ["pseudo_masks", "windows", "clip_run", "batches", "inference", "proposals"],
     ["training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
+    ["proposal_sheets", "proposal_run"],
 ]
 
 
