@@ -56,9 +56,6 @@ def window_confidence(
 ) -> Tensor:
     """How sure CLIP is of each class in the window that shows it best.
 
-    Windows are squeezed to the size that the tower was trained with: unlike patches, whole pictures
-    have one embedding at that size alone.
-
     Args:
         image: the photo.
         clip: the frozen model.
@@ -68,40 +65,46 @@ def window_confidence(
     Returns:
         ``[C]`` in 0..1: the largest softmax over the classes, at the temperature that CLIP learned.
     """
-    best = torch.zeros(len(text), device=clip.device)
-    for pixels, boxes in _looks(image, clip, levels):
-        for windows in window_batches(pixels.to(clip.device), boxes, clip):
-            fitted = F.interpolate(
-                windows, clip.image_size, mode="bicubic", align_corners=False, antialias=True
-            )
-            best = torch.maximum(best, _class_probs(fitted, clip, text).amax(dim=0))
-    return best
+    embedded = window_embeddings(clip, looks(image, clip, levels))
+    with torch.autocast(embedded.device.type, enabled=False):
+        return (temperature(clip) * embedded @ text.T).softmax(dim=1).amax(dim=0)
 
 
-def _looks(
+def temperature(clip: DenseClip) -> float:
+    """The factor that CLIP learned for its similarities."""
+    model: Any = clip.model
+    return float(model.logit_scale.exp())
+
+
+def looks(
     image: Image.Image, clip: DenseClip, levels: Sequence[LevelParams]
 ) -> list[tuple[Tensor, list[Box]]]:
-    """The photo as a whole, and magnified with its windows."""
-    whole = torch.from_numpy(
-        np.array(image.resize(clip.image_size[::-1], Image.Resampling.BICUBIC))
-    )
-    looks = [(whole, [Box(0, 0, *clip.image_size)])]
+    """The photo as a whole, and magnified with its windows: pixels ``[H, W, 3]`` and boxes."""
+    squeezed = image.resize(clip.image_size[::-1], Image.Resampling.BICUBIC)
+    found = [(torch.from_numpy(np.array(squeezed)), [Box(0, 0, *clip.image_size)])]
     for level in levels:
         pixels = magnified(image, level, patch_size=clip.patch_size)
         size = (pixels.shape[0], pixels.shape[1])
         boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=clip.patch_size)
-        looks.append((pixels, list(boxes)))
-    return looks
+        found.append((pixels, list(boxes)))
+    return found
 
 
-def _class_probs(windows: Tensor, clip: DenseClip, text: Tensor) -> Tensor:
-    """``[n, 3, H, W] -> [n, C]``: each window as one picture, compared with the classes."""
-    model: Any = clip.model
-    embedded = model.encode_image(windows)
-    with torch.autocast(windows.device.type, enabled=False):
-        features = F.normalize(embedded.float(), dim=1)
-        probs: Tensor = (model.logit_scale.exp() * features @ text.T).softmax(dim=1)
-    return probs
+@torch.no_grad()
+def window_embeddings(clip: DenseClip, shown: Sequence[tuple[Tensor, list[Box]]]) -> Tensor:
+    """Embed windows as whole pictures: ``[n, D]`` float32 of L2 norm 1, n windows in all.
+
+    They are squeezed to the size that the tower was trained with: unlike patches, whole pictures
+    have one embedding at that size alone.
+    """
+    encode: Any = clip.model.encode_image
+    found = []
+    for pixels, boxes in shown:
+        for windows in window_batches(pixels.to(clip.device), boxes, clip):
+            if windows.shape[-2:] != clip.image_size:
+                windows = F.interpolate(windows, clip.image_size, mode="bicubic", antialias=True)
+            found.append(encode(windows).float())
+    return F.normalize(torch.cat(found), dim=1)
 
 
 def propose(

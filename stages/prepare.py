@@ -52,7 +52,7 @@ def main(
 def propose_labels(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Tag a photo from this confidence on.")
-    ] = 0.25,
+    ] = 0.5,
     force: Annotated[bool, typer.Option("--force", help="Replace labels.csv.")] = False,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
