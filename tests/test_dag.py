@@ -15,6 +15,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 LAYERS = [
     ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
+    ["spreadsheets", "label_tables"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
@@ -22,10 +23,12 @@ LAYERS = [
     ["checkpoints", "visualise", "panels", "curves", "palettes"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
-    ["pseudo_masks", "windows", "clip_run", "batches", "inference", "clip_features"],
+    ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
+    ["clip_features", "proposals"],
     ["training_loss", "training", "evaluation", "submission"],
     ["pseudo_pictures", "segmenter_pictures", "previews"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report", "pseudo_report"],
+    ["proposal_sheets", "proposal_run"],
     ["run_results", "run_summary", "report_pictures", "html_report"],
 ]
 
