@@ -42,7 +42,7 @@ def write_report(
     write_table(out / "runs.csv", rows)
     first = {path: name for name, path in reversed(list(pseudo.items()))}
     levels = {first[path]: _read_json(path) for path in dict.fromkeys(pseudo.values())}
-    text = _miou_table(scores, levels) + "\n" + _class_table(scores)
+    text = miou_table(scores, levels) + "\n" + _class_table(scores)
     with atomic_path(out / "table.md") as draft:
         draft.write_text(text, "utf-8")
     _spread_figure(scores, out / "miou.png")
@@ -85,8 +85,8 @@ def _spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}{deviation}"
 
 
-def _miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
-    """Markdown: mIoU of the pseudo-masks and of each setting."""
+def miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
+    """Markdown: mIoU of the pseudo-masks and of each setting, mean and deviation over its seeds."""
     lines = ["| | mIoU, val | seeds | pixel accuracy |", "|---|---|---|---|"]
     for place, (name, figures) in enumerate(pseudo.items()):
         whose = f" ({name})" if place else ""
