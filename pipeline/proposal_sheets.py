@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.datasets.folder import PAGE
 from pipeline.files import atomic_path
 from pipeline.label_spaces import LabelSpace
+from pipeline.panels import FAINT, GAP, INK, PAPER
 from pipeline.proposals import THUMBNAIL, Proposal
-from pipeline.visualise import BAR_COLOURS, FAINT, GAP, INK, PAPER
+from pipeline.visualise import BAR_COLOURS
 
 NEAR = 0.1  # photos whose confidence is so close to the threshold are marked
 COLUMNS, MOST = 7, 98  # of a sheet; more photos than a person looks at
