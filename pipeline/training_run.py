@@ -41,6 +41,7 @@ PREVIEW_PHOTOS = 3
 _NO_MATTER: Any = {
     "clip": True,
     "eval": True,
+    "pictures": True,
     "warm_start": True,
     "train": {"workers", "checkpoint_every"},
 }

@@ -19,7 +19,7 @@ LAYERS = [
     ["pickled_labels", "label_files", "scene", "shards"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "clip_dense", "processes", "finite"],
-    ["checkpoints", "visualise", "curves"],
+    ["checkpoints", "visualise", "curves", "palettes"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
     ["segmenter_files", "segmenter", "index", "image_labels"],
     ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
