@@ -22,10 +22,9 @@ from pipeline.evaluation import (
 )
 from pipeline.files import atomic_path, write_json
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import Presentation, predict_mask
+from pipeline.inference import Presentation, Segmenter, predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.scene import Dataset, MaskReader, Scene, read_image
-from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
 from pipeline.visualise import (

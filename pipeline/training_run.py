@@ -21,12 +21,13 @@ from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
 from pipeline.files import atomic_path, file_digest, fingerprint, locked, remove
 from pipeline.index import SceneIndex
-from pipeline.inference import predict_mask
+from pipeline.inference import Segmenter, predict_mask
 from pipeline.label_files import ImageLabels, read_label_file
+from pipeline.network import build_segmenter, size_divisor
 from pipeline.pseudo_masks import check_store, hard_mask
 from pipeline.runtime import memory_hint, start_fabric
 from pipeline.scene import read_image
-from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
+from pipeline.segmenter import save_segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tensors import num_bytes
 from pipeline.training import fit

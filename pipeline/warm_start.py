@@ -27,11 +27,11 @@ from pipeline.encoders import imagenet_encoder, load_encoder
 from pipeline.files import locked, remove
 from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
+from pipeline.network import build_segmenter
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import ahead, progress, start_fabric
 from pipeline.scene import read_image
 from pipeline.schedules import one_cycle_lr, set_lr
-from pipeline.segmenter import build_segmenter
 from pipeline.windows import cover_features, magnified
 from pipeline.world import world_sum
 

@@ -21,8 +21,8 @@ LAYERS = [
     ["towers", "clip_dense", "processes", "finite"],
     ["checkpoints", "visualise", "curves", "palettes"],
     ["datasets", "store", "store_writer", "augment", "encoders"],
-    ["segmenter_files", "segmenter", "index", "image_labels"],
-    ["pseudo_masks", "windows", "clip_run", "batches", "inference"],
+    ["segmenter_files", "network", "index", "image_labels"],
+    ["pseudo_masks", "windows", "clip_run", "batches", "inference", "segmenter"],
     ["training", "evaluation", "submission"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report"],
 ]

@@ -10,9 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.evaluation import RegionScore, SegmenterScore, region_class_rows, score_segmenter
-from pipeline.inference import Presentation
+from pipeline.inference import Presentation, Segmenter
 from pipeline.scene import Scene
-from pipeline.segmenter import Segmenter
 
 CLIP = np.array([[0, 0, 1], [1, 2, 2]])
 VOTE = np.array([[0, 1, 1], [1, 0, 2]])
