@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from pipeline.image_labels import read_annotated, read_scene_mask
-from pipeline.inference import Presentation, most_likely, predictions
+from pipeline.inference import Presentation, Segmenter, most_likely, predictions
 from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
 from pipeline.pseudo_masks import hard_mask
 from pipeline.runtime import progress
 from pipeline.scene import MaskReader, Scene, read_image
-from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.views import fitted_size
 

@@ -9,11 +9,10 @@ from PIL import Image
 from pipeline.batches import TrainingPhoto
 from pipeline.carb import split_by_consistency
 from pipeline.config import CarbParams
-from pipeline.inference import most_likely, predict_logits
+from pipeline.inference import Segmenter, most_likely, predict_logits
 from pipeline.panels import Block, Entry, as_shown, class_entries, panel
 from pipeline.pseudo_pictures import level_masks, level_titles
 from pipeline.scene import read_image
-from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.visualise import colour_mask, mark_region
 

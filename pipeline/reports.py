@@ -22,13 +22,12 @@ from pipeline.evaluation import (
 )
 from pipeline.files import atomic_path, write_json
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import Presentation
+from pipeline.inference import Presentation, Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.metrics import iou
 from pipeline.palettes import palette_of
 from pipeline.pseudo_pictures import pseudo_panels, spread
 from pipeline.scene import Dataset, Scene
-from pipeline.segmenter import Segmenter
 from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table

@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import Presentation, predict_mask
+from pipeline.inference import Presentation, Segmenter, predict_mask
 from pipeline.label_files import ImageLabels
 from pipeline.panels import Block, as_shown, class_entries, panel
 from pipeline.pseudo_pictures import level_masks, level_titles
 from pipeline.scene import MaskReader, Scene, read_image
-from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.visualise import Picture, colour_mask
 

@@ -21,12 +21,14 @@ from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
 from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
+from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.launch import locked_by_first
+from pipeline.network import build_segmenter, size_divisor
 from pipeline.previews import Previews
 from pipeline.pseudo_masks import check_store
 from pipeline.runtime import memory_hint, start_fabric
-from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
+from pipeline.segmenter import save_segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tensors import num_bytes
 from pipeline.training import fit

@@ -25,10 +25,10 @@ from pipeline.files import remove
 from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
 from pipeline.launch import locked_by_first
+from pipeline.network import build_segmenter
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import progress, start_fabric
 from pipeline.schedules import one_cycle_lr, set_lr
-from pipeline.segmenter import build_segmenter
 from pipeline.world import world_sum
 
 if TYPE_CHECKING:

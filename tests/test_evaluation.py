@@ -16,9 +16,8 @@ from pipeline.evaluation import (
     region_class_rows,
     score_segmenter,
 )
-from pipeline.inference import Presentation
+from pipeline.inference import Presentation, Segmenter
 from pipeline.scene import Scene
-from pipeline.segmenter import Segmenter
 from pipeline.segmenter_pictures import ranked
 
 CLIP = np.array([[0, 0, 1], [1, 2, 2]])
