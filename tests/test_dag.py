@@ -14,10 +14,11 @@ STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
     ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters"],
+    ["command_options"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["spreadsheets", "label_tables"],
     ["pictures", "places", "store_attributes"],
-    ["pickled_labels", "label_files", "scene", "shards"],
+    ["pickled_labels", "label_files", "scene", "shards", "videos"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
     ["towers", "tower_checks", "clip_dense", "processes", "finite"],
     ["checkpoints", "visualise", "panels", "curves", "palettes"],
@@ -25,9 +26,10 @@ LAYERS = [
     ["segmenter_files", "network", "index", "image_labels"],
     ["pseudo_masks", "windows", "clip_run", "batches", "inference", "segmenter"],
     ["clip_features", "proposals"],
-    ["training_loss", "training", "evaluation", "submission"],
+    ["training_loss", "training", "evaluation", "submission", "folder_answers"],
     ["pseudo_pictures", "segmenter_pictures", "previews"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report", "pseudo_report"],
+    ["prediction_run", "export_run"],
     ["proposal_sheets", "proposal_run"],
     ["run_results", "run_summary", "report_pictures", "html_report"],
 ]
