@@ -17,10 +17,11 @@ from pipeline.folder_answers import (
     write_answers,
 )
 from pipeline.inference import Presentation, Segmenter, answers
+from pipeline.panels import class_legend
 from pipeline.runtime import progress
 from pipeline.scene import PHOTO_ENDINGS, Scene, read_image
 from pipeline.videos import VIDEO_ENDINGS, Film, Video, frames_of, look_at
-from pipeline.visualise import Picture, class_legend, save_png
+from pipeline.visualise import Picture, save_png
 
 log = logging.getLogger("carb")
 
@@ -136,7 +137,9 @@ def predict_video(
     )
     count = -1
     with Film(path, video) as film:
-        for count, photo, time, maps in progress(seen, label=video.path.name, total=video.count):
+        for count, photo, time, maps in progress(
+            seen, label=video.path.name, total=video.count, unit="frames"
+        ):
             film.add(np.ascontiguousarray(painted(photo, maps[0], palette)), time)
             if frames:
                 save_maps(folder, f"{key}/{count:06d}", maps, palette)

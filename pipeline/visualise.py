@@ -138,11 +138,6 @@ def save_png(path: Path, image: Image.Image | Picture) -> None:
         picture.save(draft, format="PNG")
 
 
-def class_legend(names: Sequence[str], palette: Picture) -> Image.Image:
-    """The colour and name of each class, as a picture of its own."""
-    return _legend(names, palette, 700)
-
-
 @contextmanager
 def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
     """An empty chart of so many inches, untouched by the user's matplotlib settings and display."""
