@@ -50,8 +50,8 @@ def predict(
     Raises:
         ValueError: a file is missing, unreadable or of another kind; or ``out`` holds other files.
     """
-    photos, videos = found_in(source, out)
     check_out(out, {"the source": source})
+    photos, videos = found_in(source, out)
     scenes = [Scene(path, None, "folder", key) for key, path in photos.items()]
     films = {key: look_at(path) for key, path in videos.items()}  # before any work is done
     with atomic_path(out) as draft:
@@ -87,7 +87,7 @@ def found_in(source: Path, out: Path) -> tuple[dict[str, Path], dict[str, Path]]
     """
     kinds = f"a photo ({', '.join(PHOTO_ENDINGS)}) or a video ({', '.join(VIDEO_ENDINGS)})"
     if source.is_dir():
-        photos, videos = photos_below(source), photos_below(source, VIDEO_ENDINGS)
+        photos, videos = photos_below(source), photos_below(source, endings=VIDEO_ENDINGS)
         if out.resolve().is_relative_to(source.resolve()):  # an earlier output
             photos, videos = (
                 {k: p for k, p in found.items() if not p.resolve().is_relative_to(out.resolve())}
@@ -126,6 +126,8 @@ def predict_video(
         palette: colours of the classes, ``[C, 3]`` uint8 RGB.
         frames: also write ``masks/<key>/000000.png`` and so on, and ``confidence/...``.
     """
+    if video.sound:
+        log.info("%s: its sound is left out", video.path)
     path = folder / OVERLAYS / f"{key}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     items = ((count, frame.photo, frame.time) for count, frame in enumerate(frames_of(video)))

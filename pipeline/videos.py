@@ -44,6 +44,7 @@ class Video:
         tick: seconds a unit of the frames' times.
         shape: width over height of a pixel as it is shown.
         count: frames that the file says it holds; roughly, where it does not say.
+        sound: whether there is any.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Video:
     tick: Fraction
     shape: Fraction
     count: int
+    sound: bool
 
 
 class Frame(NamedTuple):
@@ -92,6 +94,7 @@ def look_at(path: Path) -> Video:
             tick=stream.time_base,
             shape=1 / shape if turned and shape else shape or Fraction(1),
             count=stream.frames or max(1, round(length_s * rate)),
+            sound=bool(container.streams.audio),
         )
 
 
@@ -102,6 +105,7 @@ def frames_of(video: Video) -> Iterator[Frame]:
         ValueError: the file is damaged, or a frame has another size than the first.
     """
     step = max(1, round(1 / (video.rate * video.tick)))
+    steady = video.path.suffix.lower() == ".avi"  # it stores a rate only; FFmpeg guesses the times
     with _opened(video.path) as (container, stream):
         start, last = None, -step
         for number, frame in enumerate(container.decode(stream)):
@@ -112,7 +116,8 @@ def frames_of(video: Video) -> Iterator[Frame]:
                     f"first of {video.size[1]}x{video.size[0]}; convert the video to one size"
                 )
             start = frame.pts if start is None else start
-            time = last + step if frame.pts is None or start is None else frame.pts - start
+            timeless = steady or frame.pts is None or start is None
+            time = last + step if timeless else frame.pts - start
             last = time if time > last else last + 1  # times must grow, or no player takes them
             yield Frame(photo, last)
 
