@@ -23,11 +23,10 @@ from pipeline.network import LIBRARY_ERRORS, plain_network, size_divisor
 from pipeline.runtime import best_device
 from pipeline.segmenter_files import (
     ABOUT_FILE,
-    REPAIR,
     WEIGHTS_FILE,
     read_about,
 )
-from pipeline.wording import one_line
+from pipeline.wording import one_line, repair
 
 
 def save_segmenter(
@@ -96,7 +95,7 @@ def load_segmenter(directory: str | Path) -> Segmenter:
             model = smp.from_pretrained(str(directory), encoder_weights=None)
     except (OSError, SafetensorError, *LIBRARY_ERRORS) as error:
         raise ValueError(
-            f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {REPAIR}"
+            f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {repair('train')}"
         ) from error
     return Segmenter(
         model=model.eval().to(best_device(), memory_format=torch.channels_last),

@@ -15,11 +15,9 @@ from torch import nn
 
 from pipeline.encoders import check_encoder
 from pipeline.files import file_digest
-from pipeline.wording import one_line, shown
+from pipeline.wording import one_line, repair, shown
 
 ABOUT_FILE, CONFIG_FILE, WEIGHTS_FILE = "carb.json", "config.json", "model.safetensors"
-# Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
-REPAIR = "run `dvc repro --force --single-item train` to make it again"
 # Arguments of smp's models that this pipeline sets itself, or that would change what they return.
 _OURS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
 _OURS |= {"activation", "aux_params"}
@@ -81,7 +79,7 @@ def read_about(directory: Path) -> About:
     except (OSError, ValueError, RecursionError) as error:
         fault = f"{type(error).__name__}: {one_line(error)}"
     if fault:
-        raise ValueError(f"{directory} is damaged, {fault}; {REPAIR}")
+        raise ValueError(f"{directory} is damaged, {fault}; {repair('train')}")
     return about
 
 

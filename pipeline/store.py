@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 from pipeline.files import file_digest, fingerprint
 from pipeline.shards import Shards
 from pipeline.store_attributes import check_attributes
-from pipeline.wording import one_line
+from pipeline.wording import one_line, repair
 
 FORMAT = 2
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
@@ -30,8 +30,6 @@ SHARD_PHOTOS = 50  # at most: a killed run loses so many, and photos that come l
 FUSED = "fused"  # the level made of all others
 FINISHED = "finished"  # folder of digests
 LAYOUT = f"{FINISHED}/layout.json"  # those of all files but shards
-# Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
-REPAIR = "run `dvc repro --force --single-item pseudo` to repair it"
 Grid = tuple[int, int]
 
 
@@ -197,7 +195,7 @@ class PseudoMaskStore:
             return cls(path, root)
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
             raise ValueError(
-                f"{path}: not a whole pseudo-mask store ({one_line(error)}); {REPAIR}"
+                f"{path}: not a whole pseudo-mask store ({one_line(error)}); {repair('pseudo')}"
             ) from None
 
     @property
@@ -231,7 +229,8 @@ class PseudoMaskStore:
             return self.shards[level].read(row)
         except (ValueError, RuntimeError, OSError) as error:  # checksum, decompression, disk
             raise ValueError(
-                f"{self.path}: the {level} logits of '{key}' are damaged ({error}); {REPAIR}"
+                f"{self.path}: the {level} logits of '{key}' are damaged ({error}); "
+                f"{repair('pseudo')}"
             ) from None
 
     def intact(self, key: str, level: str) -> bool:

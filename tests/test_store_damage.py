@@ -66,7 +66,7 @@ def test_what_is_no_whole_store_is_refused_in_one_sentence(tmp_path: Path, kind:
     spoil(store)
     pattern = (
         rf"zarr: not a whole pseudo-mask store \({found}\); run "
-        r"`dvc repro --force --single-item pseudo` to repair it"
+        r"`dvc repro --force --single-item pseudo` to make it again"
     )
     with pytest.raises(ValueError, match=pattern):
         PseudoMaskStore.open(store)
