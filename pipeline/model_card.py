@@ -128,8 +128,8 @@ def card_of(segmenter: Segmenter, *, figures: Figures | None, onnx: bool) -> str
         licence=(
             "Apache-2.0, as the code: it draws the scenes, and the small CLIP is its own."
             if own
-            else "The code that made it is Apache-2.0. The weights learned from others' photos, CLIP "
-            "or first weights:\nwhoever passes them on must keep to those terms, which for several "
+            else "The code that made it is Apache-2.0. The weights learned from photos, CLIP or "
+            "first weights of others:\nwhoever passes them on must keep to those terms, which for several "
             "data sets of driving scenes allow\nno commercial use."
         ),
         paper=PAPER,
