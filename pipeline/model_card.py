@@ -129,8 +129,8 @@ def card_of(segmenter: Segmenter, *, figures: Figures | None, onnx: bool) -> str
             "Apache-2.0, as the code: it draws the scenes, and the small CLIP is its own."
             if own
             else "The code that made it is Apache-2.0. The weights learned from photos, CLIP or "
-            "first weights of others:\nwhoever passes them on must keep to those terms, which for several "
-            "data sets of driving scenes allow\nno commercial use."
+            "first weights of others:\nwhoever passes them on must keep to those terms, which for "
+            "several data sets of driving scenes allow\nno commercial use."
         ),
         paper=PAPER,
     )
