@@ -126,11 +126,11 @@ def card_of(segmenter: Segmenter, *, figures: Figures | None, onnx: bool) -> str
         score_line="" if figures is None else "---|",
         classes=_classes(segmenter, figures),
         licence=(
-            "Apache-2.0, as the code: the scenes are drawn by it, and its small CLIP is its own."
+            "Apache-2.0, as the code: it draws the scenes, and the small CLIP is its own."
             if own
-            else "The code that made it is Apache-2.0. The weights were learned from photos, CLIP "
-            "and first weights of others: whoever passes them on must keep to those terms, which "
-            "for several data sets of driving scenes allow no commercial use."
+            else "The code that made it is Apache-2.0. The weights learned from photos, CLIP or "
+            "first weights of others:\nwhoever passes them on must keep to those terms, which for "
+            "several data sets of driving scenes allow\nno commercial use."
         ),
         paper=PAPER,
     )
