@@ -15,7 +15,9 @@ app = typer.Typer(add_completion=False)
 def main(
     index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
-    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    scratch: Annotated[
+        Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
+    ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Run CLIP once over every photo and keep its patch logits."""
