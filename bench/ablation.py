@@ -236,7 +236,9 @@ def main(
     ]
     todo = [run for run in runs if not run.finished]
     done = len(runs) - len(todo)
-    for run in progress(execute(todo, jobs=jobs), label="runs", total=len(runs), done=done):
+    for run in progress(
+        execute(todo, jobs=jobs), label="runs", total=len(runs), done=done, unit="runs"
+    ):
         log.info("%s, seed %d: finished", run.setting, run.seed)
     write_report(report or out / table, folders, pseudo, seeds=seeds)
 

@@ -116,7 +116,7 @@ def _segmenter(params: "Params", classes: int) -> tuple[float, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from pipeline.segmenter import build_segmenter
+    from pipeline.network import build_segmenter
 
     wanted, found = params.segmenter, []
     with torch.device("meta"):

@@ -19,11 +19,13 @@ from pipeline.datasets import open_dataset
 from pipeline.evaluation import Figures, score_segmenter
 from pipeline.files import atomic_path, remove
 from pipeline.inference import WHOLE
+from pipeline.label_files import ImageLabels
 from pipeline.metrics import mean_iou
-from pipeline.reports import annotated, listed, presentation_of, scenes_of, segmenter_panels
+from pipeline.reports import annotated, listed, presentation_of, scenes_of
 from pipeline.runtime import command, start_fabric
 from pipeline.scene import Dataset, Scene
 from pipeline.segmenter import load_segmenter
+from pipeline.segmenter_pictures import Sources, segmenter_panels
 from pipeline.tables import write_table
 from pipeline.training import fit
 from pipeline.training_run import Inputs, as_segmenter, first_segmenter
@@ -99,6 +101,16 @@ def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def photos_to_score(
+    dataset: Dataset, split: str, labels: ImageLabels, photos: str | None
+) -> list[Scene]:
+    """The photos of a split that can be scored; of val only those that ``photos`` lists."""
+    scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
+    if not scenes:
+        raise ValueError(f"--split {split}: no photo there has a human mask and image-level labels")
+    return listed(scenes, Path(photos)) if split == "val" and photos is not None else scenes
+
+
 @app.command()
 @command
 def main(
@@ -127,11 +139,7 @@ def main(
     )
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     labels, store = inputs.labels, inputs.store
-    scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
-    if not scenes:
-        raise ValueError(f"--split {split}: no photo there has a human mask and image-level labels")
-    if split == "val" and settings.eval.photos is not None:
-        scenes = listed(scenes, Path(settings.eval.photos))
+    scenes = photos_to_score(dataset, split, labels, settings.eval.photos)
     segmenter, presentation = load_segmenter(model), presentation_of(settings.eval)
     if not segmenter.classes == store.classes == dataset.label_space.names:
         raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
@@ -144,19 +152,20 @@ def main(
         labels={},
         presentation=presentation,
     )
-    worst = {
-        "pseudo-masks": findings.photo_iou[store.near],
-        "segmenter": scored.photo_iou,
-    }
+    worst = {"pseudo-masks": findings.photo_iou[store.near], "segmenter": scored.photo_iou}
     text = summary(findings, store.classes, store.near)
     with atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
+        sources = Sources(
+            segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
+        )
         for name, photo_iou in worst.items():
             last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
-            sheet = segmenter_panels(segmenter, last, store, labels, dataset, presentation)
+            heading = f"Where the mIoU of a photo by itself is lowest: {name}"
+            sheet = segmenter_panels(last, sources, heading=heading, photo_iou=photo_iou)
             save_png(draft / f"worst_{name}.png", sheet)
         if training:
             work = out.with_name(f"{out.name}-{inputs.fingerprint[:16]}")

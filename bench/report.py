@@ -1,6 +1,5 @@
 """What an ablation leaves to read and to look at: a table, the runs' figures, and plots."""
 
-import csv
 import json
 import logging
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import numpy as np
 
 from pipeline.files import atomic_path
 from pipeline.metrics import nan_mean
-from pipeline.tables import write_table
+from pipeline.tables import read_curve, write_table
 from pipeline.visualise import BAR_COLOURS, chart, iou_bars, save_chart
 
 log = logging.getLogger("carb")
@@ -126,13 +125,6 @@ def _spread_figure(scores: Scores, path: Path) -> None:
         save_chart(figure, path)
 
 
-def _read_curve(path: Path) -> np.ndarray:
-    """A curve of DVCLive: ``[n, 2]`` of step and value."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.reader(handle, delimiter="\t"))[1:]
-    return np.array(rows, dtype=np.float64)
-
-
 def _curve_figure(
     name: str, title: str, folders: Mapping[Path, str], seeds: int, path: Path
 ) -> None:
@@ -140,7 +132,7 @@ def _curve_figure(
     with chart(8.0, 4.0) as (figure, axes):
         for place, (folder, setting) in enumerate(folders.items()):
             for seed in range(seeds):
-                curve = _read_curve(folder / str(seed) / f"curves/plots/metrics/{name}.tsv")
+                curve = read_curve(folder / str(seed) / f"curves/plots/metrics/{name}.tsv")
                 label = setting if seed == 0 else None
                 colour = BAR_COLOURS[place % len(BAR_COLOURS)]
                 axes.plot(*curve.T, color=colour, linewidth=1.2, alpha=0.8, label=label)

@@ -97,7 +97,7 @@ def open_store() -> Callable[[], object]:
 
 def count_classes() -> Callable[[], object]:
     """How often CLIP names each class, which training asks before its first step."""
-    from pipeline.training import class_frequency
+    from pipeline.training_loss import class_frequency
 
     inputs = read_inputs()()
     store, photos = inputs.store, inputs.photos("train", ROOT)

@@ -26,10 +26,11 @@ from pipeline.evaluation import score_segmenter
 from pipeline.files import write_json
 from pipeline.inference import WHOLE
 from pipeline.metrics import mean_iou
+from pipeline.previews import Previews
 from pipeline.runtime import command, start_fabric
 from pipeline.store import PseudoMaskStore
 from pipeline.training import fit
-from pipeline.training_run import Inputs, Previews, as_segmenter, first_segmenter
+from pipeline.training_run import Inputs, as_segmenter, first_segmenter
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -157,13 +158,13 @@ def soak(street: Street, store: PseudoMaskStore) -> list[Sample]:
     encoder = Path(params.segmenter.encoder_weights)
     inputs = Inputs(street.index, street.labels, store, encoder, fingerprint="soak")
     palette, scenes = street.index.label_space.palette, street.dataset.scenes("val")
-    pictures = Previews(inputs.photos("val", street.dataset.root), store, palette)
+    pictures = Previews(inputs.photos("val", street.dataset.root), store, params.carb)
     curves = Curves(street.folder / "curves", street.folder / "speed")
 
     def show(step: int, model: nn.Module) -> None:
         seconds = watch.seconds()
         segmenter = as_segmenter(model, inputs, params, palette)
-        curves.log_picture(f"preview/{step:06d}", pictures.draw(segmenter))
+        curves.log_picture(f"preview/{step:06d}", pictures.draw(segmenter, step))
         score = score_segmenter(
             segmenter,
             scenes,

@@ -15,9 +15,8 @@ from bench.speed_training import demo_network
 from bench.timing import Measure, peak_mib, race, ratio
 from bench.workload import Street, Workload, as_segmenter, draw_street, random_segmenter
 from pipeline.evaluation import score_segmenter
-from pipeline.inference import PIXELS_A_CALL, WHOLE
+from pipeline.inference import PIXELS_A_CALL, WHOLE, Segmenter
 from pipeline.scene import read_image
-from pipeline.segmenter import Segmenter
 
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:

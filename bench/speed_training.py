@@ -34,9 +34,9 @@ from pipeline.batches import Batch, Crops, GridCut, Steps, TrainingPhoto, make_l
 from pipeline.carb import CarbLoss
 from pipeline.clip_dense import DenseClip
 from pipeline.config import TrainParams, load_params
+from pipeline.network import build_segmenter
 from pipeline.runtime import start_fabric
 from pipeline.schedules import make_optimizer
-from pipeline.segmenter import build_segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.training import train_step
 from pipeline.views import Box

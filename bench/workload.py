@@ -21,10 +21,11 @@ from pipeline.datasets import open_dataset
 from pipeline.files import remove
 from pipeline.image_labels import collect_image_labels
 from pipeline.index import SceneIndex, index_scenes
+from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels
+from pipeline.network import build_segmenter, size_divisor
 from pipeline.runtime import start_fabric
 from pipeline.scene import Dataset
-from pipeline.segmenter import Segmenter, build_segmenter, size_divisor
 from pipeline.store import Plan, PseudoMaskStore
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = Fa
     palette = LABEL_SPACES["demo"].palette
     for kind in ("images", "masks"):
         (root / split / kind).mkdir(parents=True, exist_ok=True)
-    for index in progress(range(count), label=f"draw {split}", total=count):
+    for index in progress(range(count), label=f"draw {split}", total=count, unit="scenes"):
         image, mask = draw_scene(seed, index, wide=wide)
         picture = Image.fromarray(mask)
         picture.putpalette(palette.tobytes())

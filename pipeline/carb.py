@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.views import Box
-from pipeline.world import world_size, world_sum
+from pipeline.world import learned_sum, world_sum
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,11 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
     """Mean loss over a region of the global batch, and whether the region has any pixel.
 
     An empty region contributes 0 and no gradient (the authors': NaN). The value is the same on
-    every process; the gradient is the own photos' share times the number of processes, for
-    data-parallel training averages gradients.
+    every process.
     """
     share = torch.where(region, losses, 0).sum()
     total = world_sum(torch.where(region, mass, 0).sum())
-    divisor = torch.where(total > 0, total, 1)
-    own = world_size() * share / divisor
-    return own + (world_sum(share) / divisor - own).detach(), total > 0
+    return learned_sum(share) / torch.where(total > 0, total, 1), total > 0
 
 
 class CarbLoss(nn.Module):

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from pipeline.last_block import DENSE_MODES
 from pipeline.outliers import repair_outliers
-from pipeline.towers import SUPPORTED, check_tower, read_tower, refusal
+from pipeline.tower_checks import SUPPORTED, check_tower, refusal
+from pipeline.towers import read_tower
 from pipeline.wording import shown
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"

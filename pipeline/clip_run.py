@@ -5,7 +5,6 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -19,6 +18,7 @@ from pipeline.disk import bytes_below, check_room, same_disk
 from pipeline.edges import fuse
 from pipeline.files import atomic_path, locked, put_in_place, remove
 from pipeline.index import SceneIndex
+from pipeline.launch import locked_by_first
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.scene import read_image
@@ -203,7 +203,7 @@ def _fill(
             written = writer.write_shard(level, shard, lambda row: next(made).numpy())
             yield from (row for row in written if (level, row) in new)
 
-    for _ in progress(rows(), label=label, total=len(jobs)):
+    for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
         pass
     fabric.barrier()
 
@@ -245,7 +245,7 @@ def make_store(
     text = clip.embed_text(words, templates)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
     paths = [photo.path(root) for photo in index.photos]
-    with locked(draft) if fabric.global_rank == 0 else nullcontext():
+    with locked_by_first(fabric, draft):
         if fabric.global_rank == 0:
             _check_room(plan, draft, out)
         finished = write_store(

@@ -32,6 +32,7 @@ Text = Annotated[str, Field(min_length=1)]
 Size = tuple[Side, Side]  # (height, width) in pixels
 MOST_OPTIONS = 1000
 Precision = Literal["auto", "bf16-mixed", "32-true"]
+PaletteName = Literal["dataset", "colour_blind"]
 
 
 class Section(BaseModel):
@@ -203,6 +204,12 @@ class EvalParams(Section):
     edge_radius: Count | None
 
 
+class PicturesParams(Section):
+    """How pictures look; no figure depends on it."""
+
+    palette: PaletteName
+
+
 class WarmStartParams(Section):
     """How the encoder learns CLIP's dense features when segmenter.encoder_weights is 'clip'."""
 
@@ -225,6 +232,7 @@ class Params(Section):
     carb: CarbParams
     train: TrainParams
     eval: EvalParams
+    pictures: PicturesParams
     warm_start: WarmStartParams
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.wording import shown
 
 
-def _described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
+def described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
     """What a value of this type must be, in words.
 
     Args:
@@ -17,21 +17,21 @@ def _described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
     """
     arguments = get_args(kind)
     if get_origin(kind) is Annotated:
-        return _described(arguments[0], arguments[1:])
+        return described(arguments[0], arguments[1:])
     if get_origin(kind) is Literal:
         *first, last = (f"'{choice}'" for choice in arguments)
         return f"{', '.join(first)} or {last}" if first else last
     if get_origin(kind) is tuple:
-        return f"a list of {len(arguments)} values, each {_described(arguments[0])}"
+        return f"a list of {len(arguments)} values, each {described(arguments[0])}"
     if type(None) in arguments:
-        return f"null or {_described(arguments[0], limits)}"
+        return f"null or {described(arguments[0], limits)}"
     nouns = {bool: "true or false", str: "text", int: "a whole number", list: "a list"}
     noun = nouns.get(get_origin(kind) or kind)
     if noun is None and kind is not float:
         return "a section of 'key: value' lines"
     bounds = _bounds(limits)
     noun = f"{noun} that is {bounds}" if noun and bounds else noun or bounds or "a number"
-    return f"{noun}, each value {_described(arguments[0])}" if arguments else noun
+    return f"{noun}, each value {described(arguments[0])}" if arguments else noun
 
 
 def _bounds(limits: tuple[Any, ...]) -> str:
@@ -86,4 +86,4 @@ def sentence(error: ValidationError, content: Any, schema: type[BaseModel]) -> s
             field = section.model_fields[str(part)]
             kind, limits = field.annotation, tuple(field.metadata)
         value = value.get(part)
-    return f"{name} must be {_described(kind, limits)}, got {shown(value)}"
+    return f"{name} must be {described(kind, limits)}, got {shown(value)}"

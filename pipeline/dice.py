@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.label_spaces import IGNORE_INDEX
-from pipeline.world import world_size, world_sum
+from pipeline.world import learned_sum
 
 SMOOTH = 1.0  # pixel; a class of few pixels moves the loss less
 
@@ -27,18 +27,9 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     probs = logits.float().softmax(dim=1).where(valid[:, None], 0)
     classes = torch.arange(count, device=masks.device)[:, None, None]
     wanted = masks[:, None] == classes  # [B, C, H, W]; nowhere where ignored
-    common = _over_processes(probs.where(wanted, 0).sum(dim=(0, 2, 3)))
-    named = _over_processes(probs.sum(dim=(0, 2, 3)))
-    there = _over_processes(wanted.sum(dim=(0, 2, 3)).float())
+    common = learned_sum(probs.where(wanted, 0).sum(dim=(0, 2, 3)))
+    named = learned_sum(probs.sum(dim=(0, 2, 3)))
+    there = learned_sum(wanted.sum(dim=(0, 2, 3)).float())
     loss = 1 - (2 * common + SMOOTH) / (named + there + SMOOTH)
     present = there > 0
     return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)
-
-
-def _over_processes(own: Tensor) -> Tensor:
-    """Sum over all processes; the gradient is the own part's times their number.
-
-    Data-parallel training averages gradients, which makes it the sum's.
-    """
-    world = world_size()
-    return world * own + (world_sum(own) - world * own).detach()

@@ -26,7 +26,7 @@ class DiskFullError(ValueError):
         self.path = path
 
 
-def _shown(size: int) -> str:
+def _worded(size: int) -> str:
     """A number of bytes as people write it."""
     for factor, unit in _UNITS:
         if size >= factor:
@@ -69,7 +69,7 @@ def check_room(needs: Mapping[Path, int]) -> None:
         if need > disk.free and disk.total > 0:  # some file systems tell nothing
             raise DiskFullError(
                 max(paths, key=lambda path: needs[path]),
-                f"up to {_shown(need)} will be written and {_shown(disk.free)} are free on that "
+                f"up to {_worded(need)} will be written and {_worded(disk.free)} are free on that "
                 "disk; make room and run again",
             )
 
@@ -96,6 +96,6 @@ def telling_of_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator
         known = max(needs, bytes_below(draft), bytes_below(path))
         raise DiskFullError(
             path,
-            f"cannot be written, the disk is full; it needs {_shown(known)} or more; make room and "
-            "run again, finished work is kept",
+            f"cannot be written, the disk is full; it needs {_worded(known)} or more; make room "
+            "and run again, finished work is kept",
         ) from None

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from pipeline.image_labels import read_annotated, read_scene_mask
-from pipeline.inference import Presentation, most_likely, predictions
+from pipeline.inference import Presentation, Segmenter, most_likely, predictions
 from pipeline.label_files import ImageLabels
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, recall
 from pipeline.pseudo_masks import hard_mask
 from pipeline.runtime import progress
 from pipeline.scene import MaskReader, Scene, read_image
-from pipeline.segmenter import Segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.views import fitted_size
 
 Figures = dict[str, Any]
+SEGMENTER = "the segmenter"  # no level has a name with a space
 
 
 class RegionScore:
@@ -63,17 +63,27 @@ class SegmenterScore:
         confusion: ``[C, C]`` int64, rows = mask.
         regions: ``reliable`` and ``noisy``, where there are pseudo-masks and image-level labels.
         photo_iou: mean IoU of each photo by itself, by key.
+        beside: confusion matrices ``[C, C]`` of the segmenter and of the pseudo-masks of each
+            level, given image-level labels, on the same photos: those that have such labels.
     """
 
     confusion: np.ndarray
     regions: dict[str, RegionScore] = field(default_factory=dict)
     photo_iou: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, key: str, classes: np.ndarray, mask: np.ndarray) -> None:
-        """Count one photo: predicted and human classes, ``[H, W]`` each."""
+    def add(self, key: str, classes: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Count one photo: predicted and human classes, ``[H, W]`` each; gives its own matrix."""
         one = confusion(classes, mask, len(self.confusion))
         self.confusion = self.confusion + one
         self.photo_iou[key] = mean_iou(one)
+        return one
+
+    def add_beside(self, one: np.ndarray, levels: dict[str, np.ndarray], mask: np.ndarray) -> None:
+        """Count one photo: the segmenter's matrix, and the classes ``[H, W]`` of each level."""
+        self.beside[SEGMENTER] = self.beside[SEGMENTER] + one
+        for name, classes in levels.items():
+            self.beside[name] = self.beside[name] + confusion(classes, mask, len(self.confusion))
 
 
 def figures_of(matrix: np.ndarray, classes: Sequence[str]) -> Figures:
@@ -126,8 +136,8 @@ def score_segmenter(
         segmenter: the model.
         scenes: photos with human masks.
         read_mask: reads the data set's masks.
-        store: pseudo-masks, for the reliable and noisy regions; None: no regions.
-        labels: image-level labels of the photos; only the regions use them.
+        store: pseudo-masks, for the regions and to stand beside; None: neither.
+        labels: image-level labels of the photos; only the pseudo-masks and the regions use them.
         presentation: scales, flips and windows.
 
     Raises:
@@ -137,11 +147,13 @@ def score_segmenter(
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     if store is not None:
         score.regions = {"reliable": RegionScore(count), "noisy": RegionScore(count)}
+        names = [SEGMENTER, *store.levels]
+        score.beside = {name: np.zeros_like(score.confusion) for name in names}
 
     def choices(scene: Scene, logits: torch.Tensor) -> list[torch.Tensor]:
         if store is None or scene.key not in labels:
             return []
-        return _clip_and_vote(logits, labels[scene.key], store, scene.key)
+        return _vote_and_clip(logits, labels[scene.key], store, scene.key)
 
     answers = predictions(
         segmenter,
@@ -151,21 +163,24 @@ def score_segmenter(
         more=choices,
     )
     for scene, _, mask, (classes, *looks) in progress(answers, label="evaluate", total=len(scenes)):
-        score.add(scene.key, classes, mask)
-        if looks:
-            _score_regions(score.regions, looks[0], looks[1], mask)
+        one = score.add(scene.key, classes, mask)
+        if store is not None and looks:
+            levels = dict(zip(store.levels, looks[1:], strict=True))
+            _score_regions(score.regions, levels[store.near], looks[0], mask)
+            score.add_beside(one, levels, mask)
     return score
 
 
-def _clip_and_vote(
+def _vote_and_clip(
     logits: torch.Tensor, image_labels: np.ndarray, store: PseudoMaskStore, key: str
 ) -> list[torch.Tensor]:
-    """CLIP's and the segmenter's choice among the classes present, each ``[H, W]`` uint8."""
+    """The segmenter's choice among the classes present, and CLIP's at each level, each ``[H, W]``
+    uint8."""
     present = torch.from_numpy(image_labels).to(logits.device)
-    grid = torch.from_numpy(store.read(key, store.near)).to(logits.device)
-    clip = hard_mask(grid, present, (logits.shape[1], logits.shape[2]))
-    vote = logits.masked_fill(~present[:, None, None], -torch.inf)
-    return [clip.to(torch.uint8), most_likely(vote)]
+    size = (logits.shape[1], logits.shape[2])
+    grids = [torch.from_numpy(store.read(key, level)).to(logits.device) for level in store.levels]
+    clip = [hard_mask(grid, present, size).to(torch.uint8) for grid in grids]
+    return [most_likely(logits.masked_fill(~present[:, None, None], -torch.inf)), *clip]
 
 
 def _score_regions(
@@ -240,14 +255,3 @@ def protocol(
         "logits": "upsampled to the mask's size (bilinear), arg-max",
         "IoU": "summed over all photos; classes with an empty union and pixels of 255 left out",
     }
-
-
-def pseudo_mask_pictures(
-    scene: Scene, store: PseudoMaskStore, labels: ImageLabels, size: tuple[int, int]
-) -> list[np.ndarray]:
-    """The pseudo-mask of each level, ``[H, W]``; all ignored where the photo has no labels."""
-    if scene.key not in labels:
-        return [np.full(size, IGNORE_INDEX) for _ in store.levels]
-    present = torch.from_numpy(labels[scene.key])
-    grids = [torch.from_numpy(store.read(scene.key, level)) for level in store.levels]
-    return [hard_mask(grid, present, size).numpy() for grid in grids]

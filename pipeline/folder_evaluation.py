@@ -13,10 +13,9 @@ from pipeline.datasets.folder import photos_below
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
 from pipeline.files import atomic_path, write_json
 from pipeline.image_labels import read_annotated
-from pipeline.inference import Presentation, predictions
+from pipeline.inference import Presentation, Segmenter, predictions
 from pipeline.runtime import progress
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
-from pipeline.segmenter import Segmenter
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, overlay, save_png

@@ -15,6 +15,7 @@ from pipeline.runtime import progress
 from pipeline.scene import Dataset, MaskReader, Scene, read_image
 
 log = logging.getLogger("carb")
+NAMED = 5  # photos in a warning
 
 
 def simulate_image_labels(
@@ -91,15 +92,17 @@ def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
     return {key: row for key, row in labels.items() if row.any()}
 
 
-def check_training_photos(labels: ImageLabels, keys: list[str], path: Path) -> None:
-    """Refuse training photos without labels.
-
-    Raises:
-        ValueError: names the file and the first such photo.
-    """
+def tell_of_photos_without_labels(labels: ImageLabels, keys: list[str], path: Path) -> None:
+    """Say which training photos a file of labels does not name; they are left out, too."""
     missing = [key for key in keys if key.startswith("train/") and key not in labels]
     if missing:
-        raise ValueError(f"{path}: has no labels of the training photo '{missing[0]}'; add them")
+        named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+        log.warning(
+            "image labels: %s has no line for %d training photos, left out: %s",
+            path,
+            len(missing),
+            named,
+        )
 
 
 def _label_file(dataset: Dataset, params: DatasetParams) -> Path | None:
@@ -136,13 +139,16 @@ def collect_image_labels(
     else:
         keys = [scene.key for scene in scenes]
         labels = match_keys(read_label_file(path, classes), keys, path)
-        check_training_photos(labels, keys, path)
+        tell_of_photos_without_labels(labels, keys, path)
     noise = params.label_noise
     labels = with_noise(labels, miss=noise.miss, false_alarm=noise.false_alarm, seed=noise.seed)
     usable = drop_unlabelled(labels)
     if not any(scene.key in usable for scene in scenes if scene.split == "train"):
+        if path is not None:
+            raise ValueError(f"{path}: names no class of any training photo; add what is in them")
         raise ValueError(
             f"{params.root}: no training photo has an image-level label; name a file of them in "
-            "params.yaml: dataset.image_labels, or add masks to simulate them from"
+            "params.yaml: dataset.image_labels, add masks to simulate them from, or have those of "
+            "your own photos proposed: `python -m stages.prepare propose-labels`"
         )
     return usable

@@ -1,28 +1,71 @@
-"""What a trained segmenter says of whole photos, of any size."""
+"""A trained segmenter, and what it says of whole photos of any size."""
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.edges import as_guide, guided_filter
 from pipeline.runtime import ahead, fetched
-from pipeline.scene import Scene
-from pipeline.segmenter import Segmenter
+from pipeline.scene import Scene, as_photo
 from pipeline.views import blend, cover, fitted_size
 
+K = TypeVar("K")
 M = TypeVar("M")
 PIXELS_A_CALL = 2**18  # of photos shown together: 8 of the demo, 1 of Cityscapes
 LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained segmenter with all that inference needs; call it with a photo.
+
+    Attributes:
+        model: normalised RGB ``[B, 3, H, W]`` float to logits ``[B, C, H, W]``; in eval mode.
+        classes: class names, by index.
+        palette: ``[C, 3]`` uint8 RGB.
+        mean: subtracted from RGB in 0..1.
+        std: divides what is left.
+        base_size: ``(height, width)`` in pixels that whole photos are fitted into.
+        stride: height and width of the input must be multiples of it.
+        extra: what else the training wrote down.
+        digest: SHA-256 of the weights' file; empty where it is not known.
+    """
+
+    model: nn.Module
+    classes: list[str]
+    palette: npt.NDArray[np.uint8]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    base_size: tuple[int, int]
+    stride: int
+    extra: dict[str, Any]
+    digest: str = ""
+
+    def __call__(
+        self, image: str | Path | Image.Image | npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        """The most likely class of each pixel of a photo, shown whole and once.
+
+        Args:
+            image: a file, a Pillow picture, or ``[H, W, 3]`` uint8 RGB; EXIF is respected.
+
+        Returns:
+            ``[H, W]`` uint8, of the upright photo's size.
+        """
+        photo = as_photo(image)
+        return predict_mask(self, photo, (photo.height, photo.width))
 
 
 @dataclass(frozen=True)
@@ -190,9 +233,6 @@ def predictions(
 ) -> Iterator[tuple[Scene, Image.Image, M, np.ndarray]]:
     """The most likely classes of many photos, read ahead while the device is at work.
 
-    Photos of one size that follow each other are shown together; the last bits of a score may
-    depend on how many they are.
-
     Args:
         segmenter: the model with its normalisation.
         scenes: the photos.
@@ -203,27 +243,43 @@ def predictions(
     Yields:
         scene, photo, what belongs to it, and ``[1 + maps, H, W]`` uint8, the classes first.
     """
-    shown: deque[tuple[Scene, Image.Image, M]] = deque()  # to the device, not yet back
+    found = zip(scenes, ahead(scenes, read), strict=True)
+    items = ((scene, photo, beside) for scene, (photo, beside) in found)
+    return answers(segmenter, items, presentation=presentation, more=more)
+
+
+def answers(
+    segmenter: Segmenter,
+    items: Iterable[tuple[K, Image.Image, M]],
+    *,
+    presentation: Presentation,
+    more: Callable[[K, Tensor], list[Tensor]],
+) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
+    """The most likely classes of photos as they come; few are held at a time.
+
+    Photos of one size that follow each other are shown together; the last bits of a score may
+    depend on how many they are. ``items`` are a key, a photo and what belongs to it; for the rest,
+    see `predictions`.
+    """
+    shown: deque[tuple[K, Image.Image, M]] = deque()  # to the device, not yet back
 
     def made() -> Iterator[Tensor]:
-        found = zip(scenes, ahead(scenes, read), strict=True)
-        items = ((scene, photo, beside) for scene, (photo, beside) in found)
         network_pixels = math.prod(segmenter.base_size) * max(presentation.scales) ** 2
         for alike in _of_one_size(items, network_pixels):
             photos = [photo for _, photo, _ in alike]
             size = (photos[0].height, photos[0].width)
             shown.extend(alike)
             together = predict_batch(segmenter, photos, size, presentation)
-            for (scene, _, _), logits in zip(alike, together, strict=True):
-                yield torch.stack([most_likely(logits), *more(scene, logits)])
+            for (key, _, _), logits in zip(alike, together, strict=True):
+                yield torch.stack([most_likely(logits), *more(key, logits)])
 
     for maps in fetched(made()):
         yield *shown.popleft(), maps.numpy()
 
 
 def _of_one_size(
-    items: Iterable[tuple[Scene, Image.Image, M]], network_pixels: float
-) -> Iterator[list[tuple[Scene, Image.Image, M]]]:
+    items: Iterable[tuple[K, Image.Image, M]], network_pixels: float
+) -> Iterator[list[tuple[K, Image.Image, M]]]:
     """Split photos into runs of one size, each as long as memory allows.
 
     Args:

@@ -1,14 +1,16 @@
 """Image-level labels as people have them: a CSV, a JSON, or ``labels.npy`` of CARB's authors."""
 
 import csv
+import difflib
 import json
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.files import atomic_path
+from pipeline.label_tables import line_of, read_label_table
 from pipeline.pickled_labels import labels_in
 from pipeline.scene import PHOTO_ENDINGS
 from pipeline.wording import one_line, shown
@@ -28,7 +30,7 @@ def read_label_file(path: Path, classes: list[str]) -> ImageLabels:
     """Read image-level labels; the ending of the file's name tells its format.
 
     Args:
-        path: ``.csv`` with a header ``key,<class>,...`` and 0/1, the classes in any order; or
+        path: ``.csv`` with a column a class or with tags, see `pipeline.label_tables`; or
             ``.json``, an object of ``key: [class, ...]``; or ``.npy`` as CARB's authors ship, a
             pickled dict of ``key: [C] 0/1``, of which only arrays, numbers and strings are read.
         classes: class names, by index.
@@ -39,63 +41,10 @@ def read_label_file(path: Path, classes: list[str]) -> ImageLabels:
     Raises:
         ValueError: the file is missing or of another content; names the file and what was found.
     """
-    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_npy}
+    readers = {".csv": read_label_table, ".json": _read_json, ".npy": _read_npy}
     if path.suffix not in readers:
         raise ValueError(f"{path}: image-level labels must be a .csv, .json or .npy file")
     return readers[path.suffix](path, classes)
-
-
-def _read_csv(path: Path, classes: list[str]) -> ImageLabels:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            return _parse_csv(path, csv.reader(handle), classes)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: not readable as CSV ({one_line(error)}); check the file"
-        ) from None
-
-
-def _parse_csv(path: Path, rows: Iterator[list[str]], classes: list[str]) -> ImageLabels:
-    header = next(rows, [])
-    fault = _header_fault(header, classes)
-    if fault:
-        raise ValueError(
-            f"{path}: the header must be 'key' and the {len(classes)} classes "
-            f"({', '.join(classes)}), but {fault}"
-        )
-    order = [header.index(name) for name in classes]
-    labels: ImageLabels = {}
-    for number, row in enumerate(rows, start=2):
-        wrong = set(row[1:]) - {"0", "1"}
-        if wrong or len(row) not in (0, len(header)):
-            found = shown(min(wrong)) if wrong else f"{len(row)} columns"
-            raise ValueError(
-                f"{path}: line {number} must be a key and 0 or 1 for each of the {len(classes)} "
-                f"classes, got {found}"
-            )
-        if not row:  # an empty line
-            continue
-        if row[0] in labels:
-            raise ValueError(
-                f"{path}: line {number} names {shown(row[0])} again; keep one of the lines"
-            )
-        labels[row[0]] = np.array([row[column] == "1" for column in order])
-    return labels
-
-
-def _header_fault(header: list[str], classes: list[str]) -> str:
-    """What is wrong with the header, or nothing."""
-    if header and header[0].startswith("key;"):
-        return "it is separated by semicolons; save it with commas"
-    if header[:1] != ["key"]:
-        return f"it begins with {shown(header[0])}" if header else "the file is empty"
-    unknown = set(header[1:]) - set(classes)
-    if unknown:
-        return f"{shown(min(unknown))} is no class"
-    for name in classes:
-        if header.count(name) != 1:
-            return f"{shown(name)} is {'there twice' if name in header else 'missing'}"
-    return ""
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,9 +98,17 @@ def _read_npy(path: Path, classes: list[str]) -> ImageLabels:
     return labels
 
 
-def _without_ending(key: str) -> str:
-    """A key without the ending of a photo's file."""
-    return key[: -len(Path(key).suffix)] if Path(key).suffix.lower() in PHOTO_ENDINGS else key
+def _plain(name: str) -> str:
+    """A name of a photo as names are compared, whatever system wrote it.
+
+    Macs take letters with accents apart, Windows writes backslashes.
+    """
+    return unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+
+
+def _without_ending(name: str) -> str:
+    """A name without the ending of a photo's file."""
+    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in PHOTO_ENDINGS else name
 
 
 def _tails(key: str) -> list[str]:
@@ -173,36 +130,39 @@ def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
     ends: dict[str, str] = {}  # end of a path -> the first key that ends so
     others: dict[str, str] = {}  # -> the second one
     for key in keys:
-        for tail in _tails(key):
+        for tail in _tails(_plain(key)):
             if ends.setdefault(tail, key) != key:
                 others.setdefault(tail, key)
     found: dict[str, str] = {}
     unknown = []
     for written in labels:
-        end = next((tail for tail in _tails(_without_ending(written)) if tail in ends), None)
+        name = _plain(written)
+        tails = _tails(_without_ending(name)) + _tails(name)
+        end = next((tail for tail in tails if tail in ends), None)
         if end is None:
             unknown.append(written)
         elif end in others:
             raise ValueError(
-                f"{path}: labels {shown(written)}, and two photos end so ({shown(ends[end])}, "
-                f"{shown(others[end])}); write more of their paths"
+                f"{path}: {line_of(path, written)}labels {shown(written)}, and two photos end so "
+                f"({shown(ends[end])}, {shown(others[end])}); write more of their paths"
             )
         elif ends[end] in found:
             raise ValueError(
-                f"{path}: names {shown(found[ends[end]])} and {shown(written)}, the same photo; "
-                "keep one"
+                f"{path}: {line_of(path, written)}names {shown(found[ends[end]])} and "
+                f"{shown(written)}, the same photo; keep one"
             )
         else:
             found[ends[end]] = written
-    if not found:
-        raise ValueError(
-            f"{path}: labels {shown(min(labels, default=''))}, and no photo of the data set is "
-            f"named so (they are named like {shown(keys[0])}); check that the file belongs to this "
-            "data set"
-        )
-    if unknown and path.suffix != ".npy":
-        raise ValueError(
-            f"{path}: labels {shown(min(unknown))}, which is no photo of the data set; remove its "
-            "line"
-        )
+    if unknown and (path.suffix != ".npy" or not found):
+        raise ValueError(f"{path}: {_stranger(unknown[0], path, keys, list(ends))}")
     return {key: labels[found[key]] for key in keys if key in found}
+
+
+def _stranger(written: str, path: Path, keys: list[str], ends: list[str]) -> str:
+    """What to say of labels of a photo that is not there."""
+    near = difflib.get_close_matches(_without_ending(_plain(written)), ends, n=1, cutoff=0.8)
+    hint = f"is {shown(near[0])} meant?" if near else f"they are named like {shown(keys[0])}"
+    return (
+        f"{line_of(path, written)}labels {shown(written)}, and no photo of the data set is named "
+        f"so ({hint}); correct the name, or remove it"
+    )

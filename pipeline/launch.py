@@ -7,10 +7,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, ParamSpec
 
+from pipeline.files import locked
 from pipeline.stopping import asked_to_stop
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class Launch(NamedTuple):
     nodes: int
 
     @property
-    def alone(self) -> bool:
+    def single(self) -> bool:
         """True if there is one process only."""
         return self.devices * self.nodes == 1
 
@@ -127,7 +130,7 @@ def make_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric":
         accelerator=accelerator,
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy="auto" if launch.alone else several,
+        strategy="auto" if launch.single else several,
         plugins=[environment],
         precision=precision,  # type: ignore[arg-type]
     )
@@ -152,6 +155,17 @@ def alone(function: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+@contextmanager
+def locked_by_first(fabric: "Fabric", path: Path) -> Iterator[None]:
+    """Keep other runs from writing ``path`` meanwhile; the first process holds the lock for all.
+
+    Raises:
+        ValueError: another run holds it.
+    """
+    with locked(path) if fabric.global_rank == 0 else nullcontext():
+        yield
+
+
 def another_stopped(error: RuntimeError) -> bool:
     """Whether an error says that another process of the run is gone."""
     text = str(error).lower()
@@ -162,9 +176,9 @@ def in_company() -> bool:
     """Whether this process has met others."""
     if "torch" not in sys.modules:  # it takes seconds to import
         return False
-    import torch.distributed as dist
+    from pipeline.world import world_size
 
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return world_size() > 1
 
 
 def leave(code: int) -> NoReturn:

@@ -6,50 +6,42 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from pipeline.config import EvalParams, load_params
+from pipeline.config import EvalParams, PaletteName, Params, load_params
 from pipeline.datasets import open_dataset
 from pipeline.evaluation import (
+    SEGMENTER,
     Figures,
+    SegmenterScore,
     figures_of,
     per_class_rows,
     protocol,
-    pseudo_mask_pictures,
     region_class_rows,
     score_segmenter,
     score_store,
 )
 from pipeline.files import atomic_path, write_json
 from pipeline.image_labels import read_scene_mask
-from pipeline.inference import Presentation, predict_mask
+from pipeline.inference import Presentation, Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
-from pipeline.scene import Dataset, MaskReader, Scene, read_image
-from pipeline.segmenter import Segmenter
+from pipeline.metrics import iou
+from pipeline.palettes import palette_of
+from pipeline.pseudo_pictures import pseudo_panels, spread
+from pipeline.scene import Dataset, Scene
+from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
-from pipeline.visualise import (
-    colour_mask,
-    confusion_figure,
-    iou_bars,
-    panel,
-    save_png,
-)
+from pipeline.visualise import confusion_figure, iou_bars, save_png
 from pipeline.wording import shown
 
 log = logging.getLogger("carb")
-PANELS = 6
+PANELS = 4  # photos of a sheet
+RANKED = 3  # photos of the sheets of best, median and worst
 
 
 def presentation_of(params: EvalParams) -> Presentation:
     """How params.yaml wants photos to be shown."""
     return Presentation(tuple(params.scales), params.flip, params.window, params.edge_radius)
-
-
-def spread(items: Sequence[Scene], count: int) -> list[Scene]:
-    """A few items, evenly spread over all."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
 
 
 def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
@@ -89,12 +81,14 @@ def pseudo_report(
     dataset: Dataset,
     *,
     photos: str | None,
+    palette: PaletteName,
     out: Path,
     summary: Path,
 ) -> None:
     """Figures and pictures of the pseudo-masks, by split and level; the main ones once more.
 
-    ``photos`` is what ``eval.photos`` says of the validation photos.
+    ``photos`` is what ``eval.photos`` says of the validation photos, ``palette`` what
+    ``pictures.palette`` says.
     """
     figures: Figures = {}
     with atomic_path(out) as draft:
@@ -105,15 +99,21 @@ def pseudo_report(
             if photos is not None and split == "val":
                 scenes = listed(scenes, Path(photos))
             if labelled:
-                shown = scenes or labelled
-                _pseudo_panels(draft / f"panels_{split}.png", shown, store, labels, dataset)
+                sheet = pseudo_panels(
+                    spread(scenes or labelled, PANELS),
+                    store,
+                    palette=palette_of(palette, dataset.label_space.palette),
+                    labels=labels,
+                    human_mask=lambda scene: _human_mask(scene, dataset),
+                )
+                save_png(draft / f"panels_{split}.png", sheet)
             if not scenes:
                 log.info("%s: no photo with both a human mask and image-level labels", split)
                 continue
             matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
             levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
-            bars = {name: np.array(list(f["IoU"].values())) for name, f in levels.items()}
+            bars = {f"CLIP, {name}": iou(matrix) for name, matrix in matrices.items()}
             iou_bars(bars, store.classes, draft / f"iou_{split}.png")
             for name, one in levels.items():
                 log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
@@ -122,28 +122,8 @@ def pseudo_report(
     write_json(summary, main)
 
 
-def _pseudo_panels(
-    path: Path,
-    scenes: Sequence[Scene],
-    store: PseudoMaskStore,
-    labels: ImageLabels,
-    dataset: Dataset,
-) -> None:
-    """Photo, pseudo-mask of each level and human mask, if there is one, of a few photos."""
-    palette, rows = dataset.label_space.palette, []
-    for scene in spread(scenes, PANELS):
-        image = read_image(scene.image)
-        masks = pseudo_mask_pictures(scene, store, labels, (image.height, image.width))
-        masks += _human_mask(scene, dataset.read_mask)
-        rows.append([np.asarray(image), *(colour_mask(one, palette) for one in masks)])
-    titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "human mask"]
-    sheet = panel(rows, titles=titles[: len(rows[0])], names=store.classes, palette=palette)
-    save_png(path, sheet)
-
-
-def _human_mask(scene: Scene, read_mask: MaskReader) -> list[np.ndarray]:
-    """The human mask, or nothing."""
-    return [] if scene.mask is None else [read_scene_mask(scene, read_mask)]
+def _human_mask(scene: Scene, dataset: Dataset) -> np.ndarray | None:
+    return None if scene.mask is None else read_scene_mask(scene, dataset.read_mask)
 
 
 def _level_miou(figures: Figures) -> Figures:
@@ -168,62 +148,103 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
-    named, presentation = settings.dataset, presentation_of(settings.eval)
-    dataset, classes = open_dataset(named.name, named.root), segmenter.classes
+    named, classes = settings.dataset, segmenter.classes
+    dataset = open_dataset(named.name, named.root)
     if classes != dataset.label_space.names:
         raise ValueError(
             f"the segmenter knows {len(classes)} classes that are not those of "
             f"'{named.name}' ({params.name}: dataset.name); run `dvc repro train`"
         )
-    masks, labels = PseudoMaskStore.open(store), read_label_file(image_labels, classes)
+    sources = Sources(
+        segmenter=segmenter,
+        presentation=presentation_of(settings.eval),
+        store=PseudoMaskStore.open(store),
+        labels=read_label_file(image_labels, classes),
+        read_mask=dataset.read_mask,
+        palette=palette_of(settings.pictures.palette, dataset.label_space.palette),
+    )
     photos = scenes_of(dataset, "val") or dataset.scenes("train")
     scenes = annotated(photos) if "val" in dataset.splits else []
     if settings.eval.photos is not None:
         scenes = listed(scenes, Path(settings.eval.photos))
-    if not scenes:
-        log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
-        bare = [replace(scene, mask=None) for scene in photos]
-        with atomic_path(out) as draft:
-            draft.mkdir()
-            few = spread(bare, PANELS)
-            sheet = segmenter_panels(segmenter, few, masks, labels, dataset, presentation)
-            save_png(draft / "panels.png", sheet)
-        write_json(summary, {})
+    if scenes:
+        _scored_report(scenes, sources, settings, out=out, summary=summary)
         return
+    log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
+    few = [replace(scene, mask=None) for scene in spread(photos, PANELS)]
+    sheet = segmenter_panels(few, sources, heading="Photos without human masks", photo_iou={})
+    with atomic_path(out) as draft:
+        draft.mkdir()
+        save_png(draft / "panels.png", sheet)
+    write_json(summary, {})
+
+
+def _scored_report(
+    scenes: Sequence[Scene], sources: Sources, settings: Params, *, out: Path, summary: Path
+) -> None:
+    """Score photos with human masks; write what `segmenter_report` promises."""
+    segmenter = sources.segmenter
     score = score_segmenter(
         segmenter,
         scenes,
-        read_mask=dataset.read_mask,
-        store=masks,
-        labels=labels,
-        presentation=presentation,
+        read_mask=sources.read_mask,
+        store=sources.store,
+        labels=sources.labels,
+        presentation=sources.presentation,
     )
     total = sum(region.pixels for region in score.regions.values())
+    data = f"{settings.dataset.name}, {settings.eval.photos or 'val'}"
     figures = {
-        **figures_of(score.confusion, classes),
+        **figures_of(score.confusion, segmenter.classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},
-        "protocol": protocol(
-            segmenter, scenes, f"{named.name}, {settings.eval.photos or 'val'}", presentation
-        ),
+        "protocol": protocol(segmenter, scenes, data, sources.presentation),
     }
     with atomic_path(out) as draft:
         draft.mkdir()
-        write_table(draft / "per_class.csv", per_class_rows(score.confusion, classes))
-        write_table(draft / "regions.csv", _region_rows(figures["regions"]))
-        write_table(draft / "regions_by_class.csv", region_class_rows(score, classes))
-        confusion_figure(score.confusion, classes, draft / "confusion.png")
-        few = spread(scenes, PANELS)
-        sheet = segmenter_panels(segmenter, few, masks, labels, dataset, presentation)
-        save_png(draft / "panels.png", sheet)
         write_json(draft / "metrics.json", figures)
-    main = {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")}
-    write_json(summary, main)
+        _write_tables(draft, score, figures, segmenter.classes)
+        _draw_charts(draft, score, segmenter.classes)
+        _draw_panels(draft, scenes, score, sources)
+    write_json(summary, {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")})
     log.info(
         "segmenter on %d photos: mIoU %.1f, pixel accuracy %.1f",
         len(scenes),
         100 * figures["mIoU"],
         100 * figures["pixel accuracy"],
     )
+
+
+def _write_tables(
+    folder: Path, score: SegmenterScore, figures: Figures, classes: Sequence[str]
+) -> None:
+    write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))
+    write_table(folder / "regions.csv", _region_rows(figures["regions"]))
+    write_table(folder / "regions_by_class.csv", region_class_rows(score, classes))
+
+
+def _draw_charts(folder: Path, score: SegmenterScore, classes: Sequence[str]) -> None:
+    """Where pixels went, and the segmenter beside the pseudo-masks that it learned from."""
+    confusion_figure(score.confusion, classes, folder / "confusion.png")
+    bars = {
+        "segmenter, shown no image labels": iou(score.beside[SEGMENTER]),
+        **{
+            f"CLIP with image labels, {name}": iou(matrix)
+            for name, matrix in score.beside.items()
+            if name != SEGMENTER
+        },
+    }
+    iou_bars(bars, classes, folder / "iou.png")
+
+
+def _draw_panels(
+    folder: Path, scenes: Sequence[Scene], score: SegmenterScore, sources: Sources
+) -> None:
+    """The photos that went best, middling and worst; they are predicted once more, so that memory
+    does not grow with the photos."""
+    for name, few in ranked(scenes, score.photo_iou, RANKED).items():
+        heading = f"The {name} of {len(scenes)} photos, by their own mIoU"
+        sheet = segmenter_panels(few, sources, heading=heading, photo_iou=score.photo_iou)
+        save_png(folder / f"panels_{name}.png", sheet)
 
 
 def _region_rows(regions: Figures) -> list[Figures]:
@@ -234,27 +255,3 @@ def _region_rows(regions: Figures) -> list[Figures]:
         for who, value in figures.items()
         if who != "share"
     ]
-
-
-def segmenter_panels(
-    segmenter: Segmenter,
-    scenes: Sequence[Scene],
-    store: PseudoMaskStore,
-    labels: ImageLabels,
-    dataset: Dataset,
-    presentation: Presentation,
-) -> Image.Image:
-    """Photo, pseudo-masks, prediction and human mask, if there is one: a row a photo."""
-    rows = []
-    for scene in scenes:
-        image = read_image(scene.image)
-        size = (image.height, image.width)
-        masks = [
-            *pseudo_mask_pictures(scene, store, labels, size),
-            predict_mask(segmenter, image, size, presentation),
-            *_human_mask(scene, dataset.read_mask),
-        ]
-        rows.append([np.asarray(image), *(colour_mask(one, segmenter.palette) for one in masks)])
-    titles = ["photo", *(f"CLIP, {level}" for level in store.levels), "segmenter", "human mask"]
-    names, palette = segmenter.classes, segmenter.palette
-    return panel(rows, titles=titles[: len(rows[0])], names=names, palette=palette)

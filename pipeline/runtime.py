@@ -23,6 +23,7 @@ from pipeline.launch import (
     make_fabric,
     watch_parent,
 )
+from pipeline.meters import AboveTheBar, Meter, metered
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
@@ -46,10 +47,17 @@ _NO_MEMORY = [
 
 
 def progress(
-    items: Iterable[T], *, label: str, total: int, done: int = 0, stops: bool = True
+    items: Iterable[T],
+    *,
+    label: str,
+    total: int,
+    done: int = 0,
+    stops: bool = True,
+    unit: str = "images",
+    images: int | None = None,
 ) -> Iterator[T]:
-    """Pass ``items`` through and show how far we are: a bar on a terminal, a line each 10 s in a
-    log.
+    """Pass ``items`` through and show how far we are: a bar on a terminal, a line now and then in a
+    log, with the rate and the time left.
 
     Args:
         items: what is worked through.
@@ -57,60 +65,17 @@ def progress(
         total: number of items of the whole work.
         done: how many were done before (a resumed run).
         stops: a request to stop is heard here, between two items; False where the caller hears it.
+        unit: what the items are, in the plural.
+        images: photos an item (of a training step: its batch), told as a second rate.
 
     Raises:
         StoppedError: the run was asked to stop.
     """
-    shown = _progress_bar if sys.stderr.isatty() else _progress_lines
-    if log.level > logging.INFO:  # another process of the run tells it
-        shown = _progress_silent
-    for count, item in enumerate(shown(items, label, total, done), start=done + 1):
+    shown = metered(items, Meter(label, total, done, unit, images))
+    for count, item in enumerate(shown, start=done + 1):
         yield item
         if stops and asked_to_stop():
             raise StoppedError(f"{label} {count}/{total}")
-
-
-def _progress_silent(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
-    yield from items
-
-
-def _progress_lines(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
-    start = spoken = time.monotonic()
-    count = done
-    for count, item in enumerate(items, start=done + 1):
-        yield item
-        now = time.monotonic()
-        if now - spoken >= 10:
-            rate = (count - done) / (now - start)
-            left_s = (total - count) / rate
-            log.info("%s %d/%d, %.1f/s, %.0f s left", label, count, total, rate, left_s)
-            spoken = now
-    log.info("%s %d/%d done in %.1f s", label, count, total, time.monotonic() - start)
-
-
-def _progress_bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, completed=done)
-        for item in items:
-            yield item
-            bar.advance(task)
 
 
 def ahead(items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS) -> Iterator[T]:
@@ -199,7 +164,7 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[AboveTheBar()])
         log.setLevel(logging.INFO)
         with stopping_politely():
             try:
@@ -285,7 +250,7 @@ def start_fabric(precision: str) -> "Fabric":
     accelerator, launch = best_device().type, launch_of(os.environ)
     if accelerator == "cuda":
         check_gpus(launch, torch.cuda.device_count())
-    if launch.alone:
+    if launch.single:
         return make_fabric(launch, accelerator, pick_precision(precision, accelerator))
     watch_parent(launch)
     fabric = make_fabric(launch, accelerator, "32-true")

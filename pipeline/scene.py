@@ -84,9 +84,35 @@ def read_image(path: Path) -> Image.Image:
         ValueError: see `pipeline.pictures.open_picture`.
     """
     with open_picture(path, "picture") as picture:
-        # Palettes may carry transparency; Pillow wants to see it as a channel before it is dropped.
-        plain = picture.convert("RGBA") if "transparency" in picture.info else picture
-        return upright(plain.convert("RGB"), picture)
+        return _upright_rgb(picture)
+
+
+def as_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
+    """A photo in any form that Python programs have, as upright RGB.
+
+    Args:
+        image: a file, a Pillow picture, or ``[H, W, 3]`` uint8 RGB.
+
+    Raises:
+        ValueError: it is none of these, or the file is not readable.
+    """
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return _upright_rgb(image)
+    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        raise ValueError(
+            "a photo must be a file's path, a Pillow picture, or a uint8 array of [H, W, 3] (RGB), "
+            f"got {found}; convert it"
+        )
+    return Image.fromarray(image)
+
+
+def _upright_rgb(picture: Image.Image) -> Image.Image:
+    # Palettes may carry transparency; Pillow wants to see it as a channel before it is dropped.
+    plain = picture.convert("RGBA") if "transparency" in picture.info else picture
+    return upright(plain.convert("RGB"), picture)
 
 
 def index_table(num_classes: int) -> np.ndarray:

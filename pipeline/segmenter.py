@@ -1,14 +1,11 @@
-"""The segmenter: any smp architecture, with a learned classifier or CLIP's frozen text embeddings.
+"""A trained segmenter on disk: written by training, opened by everyone.
 
 A saved segmenter is a folder that plain ``smp.from_pretrained`` opens. ``carb.json`` beside the
 weights tells what smp does not keep: classes, colours, normalisation and size.
 """
 
-import copy
 import io
-from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
-from segmentation_models_pytorch.base.initialization import initialize_head
-from torch import Tensor, nn
+from torch import nn
 
-from pipeline.encoders import check_encoder
 from pipeline.files import atomic_path, file_digest, write_json
+from pipeline.inference import Segmenter
+from pipeline.network import LIBRARY_ERRORS, plain_network, size_divisor
 from pipeline.runtime import best_device
 from pipeline.segmenter_files import (
     ABOUT_FILE,
     REPAIR,
     WEIGHTS_FILE,
-    known_options,
     read_about,
 )
-from pipeline.wording import one_line, shown
-
-_LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
+from pipeline.wording import one_line
 
 CARD = """---
 library_name: segmentation-models-pytorch
@@ -51,152 +44,6 @@ Input: RGB photos in 0..1, less `mean`, divided by `std`, resized to fit {height
 (height x width), both multiples of {stride}. Output: one map of logits a class. `{about}` holds the
 class names, their colours, `mean` and `std`. Classes: {classes}.
 """
-
-
-class TextClassifier(nn.Module):
-    """The paper's classifier: features times frozen text embeddings, nothing learned behind them.
-
-    No normalisation, bias or temperature in the product. ``conv`` brings the decoder's channels to
-    CLIP's D. Both maps are linear, so the text is multiplied into the convolution's weights before
-    any pixel is touched: the same function without a map of D channels at full size.
-
-    Args:
-        conv: the layer ``in -> D``, stride 1, with a bias.
-        text: CLIP's embedding of each class, ``[C, D]`` float.
-    """
-
-    text: Tensor
-
-    def __init__(self, conv: nn.Conv2d, text: Tensor) -> None:
-        super().__init__()
-        self.conv = conv
-        self.register_buffer("text", text.detach().clone().float())
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight ``[C, in, k, k]`` and bias ``[C]`` of the one convolution that does the same."""
-        assert self.conv.bias is not None
-        weight = torch.einsum("cd,dikl->cikl", self.text, self.conv.weight)
-        return weight, self.text @ self.conv.bias
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Score each class: features ``[B, in, H, W]`` to logits ``[B, C, H, W]``."""
-        weight, bias = self.folded()
-        return F.conv2d(features, weight, bias, padding=self.conv.padding)
-
-
-@dataclass(frozen=True)
-class Segmenter:
-    """A trained segmenter with all that inference needs.
-
-    Attributes:
-        model: normalised RGB ``[B, 3, H, W]`` float to logits ``[B, C, H, W]``; in eval mode.
-        classes: class names, by index.
-        palette: ``[C, 3]`` uint8 RGB.
-        mean: subtracted from RGB in 0..1.
-        std: divides what is left.
-        base_size: ``(height, width)`` in pixels that whole photos are fitted into.
-        stride: height and width of the input must be multiples of it.
-        extra: what else the training wrote down.
-    """
-
-    model: nn.Module
-    classes: list[str]
-    palette: npt.NDArray[np.uint8]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    base_size: tuple[int, int]
-    stride: int
-    extra: dict[str, Any]
-
-
-def build_segmenter(
-    *,
-    arch: str,
-    encoder: str,
-    num_classes: int,
-    options: Mapping[str, Any],
-    text: Tensor | None,
-) -> nn.Module:
-    """Make an untrained segmenter: RGB ``[B, 3, H, W]`` to logits ``[B, C, H, W]``.
-
-    Args:
-        arch: name of an smp architecture, in any case (``unet``, ``deeplabv3``).
-        encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
-        num_classes: C.
-        options: further arguments of the architecture, such as ``decoder_channels``.
-        text: embeddings ``[C, D]`` of a frozen classifier, or None for a learned one.
-
-    Raises:
-        ValueError: the architecture, the encoder or an option is unknown, or they do not fit.
-    """
-    _check_options(arch, encoder, options)
-    check_encoder(encoder)
-    try:
-        model: nn.Module = smp.create_model(
-            arch, encoder_name=encoder, encoder_weights=None, classes=num_classes, **options
-        )
-    except _LIBRARY_ERRORS as error:
-        raise ValueError(
-            f"params.yaml: segmenter.arch '{arch}', segmenter.encoder '{encoder}' and "
-            f"segmenter.options {shown(dict(options))} do not fit together: {one_line(error)}"
-        ) from error
-    if text is not None:
-        _freeze_classifier(model, text)
-    return model
-
-
-def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
-    """Refuse an unknown architecture, or an option that it does not take."""
-    models: dict[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
-    if arch.lower() not in models:
-        raise ValueError(
-            f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
-        )
-    known = known_options(models[arch.lower()], encoder)
-    for name in options:
-        if name not in known:
-            raise ValueError(
-                f"params.yaml: segmenter.options: '{arch}' does not take '{name}'; "
-                f"it takes {', '.join(sorted(known))}"
-            )
-
-
-def _freeze_classifier(model: nn.Module, text: Tensor) -> None:
-    """Put the text embeddings in place of the C outputs of the last convolution."""
-    head = model.segmentation_head
-    assert isinstance(head, nn.Module)
-    name, last = [pair for pair in head.named_modules() if isinstance(pair[1], nn.Conv2d)][-1]
-    assert isinstance(last, nn.Conv2d)
-    if text.ndim != 2 or len(text) != last.out_channels:
-        raise ValueError(
-            f"text embeddings must be [{last.out_channels}, D], one row a class, "
-            f"got {list(text.shape)}"
-        )
-    conv = _conv_like(last, last.in_channels, text.shape[1])
-    initialize_head(conv)
-    head.set_submodule(name, TextClassifier(conv, text))
-
-
-def _conv_like(like: Any, num_in: int, num_out: int) -> nn.Conv2d:
-    return nn.Conv2d(num_in, num_out, like.kernel_size, padding=like.padding)
-
-
-def _plain(model: nn.Module) -> nn.Module:
-    """Copy the model to the CPU, the text embeddings multiplied into one ordinary convolution."""
-    plain = copy.deepcopy(model).cpu()
-    for name, module in list(plain.named_modules()):
-        if isinstance(module, TextClassifier):
-            weight, bias = module.folded()
-            conv = _conv_like(module.conv, weight.shape[1], len(weight))
-            conv.load_state_dict({"weight": weight, "bias": bias})
-            plain.set_submodule(name, conv)
-    return plain
-
-
-def size_divisor(model: nn.Module) -> int:
-    """The number that height and width of the input must be multiples of (8, 16 or 32)."""
-    encoder: Any = model.encoder
-    return int(encoder.output_stride)
 
 
 def save_segmenter(
@@ -243,7 +90,7 @@ def save_segmenter(
         about=ABOUT_FILE,
         classes=", ".join(classes),
     )
-    plain: Any = _plain(model)
+    plain: Any = plain_network(model)
     with atomic_path(directory) as draft:
         draft.mkdir()
         # smp leaves a card that is there; its own names no class and a licence not ours to give.
@@ -253,18 +100,21 @@ def save_segmenter(
         write_json(draft / ABOUT_FILE, about | {"weights_sha256": digest})
 
 
-def load_segmenter(directory: Path) -> Segmenter:
+def load_segmenter(directory: str | Path) -> Segmenter:
     """Open a folder of ``save_segmenter``, in eval mode, on a GPU if there is one.
+
+    ``load_segmenter("models/segmenter")("photo.jpg")`` is the photo's ``[H, W]`` of classes.
 
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
     """
+    directory = Path(directory)
     about = read_about(directory)
     try:
         with redirect_stdout(io.StringIO()):  # huggingface_hub prints where it loads from
             # A configuration that asks for ImageNet weights must not download any.
             model = smp.from_pretrained(str(directory), encoder_weights=None)
-    except (OSError, SafetensorError, *_LIBRARY_ERRORS) as error:
+    except (OSError, SafetensorError, *LIBRARY_ERRORS) as error:
         raise ValueError(
             f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {REPAIR}"
         ) from error
@@ -277,4 +127,5 @@ def load_segmenter(directory: Path) -> Segmenter:
         base_size=about.base_size,
         stride=size_divisor(model),
         extra=about.extra,
+        digest=about.weights_sha256 or "",
     )

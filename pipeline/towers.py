@@ -7,13 +7,12 @@ makes of that patch alone. Source: Zhou et al., Extract Free Dense Labels from C
 2112.01071). A last block can be changed in other ways too, see `pipeline.last_block`.
 
 A tower here is the model's own modules in two steps, ``encode`` up to the last mixing, then either
-``dense`` (patch by patch) or ``pooled`` (the ordinary way). `check_tower` compares the latter with
-the model's own answer, which shows that its modules are read as they are meant.
+``dense`` (patch by patch) or ``pooled`` (the ordinary way). `pipeline.tower_checks`
+compares the latter with the model's own answer: its modules are read as they are meant.
 """
 
 from typing import Any, Protocol
 
-import open_clip
 import timm
 import torch
 import torch.nn.functional as F
@@ -27,13 +26,6 @@ from torch import Tensor, nn
 
 from pipeline.last_block import DENSE_MODES, DenseMode, Grid, dense_block
 
-SUPPORTED = (
-    "ModifiedResNet; VisionTransformer (pool_type tok or avg, plain attention, or CoCa's "
-    "attentional_pool true); through timm a vision_transformer with plain patches (SigLIP and "
-    "others; pool map, token or avg) or a convnext"
-)
-_ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn", "scaled_cosine_attn")
-_TIMM_MODULES = ("timm.models.vision_transformer", "timm.models.convnext")
 _CONV_STRIDE = 32  # pixels of one cell of the last stage of a ModifiedResNet or ConvNeXt
 VALUE = DENSE_MODES["value"]
 
@@ -243,7 +235,7 @@ class ConvNext(Tower):
 
 
 def read_tower(visual: nn.Module) -> Tower:
-    """The tower of a loaded model, whose configuration `refusal` let pass.
+    """The tower of a loaded model, whose configuration `pipeline.tower_checks.refusal` let pass.
 
     Raises:
         ValueError: the tower has parts that are not read here; says which.
@@ -263,52 +255,3 @@ def read_tower(visual: nn.Module) -> Tower:
     if trunk.attn_pool is None and not plain:
         raise ValueError(f"one with blocks of another kind ({type(last).__name__})")
     return TimmVit(visual)
-
-
-def refusal(vision: dict[str, Any]) -> str | None:
-    """Why an image tower is not supported, by open_clip's names; None if it is.
-
-    Args:
-        vision: ``vision_cfg`` of the model's configuration; nothing is built or downloaded.
-    """
-    if name := vision.get("timm_model_name"):
-        known = timm.is_model(name)
-        module = timm.model_entrypoint(name).__module__ if known else "no model of timm"
-        pool = vision.get("timm_pool", "avg")
-        if module in _TIMM_MODULES and pool in ("", "avg", "map", "token"):
-            return None
-        kind = module.removeprefix("timm.models.")
-        return f"TimmModel with timm_model_name {name!r} ({kind}) and timm_pool {pool!r}"
-    found = {key: vision[key] for key in _ATTENTION_KINDS if vision.get(key)}
-    if vision.get("pool_type", "tok") not in ("tok", "avg"):
-        found["pool_type"] = vision["pool_type"]
-    if vision.get("attentional_pool") not in (None, False, True):
-        found["attentional_pool"] = vision["attentional_pool"]
-    if not found:
-        return None
-    return "VisionTransformer with " + ", ".join(f"{key} {value!r}" for key, value in found.items())
-
-
-@torch.no_grad()
-def check_tower(tower: Tower, model: nn.Module, size: tuple[int, int]) -> None:
-    """Compare the ordinary embedding through ``tower`` with the model's own, on a random image.
-
-    Args:
-        tower: from `read_tower`.
-        model: the open_clip model.
-        size: ``(height, width)`` that it was trained with, pixels.
-
-    Raises:
-        ValueError: they differ by more than 1e-4, for a vector of norm 1.
-    """
-    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    encoded = tower.encode(image)
-    ours = F.normalize(tower.pooled(encoded), dim=-1)
-    theirs = model.encode_image(image, normalize=True)  # type: ignore[operator]
-    error = float((ours - theirs).abs().max())
-    if not error <= 1e-4:
-        versions = f"open_clip {open_clip.__version__} and timm {timm.__version__}"
-        raise ValueError(
-            f"an image tower whose embedding this pipeline computes as {versions} do (they differ "
-            f"by {error:.1g})"
-        )

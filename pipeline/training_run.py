@@ -1,8 +1,8 @@
 """A training run from files to files: what it reads, where it resumes, what it leaves."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +19,19 @@ from pipeline.config import Params
 from pipeline.curves import Curves
 from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
-from pipeline.files import atomic_path, file_digest, fingerprint, locked, remove
+from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
-from pipeline.inference import predict_mask
+from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
-from pipeline.pseudo_masks import check_store, hard_mask
+from pipeline.launch import locked_by_first
+from pipeline.network import build_segmenter, size_divisor
+from pipeline.previews import Previews
+from pipeline.pseudo_masks import check_store
 from pipeline.runtime import memory_hint, start_fabric
-from pipeline.scene import read_image
-from pipeline.segmenter import Segmenter, build_segmenter, save_segmenter, size_divisor
+from pipeline.segmenter import save_segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tensors import num_bytes
 from pipeline.training import fit
-from pipeline.visualise import colour_mask, panel
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,6 +42,7 @@ PREVIEW_PHOTOS = 3
 _NO_MATTER: Any = {
     "clip": True,
     "eval": True,
+    "pictures": True,
     "warm_start": True,
     "train": {"workers", "checkpoint_every"},
 }
@@ -131,7 +133,7 @@ def train_segmenter(
     """
     work = scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
-    with locked(work) if fabric.global_rank == 0 else nullcontext():
+    with locked_by_first(fabric, work):
         model = first_segmenter(inputs, params)
         state = checkpoint_bytes(model, params.train.optimizer)
         room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}
@@ -166,7 +168,7 @@ def _train(
     root, palette = Path(params.dataset.root), inputs.index.label_space.palette
     shown = inputs.photos("val", root) or inputs.photos("train", root)
     every = max(1, len(shown) // PREVIEW_PHOTOS)
-    previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, palette)
+    previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb)
 
     def log_step(figures: dict[str, float]) -> None:
         if live is not None:
@@ -175,7 +177,7 @@ def _train(
     def show(step: int, current: nn.Module) -> None:
         if live is not None:
             segmenter = as_segmenter(current, inputs, params, palette)
-            _keep_picture(live, work, step, previews.draw(segmenter))
+            _keep_picture(live, work, step, previews.draw(segmenter, step))
 
     with memory_hint(
         f"lower params.yaml: train.batch_size ({params.train.batch_size}), views.crop or "
@@ -231,32 +233,3 @@ def as_segmenter(
         stride=size_divisor(model),
         extra={},
     )
-
-
-class Previews:
-    """Pictures of how the predictions on a few photos come about.
-
-    Args:
-        photos: the photos.
-        store: the pseudo-masks.
-        palette: colours of the classes.
-    """
-
-    def __init__(
-        self, photos: Sequence[TrainingPhoto], store: PseudoMaskStore, palette: np.ndarray
-    ) -> None:
-        self.photos, self.store, self.palette = photos, store, palette
-
-    def draw(self, segmenter: Segmenter) -> Image.Image:
-        """One row a photo: photo, pseudo-mask of each level, prediction."""
-        rows = []
-        for photo in self.photos:
-            image, labels = read_image(photo.path), torch.from_numpy(photo.image_labels)
-            masks = [
-                hard_mask(torch.from_numpy(self.store.read(photo.key, level)), labels, photo.size)
-                for level in self.store.levels
-            ]
-            shown = [*(mask.numpy() for mask in masks), predict_mask(segmenter, image, photo.size)]
-            rows.append([np.asarray(image), *(colour_mask(mask, self.palette) for mask in shown)])
-        titles = ["photo", *(f"CLIP, {level}" for level in self.store.levels), "segmenter"]
-        return panel(rows, titles=titles, names=self.store.classes, palette=self.palette)

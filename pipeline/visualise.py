@@ -1,4 +1,4 @@
-"""Pictures a person can look at: masks in colour, panels of photos, confusion matrix, IoU bars.
+"""Pictures a person can look at: masks in colour, marks on photos, confusion matrix, IoU bars.
 
 Equal input gives equal bytes: PNG files carry no date and no version, matplotlib's settings are its
 own defaults, and all fonts come with Pillow and matplotlib.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from pipeline.files import atomic_path
 from pipeline.metrics import areas, nan_mean
@@ -21,17 +21,24 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and panels do not need
     from matplotlib.figure import Figure
 
 Picture = npt.NDArray[np.uint8]
+AnyMask = npt.NDArray[Any]
 
 IGNORE_COLOUR = (255, 255, 255)
-INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
-# Least and most readable width of one picture in a panel, in pixels.
-PANEL_WIDTH, CELL_WIDTH = 1400, 640  # at most: a panel fits into a browser window
-GAP, TITLE_HEIGHT = 8, 34
+MARK_STRIPES, MARK_OUTLINE = ((255, 190, 30), (165, 95, 0)), (40, 20, 0)
 # Okabe and Ito's colours: told apart with any kind of colour vision.
-BAR_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+BAR_COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#f0e442",
+    "#333333",
+)
 
 
-def colour_mask(mask: npt.NDArray[Any], palette: Picture) -> Picture:
+def colour_mask(mask: AnyMask, palette: Picture) -> Picture:
     """Paint each class in its colour; what is no class (ignored) becomes white.
 
     Args:
@@ -43,12 +50,11 @@ def colour_mask(mask: npt.NDArray[Any], palette: Picture) -> Picture:
     """
     colours = np.vstack([palette, np.array([IGNORE_COLOUR], np.uint8)])
     index = mask.astype(np.int64)
-    return colours[np.where((index < 0) | (index >= len(palette)), len(palette), index)]
+    known = (index >= 0) & (index < len(palette))
+    return np.asarray(colours[np.where(known, index, len(palette))])
 
 
-def overlay(
-    image: Picture, mask: npt.NDArray[Any], palette: Picture, *, alpha: float = 0.6
-) -> Picture:
+def overlay(image: Picture, mask: AnyMask, palette: Picture, *, alpha: float = 0.6) -> Picture:
     """Lay the mask's colours over the photo; the photo stays as it is where the mask is ignored.
 
     Args:
@@ -65,91 +71,64 @@ def overlay(
     return np.where(known, np.rint(mixed).astype(np.uint8), image)
 
 
-def panel(
-    rows: Sequence[Sequence[Picture]],
-    *,
-    titles: Sequence[str] = (),
-    names: Sequence[str] = (),
-    palette: Picture | None = None,
-) -> Image.Image:
-    """Arrange pictures in a grid, titles above the columns and the class colours below.
-
-    All pictures get the size of the first, which is enlarged (sharp pixels) or reduced by a whole
-    factor, as large as fits into a panel of 1400 pixels and a cell of 640.
+def changes(image: Picture, before: AnyMask, after: AnyMask, palette: Picture) -> Picture:
+    """What another mask changes: the photo faded, over it the new colours of what changed.
 
     Args:
-        rows: rows of pictures, ``[H, W, 3]`` uint8 RGB each.
-        titles: one a column; or none, then rows may differ in length.
-        names: class names for the legend, or none.
-        palette: their colours, ``[C, 3]`` uint8 RGB.
+        image: ``[H, W, 3]`` uint8 RGB.
+        before: ``[H, W]`` integer, class index or 255.
+        after: the same.
+        palette: ``[C, 3]`` uint8 RGB.
 
-    Raises:
-        ValueError: there is no picture, or a row has not one for each title.
+    Returns:
+        ``[H, W, 3]`` uint8 RGB.
     """
-    lengths = [len(row) for row in rows]
-    columns = len(titles) or max(lengths, default=0)
-    if not columns or not rows or (titles and set(lengths) != {columns}):
-        raise ValueError(
-            f"a panel needs rows of {columns or 'some'} pictures, one for each title, "
-            f"got rows of {lengths}"
-        )
-    width, height = _cell_size(rows[0][0], min(CELL_WIDTH, PANEL_WIDTH // columns))
-    top = TITLE_HEIGHT if titles else GAP
-    bottom = top + len(rows) * (height + GAP)
-    legend = _legend(names, palette, GAP + columns * (width + GAP))
-    sheet = Image.new("RGB", (legend.width, bottom + legend.height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(titles):
-        centre = GAP + column * (width + GAP) + width // 2
-        draw.text((centre, TITLE_HEIGHT // 2), title, INK, _font(18), anchor="mm")
-    for line, row in enumerate(rows):
-        for column, picture in enumerate(row):
-            place = (GAP + column * (width + GAP), top + line * (height + GAP))
-            sheet.paste(_fit(picture, (width, height)), place)
-    sheet.paste(legend, (0, bottom))
-    return sheet
+    return np.asarray(
+        np.where((before != after)[:, :, None], colour_mask(after, palette), faded(image))
+    )
 
 
-def _cell_size(picture: Picture, limit: int) -> tuple[int, int]:
-    """Width and height of a picture after enlarging or reducing by a whole factor."""
-    height, width = picture.shape[:2]
-    if width <= limit:
-        factor = limit // width
-        return width * factor, height * factor
-    shrink = -(-width // limit)
-    return width // shrink, height // shrink
+def faded(image: Picture) -> Picture:
+    """A photo in light grey, to draw on."""
+    grey = image.astype(np.float64).mean(axis=2, keepdims=True)
+    return np.asarray(np.rint(165 + 0.35 * grey.repeat(3, axis=2)), np.uint8)
 
 
-def _fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
-    """Resize into ``size`` (width, height), white beside it where the proportions differ."""
-    image = Image.fromarray(picture)
-    enlarged = image.width < size[0]
-    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
-    return ImageOps.pad(image, size, method, color=PAPER)
+def mark_region(image: Picture, region: npt.NDArray[np.bool_]) -> Picture:
+    """Tint a region of a photo, stripe it and draw its outline, all told apart by their lightness
+    alone.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 RGB.
+        region: ``[H, W]``.
+
+    Returns:
+        ``[H, W, 3]`` uint8 RGB.
+    """
+    height, width = region.shape
+    rows, columns = np.ogrid[:height, :width]
+    stripes = np.array(MARK_STRIPES)[(rows + columns) // 4 % 2]
+    tinted = np.rint(0.3 * image + 0.7 * stripes).astype(np.uint8)
+    marked = np.where(region[:, :, None], tinted, image)
+    marked[region & ~_inside(region)] = MARK_OUTLINE
+    return marked
 
 
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
+def _inside(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Pixels of a region whose four neighbours are of it, or beyond the photo."""
+    wide = np.pad(region, 1, constant_values=True)
+    return wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
 
 
-def _legend(names: Sequence[str], palette: Picture | None, width: int) -> Image.Image:
-    """A box of colour and the name of each class, in equal columns; the last is the ignored one."""
-    if not names or palette is None:
-        return Image.new("RGB", (width, 0), PAPER)
-    font, box, line = _font(16), 18, 28
-    entries = [*zip(names, map(tuple, palette.tolist()), strict=True), ("ignored", IGNORE_COLOUR)]
-    column = int(max(font.getlength(name) for name, _ in entries)) + box + 34
-    num_columns = max(1, min(len(entries), (width - GAP) // column))
-    num_lines = -(-len(entries) // num_columns)
-    num_columns = -(-len(entries) // num_lines)  # as even as they go
-    left = max(GAP, (width - num_columns * column) // 2)
-    sheet = Image.new("RGB", (width, num_lines * line + 2 * GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for index, (name, colour) in enumerate(entries):
-        x, y = left + index % num_columns * column, GAP + index // num_columns * line
-        draw.rectangle((x, y, x + box, y + box), fill=colour, outline=FAINT)
-        draw.text((x + box + 8, y + box // 2), name, INK, font, anchor="lm")
-    return sheet
+def heat(values: npt.NDArray[np.floating[Any]], top: float) -> Picture:
+    """Paint numbers from dark blue (0) to yellow (``top`` and more), ``[H, W]`` -> ``[H, W, 3]``.
+
+    The colours are those of ``cividis``, which look nearly alike to people of any colour vision.
+    """
+    import matplotlib as mpl
+
+    colours = (255 * mpl.colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)
+    return np.asarray(colours[np.rint(255 * (values / top).clip(0, 1)).astype(int)])
 
 
 def save_png(path: Path, image: Image.Image | Picture) -> None:
@@ -232,7 +211,7 @@ def iou_bars(
     """Draw the IoU of each class as horizontal bars, a group a class, as a PNG.
 
     Args:
-        figures: what is compared (at most six) and its IoU ``[C]`` in 0..1, NaN for no union.
+        figures: what is compared (at most eight) and its IoU ``[C]`` in 0..1, NaN for no union.
         names: C class names.
         path: file to write.
     """

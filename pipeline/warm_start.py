@@ -5,11 +5,7 @@ paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
 """
 
 import logging
-import math
-import os
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,22 +13,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from pipeline.augment import normalise
-from pipeline.batches import Crops, Steps, TrainingPhoto, make_loader
-from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.config import AugmentParams, LevelParams, Params, ViewsParams, WarmStartParams
-from pipeline.disk import check_room
+from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
+from pipeline.clip_dense import load_clip
+from pipeline.clip_features import FeatureGrids, embed_photos, shared_features
+from pipeline.config import AugmentParams, Params, ViewsParams, WarmStartParams
 from pipeline.encoders import imagenet_encoder, load_encoder
-from pipeline.files import locked, remove
+from pipeline.files import remove
 from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
+from pipeline.launch import locked_by_first
+from pipeline.network import build_segmenter
 from pipeline.processes import as_one_process, check_shares
-from pipeline.runtime import ahead, progress, start_fabric
-from pipeline.scene import read_image
+from pipeline.runtime import progress, start_fabric
 from pipeline.schedules import one_cycle_lr, set_lr
-from pipeline.segmenter import build_segmenter
-from pipeline.windows import cover_features, magnified
 from pipeline.world import world_sum
 
 if TYPE_CHECKING:
@@ -41,31 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 STRIDE = 4  # pixels a position of the student's output
 WIDTH = 128  # channels of its pyramid
-
-
-@dataclass(frozen=True)
-class FeatureGrids:
-    """CLIP's dense features of each photo, on disk; serves `Crops` like a pseudo-mask store.
-
-    Attributes:
-        features: ``[N, D, h, w]`` float16, grids in the top left corner.
-        rows: key -> row of ``features``.
-        sizes: ``(h, w)`` of each row's grid.
-        mean: ``[D]`` float32, the average feature: what all places share says nothing.
-    """
-
-    features: np.ndarray
-    rows: dict[str, int]
-    sizes: list[tuple[int, int]]
-    mean: Tensor
-
-    def grid_size(self, key: str, level: str) -> tuple[int, int]:
-        """``(h, w)`` of a photo's features; there is one level."""
-        return self.sizes[self.rows[key]]
-
-    def read_padded(self, key: str, level: str) -> np.ndarray:
-        """``[D, h, w]`` float16; a copy, for the file is read only."""
-        return np.array(self.features[self.rows[key]])
 
 
 class Student(nn.Module):
@@ -150,12 +121,12 @@ def _learn_from_clip(
         for photo in index.of_split("train")
     ]
     file = scratch / "clip_features.npy"
-    with locked(file) if fabric.global_rank == 0 else nullcontext():
+    with locked_by_first(fabric, file):
         grids = None
         if fabric.global_rank == 0:
             with fabric.autocast():
                 grids = embed_photos(photos, clip, params.clip.levels, file=file)
-        grids = _shared(fabric, grids, file)
+        grids = shared_features(fabric, grids, file)
         learn_encoder(
             fabric,
             encoder,
@@ -169,76 +140,6 @@ def _learn_from_clip(
         fabric.barrier()
         if fabric.global_rank == 0:
             remove(file)
-
-
-def _shared(fabric: "Fabric", grids: FeatureGrids | None, file: Path) -> FeatureGrids:
-    """The features that the first process made, for all processes."""
-    if fabric.world_size == 1:
-        assert grids is not None
-        return grids
-    facts = (grids.rows, grids.sizes, grids.mean) if grids is not None else ({}, [], torch.empty(0))
-    rows, sizes, mean = fabric.broadcast(facts)  # comes when the file is whole
-    if not file.is_file():
-        raise ValueError(f"{file} is not there on this node; all nodes must share the folder")
-    return FeatureGrids(np.load(file, mmap_mode="r"), rows, sizes, mean)
-
-
-def embed_photos(
-    photos: Sequence[TrainingPhoto],
-    clip: DenseClip,
-    levels: dict[str, LevelParams],
-    *,
-    file: Path,
-) -> FeatureGrids:
-    """Look at every photo with CLIP at every level; the sum of the levels, on the finest grid.
-
-    Args:
-        photos: the photos; their image-level labels are not looked at.
-        clip: the frozen model.
-        levels: the view levels.
-        file: scratch file that holds the features (they may exceed the memory).
-    """
-    finest, *others = sorted(levels.values(), key=lambda level: level.zoom, reverse=True)
-    sizes, out, total = [], None, torch.zeros(1)
-
-    def shown(photo: TrainingPhoto) -> list[Tensor]:
-        image = read_image(photo.path)
-        return [magnified(image, level, patch_size=clip.patch_size) for level in (finest, *others)]
-
-    views = progress(ahead(photos, shown), label="CLIP features", total=len(photos))
-    for row, (photo, (first, *rest)) in enumerate(zip(photos, views, strict=True)):
-        target = cover_features(first, finest, clip, clip.patch_features)
-        for level, pixels in zip(others, rest, strict=True):
-            grid = cover_features(pixels, level, clip, clip.patch_features)[None]
-            target += F.interpolate(grid, target.shape[-2:], mode="bilinear")[0]
-        rows, columns = target.shape[-2:]
-        if out is None:
-            largest = _largest_grid(photos, target.shape, photo.size)
-            shape = (len(photos), *largest)
-            remove(file)
-            check_room({file: 2 * math.prod(shape)})  # writing beyond would end the process
-            file.parent.mkdir(parents=True, exist_ok=True)
-            out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-            with file.open("rb+") as handle:  # or a full disk would end the process without a word
-                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
-        out[row, :, :rows, :columns] = target.cpu().numpy()
-        sizes.append((rows, columns))
-        total = total + target.mean(dim=(1, 2)).cpu()
-    assert out is not None
-    out.flush()
-    rows_of = {photo.key: row for row, photo in enumerate(photos)}
-    return FeatureGrids(out, rows_of, sizes, total / len(photos))
-
-
-def _largest_grid(
-    photos: Sequence[TrainingPhoto], grid: torch.Size, size: tuple[int, int]
-) -> tuple[int, int, int]:
-    """A grid that holds every photo, from one photo's grid and size; one cell for rounding."""
-    rows, columns = (
-        1 + max(-(-photo.size[axis] * grid[axis + 1] // size[axis]) for photo in photos)
-        for axis in (0, 1)
-    )
-    return grid[0], rows, columns
 
 
 def learn_encoder(
@@ -276,6 +177,36 @@ def learn_encoder(
     )
     wrapped, optimizer = fabric.setup(student.train(), optimizer)
     mean = grids.mean[:, None, None].to(fabric.device)
+    loader = _loader(fabric, photos, grids, params, views=views, augment=augment, workers=workers)
+    shown = progress(
+        loader, label="encoder", total=params.steps, unit="steps", images=params.batch_size
+    )
+    for step, batch in enumerate(shown):
+        set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
+        moved = batch.to(fabric.device)
+        found = wrapped(normalise(moved.images)).float()
+        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            mean_loss = float(world_sum(loss)) / fabric.world_size
+            log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
+    check_weights(fabric, student, params.steps, lr="warm_start.lr")
+    return encoder.eval()
+
+
+def _loader(
+    fabric: "Fabric",
+    photos: Sequence[TrainingPhoto],
+    grids: FeatureGrids,
+    params: WarmStartParams,
+    *,
+    views: ViewsParams,
+    augment: AugmentParams,
+    workers: int,
+) -> "DataLoader[Batch]":
+    """Batches of crops with CLIP's features of them, this process's share of each."""
     crops = Crops(
         photos,
         grids,
@@ -293,17 +224,4 @@ def learn_encoder(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    loader = make_loader(crops, steps, workers=workers, pin=fabric.device.type == "cuda")
-    for step, batch in enumerate(progress(loader, label="encoder", total=params.steps)):
-        set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
-        moved = batch.to(fabric.device)
-        found = wrapped(normalise(moved.images)).float()
-        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
-        if (step + 1) % 100 == 0:
-            mean_loss = float(world_sum(loss)) / fabric.world_size
-            log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
-    check_weights(fabric, student, params.steps, lr="warm_start.lr")
-    return encoder.eval()
+    return make_loader(crops, steps, workers=workers, pin=fabric.device.type == "cuda")

@@ -20,7 +20,12 @@ def main(
     scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Give the segmenter's encoder its first weights."""
+    """Give the segmenter's encoder its first weights.
+
+    Which ones is params.yaml's segmenter.encoder_weights: none, imagenet, a file, or clip.
+
+        carb encoder --out models/encoder.safetensors
+    """
     from pipeline.config import load_params
     from pipeline.encoders import save_encoder
     from pipeline.index import SceneIndex

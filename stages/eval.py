@@ -79,7 +79,7 @@ def main(
 
     Predictions and overlays of the folder are written, and with --masks its figures too:
 
-        typer stages/eval.py run --images photos --masks annotations --out scored
+        carb eval --images photos --masks annotations --out scored
     """
     from pipeline.folder_evaluation import evaluate_folder
     from pipeline.inference import Presentation

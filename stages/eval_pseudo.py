@@ -28,7 +28,12 @@ def main(
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Score the pseudo-masks against human masks, level by level."""
+    """Score the pseudo-masks against human masks, level by level.
+
+    No training is needed, so words, levels and CLIPs are compared in minutes:
+
+        carb eval-pseudo --out scored --summary scored/figures.json
+    """
     from pipeline.config import load_params
     from pipeline.datasets import open_dataset
     from pipeline.label_files import read_label_file
@@ -40,7 +45,15 @@ def main(
     dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)
     labels = read_label_file(image_labels, store.classes)
-    pseudo_report(store, labels, dataset, photos=settings.eval.photos, out=out, summary=summary)
+    pseudo_report(
+        store,
+        labels,
+        dataset,
+        photos=settings.eval.photos,
+        palette=settings.pictures.palette,
+        out=out,
+        summary=summary,
+    )
 
 
 if __name__ == "__main__":

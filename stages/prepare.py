@@ -1,7 +1,8 @@
 """Index a data set and collect its image-level labels. Reads the data set's folder; writes the
 index, the labels and a report. Human masks are opened only to simulate labels where none are
-given."""
+given. By hand, before that: let CLIP propose the labels of one's own photos."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,11 @@ from pipeline.runtime import command
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 @command
 @alone
 def main(
+    context: typer.Context,
     index: Annotated[Path, typer.Option(help="Index to write.")] = Path("data/scenes.json"),
     image_labels: Annotated[Path, typer.Option(help="Labels to write.")] = Path(
         "data/image_labels.csv"
@@ -24,7 +26,14 @@ def main(
     report: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("results/prepare"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Index a data set and collect its image-level labels."""
+    """Index a data set and collect its image-level labels.
+
+    The data set is the one that the parameter file names, for example:
+
+        carb prepare --params recipes/cityscapes.yaml
+    """
+    if context.invoked_subcommand is not None:
+        return
     from pipeline.config import load_params
     from pipeline.data_report import prepare_report
     from pipeline.datasets import open_dataset
@@ -40,6 +49,27 @@ def main(
     found.write(index)
     write_image_labels(image_labels, labels, found.label_space.names)
     prepare_report(report, found, labels, root=dataset.root)
+
+
+@app.command()
+@command
+@alone
+def propose_labels(
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Tag a photo from this confidence on.")
+    ] = 0.5,
+    force: Annotated[bool, typer.Option("--force", help="Replace labels.csv.")] = False,
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Let CLIP propose the labels of your own photos; then correct them and run dvc repro.
+
+    Writes labels.csv, label_confidence.csv and proposals/ into the folder of dataset.root:
+
+        python -m stages.prepare propose-labels --threshold 0.4
+    """
+    # By name: DVC never runs this command, and should not prepare again when files of CLIP change.
+    propose = import_module("pipeline.proposal_run").propose_labels
+    propose(params, threshold=threshold, force=force)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run CLIP once over every photo. Reads index, photos and CLIP; writes masks.zarr."""
+"""Run CLIP once over every photo. Reads index, photos and CLIP; writes masks.zarr and pictures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +15,24 @@ app = typer.Typer(add_completion=False)
 def main(
     index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
+    report: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("results/pseudo"),
     scratch: Annotated[
         Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Run CLIP once over every photo and keep its patch logits."""
+    """Run CLIP once over every photo and keep its patch logits.
+
+    A stopped run goes on where it was; of new photos only those are looked at.
+
+        carb pseudo --out data/masks.zarr
+    """
     from pipeline.clip_dense import as_the_authors, load_clip
     from pipeline.clip_run import make_store
     from pipeline.config import load_params
     from pipeline.index import SceneIndex
     from pipeline.prompts import resolve_templates
+    from pipeline.pseudo_report import clip_report
     from pipeline.runtime import memory_hint, start_fabric
 
     settings = load_params(params)
@@ -41,17 +48,20 @@ def main(
         normalisation=settings.clip.normalisation,
         activation=settings.clip.activation,
     )
+    fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
     with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):
         make_store(
-            start_fabric(settings.clip.precision),
+            fabric,
             clip,
             scenes,
-            root=Path(settings.dataset.root),
+            root=root,
             params=settings.clip,
             templates=templates,
             out=out,
             scratch=scratch,
         )
+    if fabric.global_rank == 0:
+        clip_report(report, out, scenes, root=root, palette=settings.pictures.palette)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,12 @@ def main(
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Train the segmenter on the cached pseudo-masks."""
+    """Train the segmenter on the cached pseudo-masks.
+
+    A stopped run goes on where it was. Beside the one that is there, with other parameters:
+
+        carb train --params other.yaml --out models/other --curves results/other
+    """
     from pipeline.config import load_params
     from pipeline.training_run import Inputs, train_segmenter
 

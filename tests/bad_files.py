@@ -66,7 +66,7 @@ DATA_SETS = {
         "prepare", ("empty", "no photos"), {"dataset.root": "empty"}, folder("empty")
     ),
     "data set of an unknown name": Case(
-        "prepare", ("dataset.name", "kitti"), {"dataset.name": "kitti"}
+        "prepare", ("dataset.name", "moon"), {"dataset.name": "moon"}
     ),
     "photo a link out of the data set": Case(
         "prepare", ("00000.png", "leads out", "dataset.root"), spoil=link(IMAGE, "elsewhere.png")
@@ -100,6 +100,9 @@ DATA_SETS = {
         ("00000.png", "same name"),
         OWN,
         own_folder(TWO, save("own/images/00000.JPG", GREY)),
+    ),
+    "photos beside the folder of photos": Case(
+        "prepare", ("own", "beside images"), OWN, own_folder(TWO, save("own/a.jpg", GREY))
     ),
     "photos to score and none to learn from": Case(
         "prepare",
@@ -181,11 +184,25 @@ PICTURES = {
 LABELS = {
     "labels file missing": Case("prepare", ("labels.csv",), {"dataset.image_labels": "labels.csv"}),
     "labels of other classes": labels("labels.csv", "key,zebra\ntrain/00000,1\n", "zebra"),
-    "labels with semicolons": labels("labels.csv", "key;road\ntrain/00000;1\n", "semicolons"),
-    "labels of another encoding": labels("labels.csv", b"key,stra\xdfe\n", "not readable as CSV"),
+    "labels of another encoding": labels("labels.csv", b"key,stra\xdfe\n", "UTF-8", "Excel"),
     "labels of another ending": labels("labels.xlsx", "", ".csv, .json or .npy"),
     "labels of no photo": labels("labels.json", '{"train/x": ["road"]}', "train/x"),
-    "labels that lack a photo": labels("labels.json", '{"train/00000": ["road"]}', "train/00001"),
+    "tags of a photo that is not there": labels(
+        "labels.csv",
+        "photo,tags\ntrain/00000.png,road\ntrain/00009.png,car\n",
+        "line 3",
+        "00009.png",
+        "meant",
+    ),
+    "tags of a photo without a name": labels("labels.csv", "photo,tags\n,road\n", "line 2", "''"),
+    "tag that is no class": labels("labels.csv", "photo;tags\n0;road|tre\n", "line 2", "'tre'"),
+    "tags of one photo in two lines": labels(
+        "labels.csv", "photo,tags,\ntrain/00000,road\ntrain/00000,car\n", "line 3", "again"
+    ),
+    "labels of photos without any tag": labels(
+        "labels.csv", "photo,tags\ntrain/00000,\n", "names no class"
+    ),
+    "labels without a line": labels("labels.csv", "photo,tags\n", "names no class"),
     "labels that name a photo twice": labels(
         "labels.json", '{"train/00000": ["road"], "train/00000": ["car"]}', "again"
     ),
@@ -210,5 +227,36 @@ CLASS_LISTS = {
     "list with a colour of no colour": classes("class,colour\nroad,red\ncar,\n", "line 2", "red"),
     "list with a header of a thousand digits": classes("9" * 1000, "999..."),
     "list of another encoding": classes(b"class\nstra\xdfe\ncar\n", "not readable as CSV"),
+    "list in two files": Case(
+        "prepare",
+        ("own/classes.txt", "classes.csv is there"),
+        OWN,
+        own_folder(TWO, write("own/classes.txt", "road\ncar\n")),
+    ),
+    "labels in two files": Case(
+        "prepare",
+        ("own/image_labels.csv", "labels.csv is there"),
+        OWN,
+        own_folder(TWO, write("own/image_labels.csv", ""), write("own/labels.csv", "")),
+    ),
 }
-CASES = DATA_SETS | PICTURES | LABELS | CLASS_LISTS
+PROPOSALS = {
+    "labels proposed of another data set": Case(
+        "prepare", ("dataset.name", "folder", "demo"), arguments=("propose-labels",)
+    ),
+    "labels proposed where there are some": Case(
+        "prepare",
+        ("own/labels.csv", "--force"),
+        OWN,
+        own_folder(TWO, write("own/labels.csv", "")),
+        ("propose-labels",),
+    ),
+    "labels proposed where there are others": Case(
+        "prepare",
+        ("own/image_labels.json", "move it away"),
+        OWN,
+        own_folder(TWO, write("own/image_labels.json", "{}")),
+        ("propose-labels", "--force"),
+    ),
+}
+CASES = PROPOSALS | DATA_SETS | PICTURES | LABELS | CLASS_LISTS

@@ -1,6 +1,10 @@
-"""Which of our files a stage imports, directly or not; also inside functions."""
+"""Which of our files a stage imports, directly or not; also inside functions.
+
+python -m tests.import_closure    write them into dvc.yaml, for DVC does not follow imports
+"""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -39,3 +43,20 @@ def import_closure(stage: str) -> list[str]:
                 seen.add(path)
                 todo.append(path)
     return sorted(path.relative_to(ROOT).as_posix() for path in seen)
+
+
+def with_imports(dag: str) -> str:
+    """The text of dvc.yaml with each stage's imported files as its last ``deps``."""
+
+    def listed(match: re.Match[str]) -> str:
+        others = [line for line in match[3].splitlines() if not line.endswith(".py")]
+        ours = [f"      - {path}" for path in import_closure(match[2])]
+        return match[1] + "\n".join([*others, *ours]) + "\n"
+
+    stage = r"(^  (\w+):\n(?:^    .*\n)*?^    deps:\n)((?:^      - .*\n)+)"
+    return re.sub(stage, listed, dag, flags=re.MULTILINE)
+
+
+if __name__ == "__main__":
+    dag_file = ROOT / "dvc.yaml"
+    dag_file.write_text(with_imports(dag_file.read_text("utf-8")), "utf-8")

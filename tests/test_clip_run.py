@@ -1,6 +1,5 @@
 """CLIP over every photo once: blended by hand, repeatable to the byte, asked for nothing twice."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,29 +8,17 @@ import clip_folder
 import numpy as np
 import pytest
 import torch
+from clip_photos import LEVELS, SIZES, SPACE, TEMPLATES, asked_of, cover_slowly, index_of, photo_of
 from lightning_fabric import Fabric
-from PIL import Image
 from tiny_store import digests
 
 import pipeline.windows
-from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.clip_run import make_store, plan_store
-from pipeline.config import ClipParams, FusedParams, LevelParams, Params
+from pipeline.clip_dense import DenseClip
+from pipeline.clip_run import make_store
+from pipeline.config import ClipParams, FusedParams, Params
 from pipeline.edges import fuse
-from pipeline.files import file_digest
-from pipeline.index import IndexedPhoto, SceneIndex
-from pipeline.label_spaces import LABEL_SPACES
-from pipeline.store import Plan, PseudoMaskStore
-from pipeline.views import cover
+from pipeline.store import PseudoMaskStore
 from pipeline.windows import cover_features, magnified
-
-SPACE = LABEL_SPACES["camvid"]
-TEMPLATES = ["a photo of a {}."]
-LEVELS = {
-    "global": LevelParams(zoom=1.0, window=(32, 32), overlap=0.5),
-    "local": LevelParams(zoom=2.0, window=(64, 32), overlap=0.25),
-}
-SIZES = {"a": (32, 48), "b": (50, 40), "c": (32, 48), "d": (16, 60)}
 
 
 @pytest.fixture(scope="module")
@@ -46,30 +33,7 @@ def fabric() -> Fabric:
 
 @pytest.fixture
 def asked(params: Params) -> ClipParams:
-    """What CLIP is asked, with windows that fit the small photos."""
-    return params.clip.model_copy(update={"levels": LEVELS, "precision": "32-true"})
-
-
-def photo_of(name: str) -> Image.Image:
-    """A photo of noise, smooth enough to survive magnification."""
-    noise = np.random.default_rng(ord(name)).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    height, width = SIZES[name]
-    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def index_of(root: Path, names: str) -> SceneIndex:
-    """Write the photos under ``root`` and index them, in the order of ``names``."""
-    photos = []
-    for name in names:
-        path = root / "train" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        photo_of(name).save(path)
-        photos.append(
-            IndexedPhoto(
-                f"train/{name}", "train", f"train/{name}.png", SIZES[name], file_digest(path)
-            )
-        )
-    return SceneIndex(SPACE, photos)
+    return asked_of(params)
 
 
 @contextmanager
@@ -105,29 +69,6 @@ def make(tmp_path: Path, fabric: Fabric, clip: DenseClip, asked: ClipParams) -> 
         return digests(tmp_path / out)
 
     return run
-
-
-def cover_slowly(
-    image: Image.Image, level: LevelParams, clip: DenseClip, text: torch.Tensor
-) -> np.ndarray:
-    """One window at a time, one cell at a time."""
-    height, width = (max(1, round(side * level.zoom / 16)) for side in (image.height, image.width))
-    resized = image.resize((16 * width, 16 * height), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(resized) / 255 - clip.mean) / clip.std  # [H, W, 3]
-    found: dict[tuple[int, int], list[np.ndarray]] = {}
-    size = (16 * height, 16 * width)
-    for box in cover(size, window=level.window, overlap=level.overlap, patch_size=16):
-        top, left, high, wide = (int(edge) for edge in box)
-        window = torch.from_numpy(pixels[top : top + high, left : left + wide]).float()
-        logits = clip.patch_logits(window.permute(2, 0, 1)[None], text)[0].numpy()
-        for row, column in np.ndindex(*logits.shape[1:]):
-            cell = (top // 16 + row, left // 16 + column)
-            found.setdefault(cell, []).append(logits[:, row, column])
-    blended = np.zeros((len(text), height, width))
-    for (row, column), values in found.items():
-        blended[:, row, column] = np.mean(values, axis=0)
-    assert len(found) == height * width
-    return blended
 
 
 @pytest.mark.parametrize("pixels_a_call", [2**23, 2 * 32 * 32, 1])
@@ -280,71 +221,3 @@ def test_rubbish_in_the_place_of_the_store_does_not_matter(tmp_path: Path, make:
     (tmp_path / "masks.zarr" / "zarr.json").write_text("null")
     (tmp_path / "file.zarr").write_text("x")
     assert make("d") == make("d", "file.zarr") == expected
-
-
-def plan_with(clip: DenseClip, index: SceneIndex, params: ClipParams, **changes: object) -> Plan:
-    settings: dict[str, object] = {
-        "words": SPACE.words({}),
-        "templates": TEMPLATES,
-        "precision": "32-true",
-    }
-    return plan_store(index, clip, params=params, classes=SPACE.names, **(settings | changes))  # type: ignore[arg-type]
-
-
-def test_a_plan_has_the_grids_of_the_magnified_photos(
-    tmp_path: Path, clip: DenseClip, asked: ClipParams
-) -> None:
-    plan = plan_with(clip, index_of(tmp_path, "abd"), asked)
-    assert plan.grids == {
-        "global": [(2, 3), (3, 2), (1, 4)],
-        "local": [(4, 6), (6, 5), (2, 8)],
-    }
-
-
-def test_a_plan_is_named_by_all_that_determines_a_logit(
-    tmp_path: Path, clip: DenseClip, asked: ClipParams
-) -> None:
-    index = index_of(tmp_path / "data", "ab")
-    base = plan_with(clip, index, asked).fingerprint()
-    assert plan_with(clip, index_of(tmp_path / "moved", "ab"), asked).fingerprint() == base
-    config = clip_folder.model_config(clip_folder.VIT)
-    weights = clip_folder.random_weights(config)
-    weights["visual.proj"][0, 0] += 1e-3
-    moved = load_clip(clip_folder.write_clip(tmp_path / "clip", config, weights), None)
-    words = SPACE.words({"car": ["automobile"]})
-    zoomed = {**LEVELS, "local": LEVELS["local"].model_copy(update={"zoom": 1.5})}
-    lapped = {**LEVELS, "global": LEVELS["global"].model_copy(update={"overlap": 0.25})}
-    photo_of("d").resize((48, 32)).save(tmp_path / "data/train/a.png")
-    digest = file_digest(tmp_path / "data/train/a.png")
-    first = IndexedPhoto("train/a", "train", "train/a.png", SIZES["a"], digest)
-    plans = [
-        plan_with(moved, index, asked),
-        plan_with(clip, index, asked, words=words),
-        plan_with(clip, index, asked, templates=["the {}."]),
-        plan_with(clip, index, asked, precision="bf16-mixed"),
-        plan_with(clip, index, asked.model_copy(update={"levels": zoomed})),
-        plan_with(clip, index, asked.model_copy(update={"levels": lapped})),
-        plan_with(clip, index_of(tmp_path / "other", "abc"), asked),
-        plan_with(clip, SceneIndex(SPACE, [first, index.photos[1]]), asked),
-    ]
-    assert len({base, *(plan.fingerprint() for plan in plans)}) == 1 + len(plans)
-
-
-def test_a_plan_does_not_depend_on_image_labels(
-    tmp_path: Path, clip: DenseClip, params: Params
-) -> None:
-    index = index_of(tmp_path, "ab")
-    fingerprints = set()
-    for labels in (None, "labels.csv"):
-        content = params.model_dump() | {"seed": 3}
-        content["dataset"]["image_labels"] = labels
-        changed = Params.model_validate(content)
-        fingerprints.add(plan_with(clip, index, changed.clip).fingerprint())
-    assert len(fingerprints) == 1
-
-
-def test_a_recipe_is_the_same_once_it_was_stored(
-    tmp_path: Path, clip: DenseClip, asked: ClipParams
-) -> None:
-    recipe = plan_with(clip, index_of(tmp_path, "a"), asked).recipe
-    assert json.loads(json.dumps(recipe)) == recipe

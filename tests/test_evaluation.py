@@ -9,10 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.evaluation import RegionScore, SegmenterScore, region_class_rows, score_segmenter
-from pipeline.inference import Presentation
+from pipeline.evaluation import (
+    SEGMENTER,
+    RegionScore,
+    SegmenterScore,
+    region_class_rows,
+    score_segmenter,
+)
+from pipeline.inference import Presentation, Segmenter
 from pipeline.scene import Scene
-from pipeline.segmenter import Segmenter
+from pipeline.segmenter_pictures import ranked
 
 CLIP = np.array([[0, 0, 1], [1, 2, 2]])
 VOTE = np.array([[0, 1, 1], [1, 0, 2]])
@@ -56,7 +62,7 @@ class Votes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         votes = torch.nn.functional.one_hot(torch.from_numpy(VOTE), 3).permute(2, 0, 1).float()
-        return self.factor * votes[None]
+        return self.factor * votes.expand(len(images), -1, -1, -1)
 
 
 def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> None:
@@ -74,15 +80,36 @@ def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> No
         extra={},
     )
     scene = Scene(tmp_path / "a.png", tmp_path / "mask", "val", "val/a")
-    score = score_segmenter(
-        segmenter,
-        [scene],
-        read_mask=lambda path: MASK,
-        store=store,
-        labels={"val/a": np.array([True, True, True])},
-        presentation=Presentation(),
+    unlabelled = Scene(tmp_path / "a.png", tmp_path / "mask", "val", "val/b")
+    alone, score = (
+        score_segmenter(
+            segmenter,
+            scenes,
+            read_mask=lambda path: MASK,
+            store=store,
+            labels={"val/a": np.array([True, True, True])},
+            presentation=Presentation(),
+        )
+        for scenes in ([scene, unlabelled], [scene])
     )
     assert score.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
     assert score.photo_iou["val/a"] == pytest.approx((2 / 3 + 2 / 3) / 2)
     assert score.regions["reliable"].counts[0].tolist() == [1, 2, 0]
     assert score.regions["noisy"].counts.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
+    assert (alone.confusion == 2 * score.confusion).all()
+    for one in (alone, score):  # pseudo-masks stand beside the segmenter on photos with labels only
+        assert one.beside[SEGMENTER].tolist() == score.confusion.tolist()
+        assert one.beside["global"].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
+
+
+def test_photos_are_ranked_by_their_own_figure(tmp_path: Path) -> None:
+    own = {"a": 0.5, "b": math.nan, "c": 0.1, "d": 0.9, "e": 0.5, "f": 0.3}
+    scenes = [Scene(tmp_path, None, "val", key) for key in own]
+
+    def keys(count: int) -> dict[str, str]:
+        found = ranked(scenes, own, count)
+        return {name: "".join(scene.key for scene in few) for name, few in found.items()}
+
+    assert keys(2) == {"best": "da", "median": "ae", "worst": "cf"}
+    assert keys(9) == {"best": "daefc", "median": "daefc", "worst": "cfead"}
+    assert ranked(scenes[1:2], own, 3) == {}

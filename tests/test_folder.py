@@ -45,9 +45,24 @@ def test_a_list_of_names_is_enough_and_each_class_has_its_own_colour(tmp_path: P
     assert len({tuple(colour) for colour in space.palette.tolist()}) == 40
 
 
+def test_names_alone_are_a_list_too(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("\ufeffroad\r\n\n traffic light \nStra\u00dfe, nass\n")
+    assert read_classes(tmp_path / "classes.txt").names == [
+        "road",
+        "traffic light",
+        "Stra\u00dfe, nass",
+    ]
+
+
+def test_semicolons_between_columns_are_read(tmp_path: Path) -> None:
+    space = read_classes(
+        write_classes(tmp_path, "Class;Words;Colour\nroad;;\ncar;car|van;#0000ff\n")
+    )
+    assert space.words({}) == [["road"], ["car", "van"]]
+
+
 MISTAKES = {
     "": "the header must be 'class'",
-    "class;words\nroad;\n": "the header must be 'class'.*apart by commas, got 'class;words'",
     "name\nroad\ncar\n": "the header must be 'class'.*got 'name'",
     "class\nroad\n": "must list 2 to 255 classes, got 1",
     "class\nroad\nroad\n": "line 3 names 'road' again",
@@ -56,6 +71,7 @@ MISTAKES = {
     "class,colour\nroad,red\ncar,\n": "line 2 must have a colour such as #804080, got 'red'",
     "class,words\nroad,a,b\ncar,\n": "line 2 has 3 columns, the header 2",
     "class,words\n ,a\ncar,\n": "line 2 must name a class, got ''",
+    "class;words\nroad\nroad;\n": "line 3 names 'road' again",
     "class\nkey\ncar\n": "line 2 must name a class, got 'key'",
 }
 
@@ -87,10 +103,21 @@ def test_photos_of_any_depth_and_ending_are_found_with_their_masks(tmp_path: Pat
     assert read.tolist() == [[0, 2, IGNORE_INDEX]]
 
 
-def test_two_folders_of_photos_are_two_splits(tmp_path: Path) -> None:
+def test_photos_may_lie_in_the_folder_itself(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    for name in ("a b.JPG", "Fahrt/\u00fc.webp", "masks/a b.png", "proposals/car.png"):
+        photo(tmp_path / name)
+    (tmp_path / "proposals/correct.html").touch()
+    scenes = load_scenes("folder", tmp_path, "train")
+    assert [scene.key for scene in scenes] == ["train/Fahrt/\u00fc", "train/a b"]
+    assert [scene.mask for scene in scenes] == [None, tmp_path / "masks/a b.png"]
+
+
+@pytest.mark.parametrize("inner", ["images", ""])
+def test_two_folders_of_photos_are_two_splits(tmp_path: Path, inner: str) -> None:
     write_classes(tmp_path)
     for name in ("train/a.jpg", "val/a.jpg", "val/b.jpg"):
-        photo(tmp_path / "images" / name)
+        photo(tmp_path / inner / name)
     dataset = open_dataset("folder", tmp_path)
     assert dataset.splits == ("train", "val")
     assert [scene.key for scene in dataset.scenes("val")] == ["val/a", "val/b"]
@@ -102,6 +129,23 @@ def test_photos_of_no_split_are_refused(tmp_path: Path, names: list[str]) -> Non
     for name in names:
         photo(tmp_path / "images" / name)
     with pytest.raises(ValueError, match=r"images: ho?a?l?d?s .*train"):
+        open_dataset("folder", tmp_path)
+
+
+def test_photos_beside_the_folder_of_photos_are_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    for name in ("images/a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    with pytest.raises(ValueError, match="has photos beside images; put them into"):
+        open_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "image_labels.csv"])
+def test_two_files_of_one_purpose_are_refused(tmp_path: Path, name: str) -> None:
+    write_classes(tmp_path)
+    (tmp_path / "labels.csv").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"{name}: .* is there, too; keep one of them"):
         open_dataset("folder", tmp_path)
 
 
@@ -134,8 +178,9 @@ def test_photos_and_tags_alone_give_a_segmenter_and_pictures(
             result = run_stage(stage)
             assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
     assert json.loads((tmp_path / "results/segmenter.json").read_text()) == {}
-    for picture in ("results/eval/panels.png", "results/eval_pseudo/panels_train.png"):
-        with Image.open(tmp_path / picture) as panel:
+    assert [path.name for path in (tmp_path / "results/eval").iterdir()] == ["panels.png"]
+    for picture in ("eval/panels", "eval_pseudo/panels_train", "pseudo/panels", "prepare/photos"):
+        with Image.open(tmp_path / f"results/{picture}.png") as panel:
             assert panel.width > 300
     result = run_stage("eval", "--images", str(root / "images"), "--out", "predicted")
     assert result.exit_code == 0, result.output

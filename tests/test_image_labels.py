@@ -12,11 +12,11 @@ from PIL import Image
 from pipeline.config import DatasetParams, LabelNoiseParams
 from pipeline.datasets import open_dataset
 from pipeline.image_labels import (
-    check_training_photos,
     collect_image_labels,
     drop_unlabelled,
     read_scene_mask,
     simulate_image_labels,
+    tell_of_photos_without_labels,
     with_noise,
 )
 from pipeline.label_files import write_image_labels
@@ -79,13 +79,17 @@ def test_a_scene_without_a_mask_has_none_to_read(tmp_path: Path) -> None:
 ROW = np.array([True, False, False])
 
 
-def test_a_training_photo_needs_a_line_and_a_validation_photo_does_not() -> None:
+def test_training_photos_without_a_line_are_named_and_validation_photos_need_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     keys = ["train/a", "train/b", "val/c"]
-    check_training_photos({"train/a": ROW, "train/b": ROW}, keys, Path("x.csv"))
-    with pytest.raises(ValueError, match=r"x\.csv") as caught:
-        check_training_photos({"train/a": ROW, "val/c": ROW}, keys, Path("x.csv"))
-    sentence = "x.csv: has no labels of the training photo 'train/b'; add them"
-    assert str(caught.value) == sentence
+    with caplog.at_level(logging.WARNING, "carb"):
+        tell_of_photos_without_labels({"train/a": ROW, "train/b": ROW}, keys, Path("x.csv"))
+        assert not caplog.messages
+        tell_of_photos_without_labels({"train/a": ROW, "val/c": ROW}, keys, Path("x.csv"))
+    assert caplog.messages == [
+        "image labels: x.csv has no line for 1 training photos, left out: train/b"
+    ]
 
 
 def test_a_photo_without_any_class_is_left_out_and_named(

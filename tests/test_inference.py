@@ -14,13 +14,13 @@ from pipeline.edges import as_guide, guided_filter
 from pipeline.inference import (
     WHOLE,
     Presentation,
+    Segmenter,
     predict_batch,
     predict_logits,
     predict_mask,
     predictions,
 )
 from pipeline.scene import Scene
-from pipeline.segmenter import Segmenter
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
@@ -242,3 +242,23 @@ def test_the_protocol_says_what_was_done_at_test_time():
         "scales 0.5, 1; also mirrored; windows of 64x96, logits averaged where they overlap; mean "
         "of the probabilities"
     )
+
+
+def test_a_segmenter_is_called_with_a_file_a_picture_or_an_array(tmp_path):
+    segmenter, shown = segmenter_of(Coarse().eval()), photo(37, 61)
+    wanted = predict_mask(segmenter, shown, (37, 61))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: to be shown a quarter turn clockwise
+    shown.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        for given in (tmp_path / "turned.png", str(tmp_path / "turned.png"), turned, shown):
+            assert np.array_equal(segmenter(given), wanted)
+    mask = segmenter(np.asarray(shown))
+    assert np.array_equal(mask, wanted)
+    assert (mask.dtype, mask.shape) == (np.uint8, (37, 61))
+
+
+@pytest.mark.parametrize("given", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), None])
+def test_what_is_no_photo_is_told_what_one_is(given):
+    with pytest.raises(ValueError, match=r"or a uint8 array of \[H, W, 3\] \(RGB\), got "):
+        segmenter_of(Coarse())(given)

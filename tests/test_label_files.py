@@ -54,22 +54,87 @@ def test_any_order_byte_order_mark_line_end_and_quotes_are_read(tmp_path: Path, 
     assert {key: row.tolist() for key, row in labels.items()} == {"train/a": [True, True, False]}
 
 
-WANTED = "the header must be 'key' and the 3 classes (road, car, traffic light), but "
-LINE = "must be a key and 0 or 1 for each of the 3 classes, got "
+LIKE_EXCEL = {
+    "semicolons": "photo;road;car;traffic light\r\ntrain/a;1;1;0\r\n",
+    "tabs": "photo\troad\tcar\ttraffic light\ntrain/a\t1\t1\t0\n",
+    "a quoted header": '"photo";"road";"car";"traffic light"\n"train/a";"1";"1";"0"\n',
+    "empty columns": "photo,road,car,traffic light,,\ntrain/a,1,1,0,,\n,,,,,\n",
+    "empty cells": "photo,road,car,traffic light\ntrain/a,1,1,\n",
+    "a row that ends early": "photo,road,car,traffic light\ntrain/a,x,X\n",
+    "truth values": "photo,road,car,traffic light\ntrain/a,TRUE,true,FALSE\n",
+    "German truth values": "photo;road;car;traffic light\ntrain/a;WAHR;WAHR;FALSCH\n",
+    "numbers beside gaps": "photo,road,car,traffic light\ntrain/a,1.0,1.0,\n",
+    "capitals": "Photo,Road,CAR, Traffic Light\ntrain/a,1,1,0\n",
+}
+
+
+@pytest.mark.parametrize("habit", LIKE_EXCEL)
+def test_what_spreadsheets_write_is_read(tmp_path: Path, habit: str) -> None:
+    (tmp_path / "x.csv").write_text("\ufeff" + LIKE_EXCEL[habit], newline="")
+    labels = read_label_file(tmp_path / "x.csv", CLASSES)
+    assert {key: row.tolist() for key, row in labels.items()} == {"train/a": [True, True, False]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "photo,tags\na.jpg,road|car\nb,\n",
+        "photo,tags\na.jpg,road;car\nb\n",
+        'photo,tags\na.jpg,"road, car"\nb,""\n',
+        "photo,tags\na.jpg,road,car\nb,,\n",
+        "photo;tags;;\na.jpg;Road;CAR;\nb;;;\n",
+        "filename;labels\na.jpg;road|car|\nb;\n",
+    ],
+)
+def test_tags_of_a_photo_in_one_cell_are_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    labels = read_label_file(tmp_path / "x.csv", CLASSES)
+    assert {key: row.tolist() for key, row in labels.items()} == {
+        "a.jpg": [True, True, False],
+        "b": [False, False, False],
+    }
+
+
+def test_classes_that_differ_by_capitals_alone_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("photo,tags\na,Car\n")
+    assert read_label_file(tmp_path / "x.csv", ["car", "Car"])["a"].tolist() == [False, True]
+    (tmp_path / "x.csv").write_text("photo,tags\na,CAR\n")
+    with pytest.raises(ValueError, match="'CAR', which is no class"):
+        read_label_file(tmp_path / "x.csv", ["car", "Car"])
+
+
+WANTED = (
+    "; it must be 'photo' and a column for each of the 3 classes (road, car, traffic light), or "
+    "'photo,tags'"
+)
+COLUMNS = "columns, the header 4; write a cell for each of the 3 classes"
+MARK = "; write 1 or x where the class is in the photo, and 0 or nothing where it is not"
 REFUSED: list[tuple[str, str]] = [
-    ("", WANTED + "the file is empty"),
-    ("photo,road,car,traffic light\n", WANTED + "it begins with 'photo'"),
-    ("key;road;car;traffic light\n", WANTED + "it is separated by semicolons; save it with commas"),
-    ("key,road,traffic light\n", WANTED + "'car' is missing"),
-    ("key,road,car,traffic light,zebra\n", WANTED + "'zebra' is no class"),
-    ("key,road,cra,traffic light\n", WANTED + "'cra' is no class"),
-    ("key,road,car,car,traffic light\n", WANTED + "'car' is there twice"),
-    (HEADER + "a,1,0,1\nb,1,0\n", f"line 3 {LINE}3 columns"),
-    (HEADER + "a,1,0,1,1\n", f"line 2 {LINE}5 columns"),
-    (HEADER + "a,1,0,2\n", f"line 2 {LINE}'2'"),
-    (HEADER + "a,1,,1\n", f"line 2 {LINE}''"),
-    (HEADER + "a,1,yes,1\n", f"line 2 {LINE}'yes'"),
-    (HEADER + "a,1,0,1\na,1,0,1\n", "line 3 names 'a' again; keep one of the lines"),
+    ("", "the header is missing: the file is empty" + WANTED),
+    ("road,car\n", "the header begins with 'road'" + WANTED),
+    ("key,road,traffic light\n", "the header has no column of 'car'" + WANTED),
+    (
+        "key,road,car,traffic light,zebra\n",
+        "the header has the column 'zebra', which is no class" + WANTED,
+    ),
+    (
+        "key,road,cra,traffic light\n",
+        "the header has the column 'cra', which is no class; write 'car', if that is meant"
+        + WANTED,
+    ),
+    ("key,road,car,car,traffic light\n", "the header has two columns of 'car'" + WANTED),
+    (HEADER + "a,1,0,1\nb,1,0\n", f"line 3 has 3 {COLUMNS}"),
+    (HEADER + "a,1,0,1,1\n", f"line 2 has 5 {COLUMNS}"),
+    (HEADER + "a,1,0,2\n", "line 2 holds '2'" + MARK),
+    (HEADER + "a,1,maybe,1\n", "line 2 holds 'maybe'" + MARK),
+    (HEADER + "a,1,0,1\n\na,1,0,1\n", "line 4 names 'a' again; keep one line"),
+    ("photo,tags\na,road\na,car\n", "line 3 names 'a' again; keep one line"),
+    (
+        "photo,tags\na,road|trafic light\n",
+        "line 2 has the tag 'trafic light', which is no class; write 'traffic light', if that is "
+        "meant",
+    ),
+    ("photo,tags\na,road zebra\n", "line 2 has the tag 'road zebra', which is no class"),
 ]
 
 
@@ -93,7 +158,7 @@ def test_what_is_no_csv_is_refused(tmp_path: Path, kind: str) -> None:
         path.write_bytes((HEADER + "stra\u00dfe,1,0,1\n").encode("latin-1"))
     elif kind == "one endless field":
         path.write_text(HEADER + "a" * 200_000)
-    with pytest.raises(ValueError, match=r"x\.csv: not readable as CSV \(.*\); check the file$"):
+    with pytest.raises(ValueError, match=r"x\.csv: not readable as CSV \(.*\); (check|save)"):
         read_label_file(path, CLASSES)
 
 
@@ -234,9 +299,27 @@ ROW = np.array([True, False, False])
 
 def test_labels_of_an_unknown_photo_are_refused() -> None:
     with pytest.raises(ValueError, match=r"x\.csv") as caught:
-        match_keys({"train/a": ROW, "train/b": ROW}, ["train/a"], Path("x.csv"))
-    sentence = "x.csv: labels 'train/b', which is no photo of the data set; remove its line"
+        match_keys({"train/a": ROW, "other": ROW}, ["train/a"], Path("x.csv"))
+    sentence = (
+        "x.csv: labels 'other', and no photo of the data set is named so (they are named like "
+        "'train/a'); correct the name, or remove it"
+    )
     assert str(caught.value) == sentence
+
+
+def test_a_photo_that_is_not_there_is_named_with_its_line_and_the_name_that_is_near(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("photo,tags\nIMG_1234.jpg,road\nIMG_1253.jpg,car\n")
+    with pytest.raises(ValueError, match=r": line 3 labels 'IMG_1253\.jpg'.*'IMG_1235' meant"):
+        match_keys(read_label_file(path, CLASSES), ["train/IMG_1234", "train/IMG_1235"], path)
+
+
+def test_names_are_the_same_however_a_system_writes_them() -> None:
+    keys = ["train/Stra\u00dfe bei M\u00fcnchen", "train/trip/b.png"]
+    labels = {"Stra\u00dfe bei Mu\u0308nchen.JPG ": ROW, "C:\\photos\\trip\\b.png": ~ROW}
+    assert list(match_keys(labels, keys, Path("x.csv"))) == keys
 
 
 def test_labels_named_as_the_authors_do_are_those_of_the_photos_of_that_name() -> None:

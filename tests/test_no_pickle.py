@@ -20,9 +20,10 @@ from pipeline.datasets.wilddash2 import PanopticMasks
 from pipeline.encoders import load_encoder
 from pipeline.index import SceneIndex
 from pipeline.label_files import read_label_file
+from pipeline.network import build_segmenter
 from pipeline.pickled_labels import labels_in
 from pipeline.scene import index_table, read_ids, read_image
-from pipeline.segmenter import build_segmenter, load_segmenter, save_segmenter
+from pipeline.segmenter import load_segmenter, save_segmenter
 from pipeline.store import PseudoMaskStore
 from tests.bad_input import Hostile, hostile_npy, hostile_pickle
 from tests.clip_folder import VIT, model_config, random_weights, write_clip

@@ -42,7 +42,7 @@ def test_running_it_again_from_nothing_gives_the_same_bytes(
 ) -> None:
     prepare_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
-    run_until("eval_pseudo")
+    run_until("report")
     assert digests(tmp_path) == digests(finished)
 
 
@@ -71,6 +71,43 @@ def test_curves_hold_every_term(here: Path) -> None:
     assert (here / "results/train/plots/images/preview/000020.png").is_file()
     (speed,) = (here / "scratch/speed").iterdir()  # experiments may share the scratch folder
     assert (speed / "plots/metrics/images_per_s.tsv").is_file()
+
+
+def test_every_stage_leaves_pictures(here: Path) -> None:
+    pictures = {
+        "prepare": {"photos", "class_frequency", "sizes"},
+        "pseudo": {"panels"},
+        "train": {"000020"},
+        "eval": {"panels_best", "panels_median", "panels_worst", "confusion", "iou"},
+        "eval_pseudo": {"panels_train", "panels_val", "iou_train", "iou_val"},
+    }
+    for stage, names in pictures.items():
+        found = list((here / "results" / stage).rglob("*.png"))
+        assert {path.stem for path in found} == names
+        for path in found:
+            with Image.open(path) as picture:
+                assert 500 < picture.width <= 1500
+    tables = {path.name for path in (here / "results/eval").glob("*.csv")}
+    assert tables == {"per_class.csv", "regions.csv", "regions_by_class.csv"}
+
+
+def test_other_colours_change_pictures_alone(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    before = digests(Path())
+    write_params(Path(), {"pictures.palette": "colour_blind"})
+    for stage in ("pseudo", "eval", "eval_pseudo"):
+        assert run_stage(stage).exit_code == 0
+    assert "CLIP: 0 views to make" in caplog.text
+    after = digests(Path())
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"params.yaml", *(name for name in before if "panels" in name)}
+    assert before.keys() == after.keys()
 
 
 def test_work_in_progress_is_gone(here: Path) -> None:

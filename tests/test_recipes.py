@@ -99,6 +99,12 @@ MINIATURES: dict[str, tuple[Callable[[Path], None], int]] = {
 }
 
 
+def test_every_recipe_of_real_photos_has_a_miniature() -> None:
+    alike = {"camvid", "demo-best"}  # camvid-best and params.yaml but for a few values
+    recipes = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+    assert recipes == {*MINIATURES, *alike}, "add it to MINIATURES"
+
+
 @pytest.mark.parametrize("recipe", MINIATURES)
 def test_a_recipe_runs_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str

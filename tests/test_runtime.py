@@ -29,19 +29,34 @@ def test_progress_passes_the_items_through_and_says_when_it_is_done(
     assert [message[:16] for message in caplog.messages] == ["photos 5/5 done ", "nothing 0/0 done"]
 
 
-def test_progress_speaks_every_ten_seconds_of_speed_and_time_left(
+def test_progress_speaks_now_and_then_of_speed_and_time_left(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "carb")
     clock = iter(range(0, 1000, 4))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(clock))
-        assert len(list(progress(range(6), label="CLIP", total=100, done=50))) == 6
+        assert len(list(progress(range(6), label="CLIP", total=100, done=50, unit="views"))) == 6
     assert caplog.messages == [
-        "CLIP 53/100, 0.2/s, 188 s left",
-        "CLIP 56/100, 0.2/s, 176 s left",
-        "CLIP 56/100 done in 28.0 s",
+        "CLIP 53/100: 0.25 views/s, 3 min left",
+        "CLIP 56/100: 0.25 views/s, 3 min left",
+        "CLIP 56/100 done in 28 s, 0.21 views/s, 3 min left",
     ]
+
+
+def test_a_long_run_speaks_less_and_less_often(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "carb")
+    seconds = 36_000
+    clock = iter(range(seconds + 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        steps = progress(range(seconds), label="t", total=seconds, unit="steps", images=8)
+        assert len(list(steps)) == seconds
+    assert 50 < len(caplog.messages) < 100
+    assert caplog.messages[0] == "t 10/36000: 1.0 steps/s, 8.0 images/s, 10 h 00 min left"
+    assert caplog.messages[-1] == "t 36000/36000 done in 10 h 00 min, 1.0 steps/s, 8.0 images/s"
 
 
 def test_progress_lets_errors_and_early_ends_through() -> None:
@@ -62,8 +77,11 @@ def test_progress_on_a_terminal_is_a_bar(
 ) -> None:
     caplog.set_level(logging.INFO, "carb")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert list(progress("ab", label="photos", total=2)) == ["a", "b"]
-    assert "photos" in capsys.readouterr().err
+    assert list(progress("ab", label="photos", total=2, unit="steps", images=8)) == ["a", "b"]
+    shown = capsys.readouterr().err
+    assert "photos" in shown
+    assert "steps/s" in shown
+    assert "images/s" in shown
 
 
 @pytest.mark.parametrize(

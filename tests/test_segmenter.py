@@ -12,13 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.label_spaces import LABEL_SPACES
-from pipeline.segmenter import (
-    TextClassifier,
-    build_segmenter,
-    load_segmenter,
-    save_segmenter,
-    size_divisor,
-)
+from pipeline.network import TextClassifier, build_segmenter, size_divisor
+from pipeline.segmenter import load_segmenter, save_segmenter
 
 GOLDEN = Path(__file__).parent / "golden" / "aspp_text_head.npz"
 SPACE = LABEL_SPACES["camvid"]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo.contact_sheet import class_frequency, contact_sheet
 from demo.street import CLASSES, draw_scene
 from demo.street.barriers import draw_wall
-from demo.street.canvas import HEIGHT, SCALE, WIDTH, Camera, Canvas
+from demo.street.canvas import SCALE, Camera, Canvas
 from demo.street.cars import draw_car
 from demo.street.classes import CAR, LIGHT, SIGN, SKY, TRUCK, WALL
 from demo.street.dice import Dice
@@ -108,7 +107,8 @@ def test_seed_index_and_wide_each_change_the_scene(scenes: list[tuple[Array, Arr
 def test_every_class_occurs_and_the_common_ones_nearly_always(
     scenes: list[tuple[Array, Array]],
 ) -> None:
-    share = {name: scene for name, _, scene in class_frequency([mask for _, mask in scenes])}
+    counts = np.stack([np.bincount(mask.ravel(), minlength=len(CLASSES)) for _, mask in scenes])
+    share = dict(zip(CLASSES, (counts > 8).mean(axis=0), strict=True))  # more than a speck
     assert min(share.values()) > 0
     for name in ("road", "building", "sky", "vegetation", "sidewalk", "car"):
         assert share[name] >= 0.9
@@ -159,11 +159,3 @@ def test_a_wall_reaches_from_the_ground_to_its_coping(canvas: Canvas) -> None:
     assert abs(top - (120 + 40 * (1.5 - 2.18)) / SCALE) <= 1
     assert abs(left - (256 + 400 / 30 * 3) / SCALE) <= 2
     assert abs(right - (256 + 40 * 3.42) / SCALE) <= 3
-
-
-def test_contact_sheet_puts_masks_below_images(scenes: list[tuple[Array, Array]]) -> None:
-    sheet = contact_sheet(scenes[:4], columns=2)
-    assert sheet.shape == (4 * HEIGHT, 2 * WIDTH, 3)
-    np.testing.assert_array_equal(sheet[:HEIGHT, :WIDTH], scenes[0][0])
-    sky = scenes[0][1] == SKY
-    assert (sheet[HEIGHT : 2 * HEIGHT, :WIDTH][sky] == (70, 130, 180)).all()

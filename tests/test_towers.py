@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pipeline.clip_dense import as_the_authors, load_clip
-from pipeline.towers import ConvNext, OpenClipVit, TimmVit, check_tower, read_tower, refusal
+from pipeline.tower_checks import check_tower, refusal
+from pipeline.towers import ConvNext, OpenClipVit, TimmVit, read_tower
 
 COCA = {**clip_folder.VIT, "attentional_pool": True, "attn_pooler_heads": 4}
 TIMM_VIT = {"timm_model_name": "test_vit", "image_size": 160}

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import pipeline.training
+import pipeline.training_loss
 from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from pipeline.batches import Batch, GridCut, TrainingPhoto
 from pipeline.carb import CarbLoss
-from pipeline.training import (
+from pipeline.training_loss import (
     class_frequency,
     class_weights,
     loss_of,
@@ -66,7 +66,7 @@ def test_of_many_photos_some_are_counted(store_of, monkeypatch, most, counted):
     store = store_of({"global": logits}, dict.fromkeys(logits, size))
     photos = [TrainingPhoto(key, Path(key), size, np.ones(3, bool)) for key in logits]
     wanted = class_frequency(store, [photos[number] for number in counted], ["global"])
-    monkeypatch.setattr(pipeline.training, "COUNTED_PHOTOS", most)
+    monkeypatch.setattr(pipeline.training_loss, "COUNTED_PHOTOS", most)
     assert torch.equal(class_frequency(store, photos, ["global"]), wanted)
 
 

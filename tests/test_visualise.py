@@ -9,11 +9,14 @@ from pipeline.label_spaces import LABEL_SPACES
 from pipeline.metrics import confusion
 from pipeline.visualise import (
     IGNORE_COLOUR,
+    MARK_OUTLINE,
+    changes,
     colour_mask,
     confusion_figure,
+    heat,
     iou_bars,
+    mark_region,
     overlay,
-    panel,
     save_png,
 )
 
@@ -28,16 +31,6 @@ def counts() -> np.ndarray:
     pred = np.where(rng.random(mask.shape) < 0.6, mask, rng.integers(0, 10, mask.shape))
     pred[0] = 255
     return confusion(pred, mask, 11)
-
-
-def sheet(height: int, width: int, *, num_rows: int = 2) -> Image.Image:
-    picture = np.zeros((height, width, 3), np.uint8)
-    return panel(
-        [[picture, picture + 50]] * num_rows,
-        titles=["photo", "prediction"],
-        names=SPACE.names,
-        palette=SPACE.palette,
-    )
 
 
 def test_each_class_gets_its_colour_and_ignored_pixels_white():
@@ -62,74 +55,41 @@ def test_overlay_at_its_limits_is_the_photo_or_the_mask(alpha):
     assert np.array_equal(overlay(image, mask, PALETTE, alpha=alpha), wanted)
 
 
-@pytest.mark.parametrize(
-    ("size", "cell"),
-    [
-        ((128, 256), (256, 512)),
-        ((64, 321), (64, 321)),
-        ((360, 480), (360, 480)),
-        ((1024, 2048), (256, 512)),
-        ((10, 10), (640, 640)),
-        ((720, 961), (360, 480)),
-    ],
-)
-def test_a_panel_shows_pictures_at_a_readable_size(size, cell):
-    one, two = sheet(*size, num_rows=1), sheet(*size, num_rows=2)
-    assert two.width == 8 + 2 * (cell[1] + 8)
-    assert two.height - one.height == cell[0] + 8
+def test_what_another_mask_changes_stands_on_the_faded_photo():
+    image = np.array([[[0, 0, 0], [90, 0, 0], [255, 255, 255]]], np.uint8)
+    before, after = np.array([[0, 1, 1]]), np.array([[1, 1, 255]])
+    drawn = changes(image, before, after, PALETTE)
+    assert drawn.dtype == np.uint8
+    assert drawn.tolist() == [[GREEN, [176, 176, 176], WHITE]]  # 165 + 0.35 * 30
 
 
-@pytest.mark.parametrize("columns", [3, 5])
-@pytest.mark.parametrize("width", [256, 480, 2048])
-def test_a_panel_of_many_columns_fits_into_a_browser_window(columns, width):
-    picture = np.zeros((width // 2, width, 3), np.uint8)
-    made = panel([[picture] * columns], titles=["x"] * columns, names=["a", "b"], palette=PALETTE)
-    assert 0.5 * 1400 < made.width < 1500
+def test_a_marked_region_has_an_outline_and_stripes_and_leaves_the_rest_alone():
+    image = np.full((20, 20, 3), 100, np.uint8)
+    region = np.zeros((20, 20), bool)
+    region[4:18, 4:18] = True
+    drawn = mark_region(image, region)
+    assert drawn.dtype == np.uint8
+    assert (drawn[~region] == 100).all()
+    outline = region.copy()
+    outline[5:17, 5:17] = False
+    assert (drawn[outline] == MARK_OUTLINE).all()
+    inside = {tuple(colour) for colour in drawn[5:17, 5:17].reshape(-1, 3).tolist()}
+    assert len(inside) == 2
+    grey = [sum(colour) for colour in [*inside, MARK_OUTLINE]]
+    assert min(np.diff(sorted(grey))) > 40  # told apart by lightness alone
 
 
-def test_a_panel_enlarges_without_inventing_colours():
-    picture = np.zeros((320, 320, 3), np.uint8)
-    picture[::2, ::2] = RED
-    made = np.asarray(panel([[picture]], titles=[""], names=["a", "b"], palette=PALETTE))
-    assert np.array_equal(made[34 : 34 + 640, 8 : 8 + 640], picture.repeat(2, 0).repeat(2, 1))
+def test_a_region_to_the_border_has_no_outline_there():
+    everything = np.ones((6, 6), bool)
+    drawn = mark_region(np.zeros((6, 6, 3), np.uint8), everything)
+    assert not (drawn == MARK_OUTLINE).all(axis=2).any()
 
 
-def test_a_picture_of_other_proportions_keeps_them_within_its_cell():
-    black = np.zeros((640, 640, 3), np.uint8)
-    made = panel([[black, black[:320]]], titles=["a", "b"], names=["a", "b"], palette=PALETTE)
-    second = np.asarray(made)[34 : 34 + 640, 656 : 656 + 640]
-    assert (second[160:480] == 0).all()
-    assert (second[:160] == 255).all()
-    assert (second[480:] == 255).all()
-
-
-def test_the_legend_shows_the_colour_of_every_class():
-    picture = np.full((40, 320, 3), 255, np.uint8)
-    made = panel([[picture]], titles=["photo"], names=SPACE.names, palette=SPACE.palette)
-    seen = {tuple(colour) for colour in np.asarray(made).reshape(-1, 3).tolist()}
-    assert seen >= {tuple(colour) for colour in SPACE.palette.tolist()}
-
-
-def test_a_panel_without_titles_and_legend_is_only_the_pictures_and_may_end_early():
-    black = np.zeros((640, 640, 3), np.uint8)
-    made = np.asarray(panel([[black, black], [black]]))
-    wanted = np.full((1304, 1304, 3), 255, np.uint8)
-    for top, left in ((8, 8), (8, 656), (656, 8)):
-        wanted[top : top + 640, left : left + 640] = 0
-    assert np.array_equal(made, wanted)
-
-
-@pytest.mark.parametrize("lengths", [[], [2, 1], [3]])
-def test_a_panel_without_a_title_for_each_picture_is_refused(lengths):
-    rows = [[np.zeros((4, 4, 3), np.uint8)] * length for length in lengths]
-    with pytest.raises(ValueError, match="needs rows of 2 pictures, one for each title, got"):
-        panel(rows, titles=["a", "b"], names=["a", "b"], palette=PALETTE)
-
-
-def test_a_panel_of_no_picture_is_refused():
-    for rows in ([], [[]]):
-        with pytest.raises(ValueError, match="a panel needs rows of some pictures"):
-            panel(rows)
+def test_heat_grows_lighter_from_nothing_to_its_top_and_no_further():
+    drawn = heat(np.array([[0.0, 0.1, 0.2, 0.9, np.inf]]), 0.2).astype(int)
+    sums = drawn.sum(axis=2)[0].tolist()
+    assert sums[0] < sums[1] < sums[2]
+    assert sums[2] == sums[3] == sums[4]
 
 
 def test_a_saved_picture_comes_back_and_has_equal_bytes_twice(tmp_path):
@@ -140,11 +100,10 @@ def test_a_saved_picture_comes_back_and_has_equal_bytes_twice(tmp_path):
     assert (tmp_path / "array.png").read_bytes() == (tmp_path / "image.png").read_bytes()
 
 
-def test_panels_and_charts_have_equal_bytes_twice_whatever_the_user_s_settings(tmp_path):
+def test_charts_have_equal_bytes_twice_whatever_the_user_s_settings(tmp_path):
     values = np.linspace(0, 1, 11)
     values[4] = np.nan
     for name in ("a", "b"):
-        save_png(tmp_path / name / "panel.png", sheet(16, 32))
         confusion_figure(counts(), SPACE.names, tmp_path / name / "confusion.png")
         iou_bars({"one": values, "two": values / 2}, SPACE.names, tmp_path / name / "iou.png")
         mpl.rcParams["font.size"] = 30.0

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.settings import write_changed
-from stages import draw, encoder, eval_pseudo, prepare, pseudo, train
+from stages import draw, encoder, eval_pseudo, prepare, pseudo, report, train
 from stages import eval as evaluate
 from tests.clip_folder import VIT, model_config, random_weights, write_clip
 from tests.import_closure import ROOT
@@ -20,6 +20,7 @@ APPS = {
     "train": train.app,
     "eval": evaluate.app,
     "eval_pseudo": eval_pseudo.app,
+    "report": report.app,
 }
 OPTIONS = {
     "draw": ["--train", "4", "--val", "2", "--seed", "3"],
@@ -72,7 +73,7 @@ def finished_run(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     prepare_folder(folder, changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        run_until("eval_pseudo")
+        run_until("report")
     return folder
 
 

@@ -21,7 +21,7 @@ NUM_IDS = 34
 PHOTO, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
-def _mask_table() -> np.ndarray:
+def label_id_table() -> np.ndarray:
     """LabelIds -> trainIds; ids without a trainId count nowhere."""
     table = np.full(256, -1, dtype=np.int16)
     table[:NUM_IDS] = IGNORE_INDEX
@@ -71,6 +71,6 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=_mask_table()),
+        read_mask=partial(read_ids, table=label_id_table()),
         layout=f"leftImg8bit/train/<city>/*{PHOTO} with gtFine/train/<city>/*{MASK}, and val",
     )

@@ -1,28 +1,31 @@
 """Anybody's own photos: a folder of images, a list of classes, and image-level labels.
 
-``classes.csv``           a line a class: ``class``, and if wanted ``words`` (what CLIP is asked
-                          for, several apart by ``|``) and ``colour`` (``#rrggbb``)
-``image_labels.csv``      or ``.json``: which classes are in which photo
-``images/...``            photos to learn from, in any sub-folders; or ``images/train`` and
-                          ``images/val``, photos to look at and to score
-``masks/...``             human masks where there are any: the same paths, ``.png`` of class indices
+``classes.csv``    a line a class: ``class``, and if wanted ``words`` (what CLIP is asked for,
+                   several apart by ``|``) and ``colour`` (``#rrggbb``); or ``classes.txt``, names
+``labels.csv``     or ``.json``: which classes are in which photo, see `pipeline.label_tables`
+``images/...``     photos to learn from, in any sub-folders; or ``images/train`` and
+                   ``images/val``, photos to look at and to score
+``masks/...``      human masks where there are any: the same paths, ``.png`` of class indices
+
+Where there is no folder ``images``, the photos lie in the folder itself, in the same way.
 """
 
 import colorsys
-import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
 from pipeline.label_spaces import LABEL_SPACES, ClassInfo, LabelSpace
 from pipeline.places import check_place
 from pipeline.scene import PHOTO_ENDINGS, Dataset, Scene, index_table, read_ids
+from pipeline.spreadsheets import Row, read_rows
 from pipeline.wording import shown
 
-CLASSES, IMAGES, MASKS = "classes.csv", "images", "masks"
-LABELS = ("image_labels.csv", "image_labels.json")
+CLASSES, IMAGES, MASKS = ("classes.csv", "classes.txt"), "images", "masks"
+LABELS = ("labels.csv", "labels.json", "image_labels.csv", "image_labels.json")
+PAGE = "correct.html"  # marks a folder of proposed labels, whose pictures are no photos
 COLUMNS = ("class", "words", "colour")
 _KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
 
@@ -42,30 +45,18 @@ def read_classes(path: Path) -> LabelSpace:
     """Read a list of classes; their order is that of the indices in masks.
 
     Args:
-        path: CSV with a header of ``class`` and, if wanted, ``words`` and ``colour``.
+        path: CSV with a header of ``class`` and, if wanted, ``words`` and ``colour``; or ``.txt``,
+            a name a line.
 
     Raises:
-        ValueError: the file is missing or has a mistake; names the line.
+        ValueError: the file has a mistake; names the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: no such file; write one with the header 'class' and a class on each line"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not readable as CSV ({error}); check the file") from None
-    header = [column.strip() for column in rows[0][1]] if rows else []
-    named = len(set(header)) == len(header) and set(header) <= set(COLUMNS)
-    if header[:1] != ["class"] or not named:
-        raise ValueError(
-            f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', apart by "
-            f"commas, got {shown(', '.join(header)) if header else 'nothing'}"
-        )
+    if path.suffix == ".txt":
+        header, rows = ["class"], _lines(path)
+    else:
+        header, rows = _header(path, read_rows(path))
     infos: dict[str, ClassInfo] = {}
-    for number, row in rows[1:]:
+    for number, row in rows:
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
         name, colour = cells["class"], cells.get("colour", "")
         if fault := _fault(row, header, name, colour, infos):
@@ -75,6 +66,27 @@ def read_classes(path: Path) -> LabelSpace:
     if not 2 <= len(infos) <= 255:
         raise ValueError(f"{path}: must list 2 to 255 classes, got {len(infos)}")
     return LabelSpace("folder", tuple(infos.values()))
+
+
+def _lines(path: Path) -> list[Row]:
+    """The lines of a text that hold anything."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as text ({error}); save it as UTF-8") from None
+    return [(number, [line]) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _header(path: Path, rows: list[Row]) -> tuple[list[str], list[Row]]:
+    """The columns of a list of classes, and its other rows."""
+    header = [column.strip().lower() for column in rows[0][1]] if rows else []
+    if header[:1] != ["class"] or len(set(header)) < len(header) or set(header) - set(COLUMNS):
+        raise ValueError(
+            f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', got "
+            f"{shown(', '.join(header)) if header else 'nothing'}; names alone, a line each, go "
+            "into classes.txt"
+        )
+    return header, rows[1:]
 
 
 def _fault(
@@ -92,15 +104,19 @@ def _fault(
     return ""
 
 
-def photos_below(folder: Path) -> dict[str, Path]:
+def photos_below(folder: Path, leave: Collection[str] = ()) -> dict[str, Path]:
     """The photos in a folder and below it, by path without ending; hidden files are none.
+
+    Args:
+        folder: where to look.
+        leave: folders in it that hold no photos.
 
     Raises:
         ValueError: two photos differ by nothing but their ending, or a folder is a link.
         OSError: a folder cannot be read.
     """
     found: dict[str, Path] = {}
-    for path in sorted(_files_below(folder)):
+    for path in sorted(_files_below(folder, leave)):
         if path.suffix.lower() not in PHOTO_ENDINGS:
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
@@ -110,10 +126,14 @@ def photos_below(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, leave: Collection[str]) -> Iterator[Path]:
     """All files that are not hidden, and in no hidden folder."""
     for place, folders, files in os.walk(folder, onerror=_raise) if folder.is_dir() else ():
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        if PAGE in files:
+            folders.clear()
+            continue
+        out = leave if Path(place) == folder else ()
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in out]
         for name in folders:
             if os.path.islink(os.path.join(place, name)):  # to pass over it would lose photos
                 raise ValueError(
@@ -127,18 +147,58 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def photo_folder(root: Path) -> Path:
+    """Where the photos lie: in ``images`` if there is such a folder, else in ``root`` itself."""
+    return root / IMAGES if (root / IMAGES).is_dir() else root
+
+
 def _find_scenes(root: Path, split: str) -> list[Scene]:
     """The photos of a split by path; a photo without a mask file has none."""
-    inner = split if _has_splits(root) else ""
+    home = photo_folder(root)
+    inner = split if _has_splits(home) else ""
     scenes = []
-    for name, image in photos_below(root / IMAGES / inner).items():
+    for name, image in photos_below(home / inner, () if home != root or inner else [MASKS]).items():
         mask = root / MASKS / inner / f"{name}.png"
         scenes.append(Scene(image, mask if mask.exists() else None, split, f"{split}/{name}"))
     return scenes
 
 
-def _has_splits(root: Path) -> bool:
-    return (root / IMAGES / "train").is_dir()
+def _has_splits(home: Path) -> bool:
+    return (home / "train").is_dir()
+
+
+def _the_one(root: Path, names: tuple[str, ...]) -> Path | None:
+    """That of some files which is there.
+
+    Raises:
+        ValueError: there are two of them, or it is a link out of the folder.
+    """
+    found = [root / name for name in names if os.path.lexists(root / name)]
+    if len(found) > 1:
+        raise ValueError(f"{found[1]}: {found[0].name} is there, too; keep one of them")
+    for path in found:
+        check_place(path, root)
+    return found[0] if found else None
+
+
+def _check_splits(root: Path, home: Path) -> None:
+    """Refuse photos that would be passed over.
+
+    Raises:
+        ValueError: some photos lie in no split, or beside ``images``.
+    """
+    if (home / "val").is_dir() and not _has_splits(home):
+        raise ValueError(f"{home}: holds val and no train; put the other photos into train")
+    if _has_photos(home) and _has_splits(home):
+        raise ValueError(f"{home}: has photos beside train; put them into train or val")
+    if home != root and _has_photos(root):
+        raise ValueError(f"{root}: has photos beside {IMAGES}; put them into {home}")
+
+
+def _has_photos(folder: Path) -> bool:
+    """Whether there are photos in a folder itself."""
+    beside = (path for path in folder.glob("[!.]*.*") if path.suffix.lower() in PHOTO_ENDINGS)
+    return any(not path.is_dir() for path in beside)
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -147,24 +207,22 @@ def open_dataset(root: Path) -> Dataset:
     Raises:
         ValueError: the list of classes is missing or has a mistake, or some photos are of no split.
     """
-    space = read_classes(root / CLASSES)
-    labels = next((root / name for name in LABELS if (root / name).is_file()), None)
-    for path in filter(None, (root / CLASSES, labels)):
-        check_place(path, root)
-    with_val = (root / IMAGES / "val").is_dir()
-    if with_val and not _has_splits(root):
+    classes, labels = _the_one(root, CLASSES), _the_one(root, LABELS)
+    if classes is None:
         raise ValueError(
-            f"{root / IMAGES}: holds val and no train; put the other photos into train"
+            f"{root / CLASSES[0]}: no such file; write one with the header 'class' and a class on "
+            f"each line, or {CLASSES[1]} with the names alone"
         )
-    beside = [path for path in (root / IMAGES).glob("[!.]*.*") if _has_splits(root)]
-    if any(path.suffix.lower() in PHOTO_ENDINGS and not path.is_dir() for path in beside):
-        raise ValueError(f"{root / IMAGES}: has photos beside train; put them into train or val")
+    space = read_classes(classes)
+    home = photo_folder(root)
+    _check_splits(root, home)
     return Dataset(
         root=root,
         label_space=space,
-        splits=("train", "val") if with_val else ("train",),
+        splits=("train", "val") if (home / "val").is_dir() else ("train",),
         find_scenes=partial(_find_scenes, root),
         read_mask=partial(read_ids, table=index_table(len(space.classes))),
-        layout=f"{CLASSES} and {IMAGES}/*.jpg, or {IMAGES}/train/*.jpg and {IMAGES}/val/*.jpg",
+        layout=f"{CLASSES[0]} and *.jpg, or {IMAGES}/*.jpg, or {IMAGES}/train/*.jpg and "
+        f"{IMAGES}/val/*.jpg",
         image_labels=labels,
     )

@@ -1,0 +1,70 @@
+"""Draw a folder of photos as people have them: odd names, folders, sizes, formats and turns.
+
+    python -m demo.own_photos photos --count 24 --truth corrected.csv
+
+For the tutorial and its notebook, where there are no photos at hand.
+"""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+
+from demo.street import draw_scene
+from pipeline.label_spaces import LABEL_SPACES
+from pipeline.pictures import ORIENTATION
+from pipeline.runtime import command, progress
+
+app = typer.Typer(add_completion=False)
+SCALES = (1.0, 0.75, 1.5)
+SEEN = 8  # pixels of a class that a person sees
+
+
+def save_oddly(scene: np.ndarray, number: int, folder: Path) -> str:
+    """Save a scene as a phone, a browser or a dash cam would; gives its path within the folder."""
+    name = (
+        f"Fahrt nach M\u00fcnchen/IMG {number:04d}.JPG",
+        f"stra\u00dfe-{number}.webp",
+        f"dashcam.{number}.PNG",
+    )[number % 3]
+    scale = SCALES[number // 3 % len(SCALES)]
+    photo = Image.fromarray(scene)
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if number % 3 == 0:  # the phone was held upright: the pixels lie on their side
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        photo.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
+    else:
+        photo.save(path, quality=95)
+    return name
+
+
+@app.command()
+@command
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder to draw into.")],
+    count: Annotated[int, typer.Option(min=1, help="Photos.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Of all scenes.")] = 99,
+    truth: Annotated[
+        Path | None, typer.Option(help="Also write what a person would say is in them.")
+    ] = None,
+) -> None:
+    """Draw a folder of photos as people have them."""
+    names, rows = LABEL_SPACES["demo"].names, []
+    for number in progress(range(count), label="draw", total=count):
+        scene, mask = draw_scene(seed, number)
+        pixels = np.bincount(mask[mask < len(names)], minlength=len(names))
+        tags = [name for name, seen in zip(names, pixels >= SEEN, strict=True) if seen]
+        rows.append([save_oddly(scene, number, out), "|".join(tags)])
+    if truth is not None:
+        with truth.open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle, lineterminator="\n").writerows([["photo", "tags"], *rows])
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,46 @@
+"""`python -m stages.prepare propose-labels`: from parameters to what a person corrects."""
+
+from pathlib import Path
+
+from pipeline.clip_dense import as_the_authors, load_clip
+from pipeline.config import load_params
+from pipeline.datasets import open_dataset
+from pipeline.prompts import resolve_templates
+from pipeline.proposal_sheets import write_sheets
+from pipeline.proposals import SHEETS, check_no_labels, propose, write_proposals
+from pipeline.runtime import memory_hint, start_fabric
+
+
+def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
+    """Let the CLIP of a parameter file propose the labels of one's own photos.
+
+    Args:
+        params: the parameter file.
+        threshold: a class is proposed from this confidence on.
+        force: replace ``labels.csv``.
+
+    Raises:
+        ValueError: the data set is none of one's own, or has labels.
+    """
+    settings = load_params(params)
+    named, asked = settings.dataset, settings.clip
+    if named.name != "folder":
+        raise ValueError(
+            f"{params}: dataset.name must be 'folder' to have labels proposed, got '{named.name}'; "
+            "the labels of other data sets are simulated from their masks"
+        )
+    dataset = open_dataset(named.name, named.root)
+    check_no_labels(dataset.root, force=force)
+    clip = load_clip(asked.model, asked.pretrained)
+    clip = as_the_authors(clip, normalisation=asked.normalisation, activation=asked.activation)
+    with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):
+        found = propose(
+            start_fabric(asked.precision),
+            clip,
+            dataset,
+            levels=list(asked.levels.values()),
+            words=dataset.label_space.words(asked.words),
+            templates=resolve_templates(asked.templates),
+        )
+    write_sheets(dataset.root / SHEETS, found, dataset.label_space, threshold=threshold)
+    write_proposals(dataset.root, found, dataset.label_space.names, threshold=threshold)

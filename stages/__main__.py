@@ -1,0 +1,47 @@
+"""All stages as one command: ``carb train`` is ``python -m stages.train``, with completion."""
+
+import pkgutil
+from importlib import import_module
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+import stages
+
+PIPELINE = ("draw", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo")  # their order
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def describe() -> None:
+    """Segment driving scenes from image-level labels alone.
+
+    These are the stages, by hand; "dvc repro" runs what is out of date.
+
+    Each has a help of its own:
+
+        carb eval --help
+    """
+
+
+def stage_names() -> list[str]:
+    """The stages, those of the pipeline first."""
+    found = {module.name for module in pkgutil.iter_modules(stages.__path__)} - {"__main__"}
+    return [name for name in PIPELINE if name in found] + sorted(found - set(PIPELINE))
+
+
+def main() -> None:
+    """Run the command line that the arguments name."""
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    for name in stage_names():
+        stage = get_command(import_module(f"stages.{name}").app)
+        stage.name = name.replace("_", "-")
+        command.commands[stage.name] = stage
+    command(prog_name="carb")
+
+
+if __name__ == "__main__":
+    main()

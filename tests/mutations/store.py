@@ -1,0 +1,99 @@
+"""Mistakes in the store and its shards."""
+
+from tests.mutations.mutation import Mutation
+
+STORE = ("store", "store_laws", "store_plan", "store_damage")
+MUTATIONS = [
+    # store and shards
+    Mutation(
+        "the recorded digest is not compared",
+        "store.py",
+        'return record.read_bytes() == f"{json.dumps(file_digest(file))}\\n".encode()',
+        "return True",
+        ("store",),
+    ),
+    Mutation(
+        "what a killed run left of a shard is not removed",
+        "store_writer.py",
+        "remove(file.parents[2])",
+        "pass",
+        ("store_laws",),
+    ),
+    Mutation(
+        "logits of another recipe are reused",
+        "store_writer.py",
+        "if _recipe_of(recipe, level) != _recipe_of(self.plan.recipe, level):",
+        "if False:",
+        STORE,
+    ),
+    Mutation(
+        "a photo is known by its key",
+        "store_writer.py",
+        'dict(zip(previous.attributes["digests"], previous.keys, strict=True))',
+        "{photo.digest: photo.key for photo in plan.photos if photo.key in previous.keys}",
+        STORE,
+    ),
+    Mutation(
+        "a damaged shard of an earlier store is reused",
+        "store_writer.py",
+        "return fits and self._previous.intact(key, level)",
+        "return fits",
+        STORE,
+    ),
+    Mutation(
+        "the fingerprint forgets the photos' bytes",
+        "store.py",
+        '"digests": [photo.digest for photo in self.photos],',
+        '"digests": ["" for photo in self.photos],',
+        ("store",),
+    ),
+    Mutation(
+        "grids are padded at the top left",
+        "store_writer.py",
+        "block[place, :, : logits.shape[1], : logits.shape[2]] = logits",
+        "block[place, :, -logits.shape[1] :, -logits.shape[2] :] = logits",
+        STORE,
+    ),
+    Mutation(
+        "a photo's grid is read with rows and columns swapped",
+        "store.py",
+        "return self.read_padded(key, level)[:, :rows, :columns]",
+        "return self.read_padded(key, level)[:, :columns, :rows]",
+        STORE,
+    ),
+    Mutation(
+        "the last shard is forgotten",
+        "store.py",
+        "return -(-len(self.photos) // self.shard_size(level))",
+        "return max(1, len(self.photos) // self.shard_size(level))",
+        STORE,
+    ),
+    Mutation(
+        "the checksum of a shard's index is not compared",
+        "shards.py",
+        'if len(content) < size or google_crc32c.value(index) != int.from_bytes(crc, "little"):',
+        "if len(content) < size:",
+        ("shards",),
+    ),
+    Mutation(
+        "the row after the one asked for is read",
+        "shards.py",
+        "self._index(handle)[place].tolist()",
+        "self._index(handle)[(place + 1) % self.rows].tolist()",
+        ("shards", "store"),
+    ),
+    Mutation(
+        "a store's metadata is not compared with its digest",
+        "store.py",
+        "if damaged := damaged_layout(path):",
+        'if damaged := "":',
+        ("store_damage",),
+    ),
+    Mutation(
+        "a checkpoint's values are not compared with their digest",
+        "tensors.py",
+        "if (ours or digest is not None) and digest != _digest(tensors, notes):",
+        "if ours and digest is None:",
+        ("checkpoints",),
+    ),
+]
