@@ -159,9 +159,8 @@ def main(
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
-        sources = Sources(
-            segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
-        )
+        palette = segmenter.palette
+        sources = Sources(segmenter, presentation, store, labels, dataset.read_mask, palette)
         for name, photo_iou in worst.items():
             last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
             heading = f"Where the mIoU of a photo by itself is lowest: {name}"

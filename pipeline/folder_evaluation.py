@@ -12,13 +12,13 @@ from pipeline.datasets import ADAPTERS
 from pipeline.datasets.folder import photos_below
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
 from pipeline.files import atomic_path, write_json
+from pipeline.folder_answers import check_out, write_answers
 from pipeline.image_labels import read_annotated
-from pipeline.inference import Presentation, Segmenter, predictions
-from pipeline.runtime import progress
+from pipeline.inference import Presentation, Segmenter
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table
-from pipeline.visualise import confusion_figure, overlay, save_png
+from pipeline.visualise import confusion_figure, save_png
 
 log = logging.getLogger("carb")
 
@@ -86,21 +86,21 @@ def evaluate_folder(
             other files.
     """
     scenes = folder_scenes(images, masks, out=out)
-    _check_out(out, images, masks)
+    check_out(out, {"--images": images} | ({"--masks": masks} if masks else {}))
     names = submission_names(scenes) if submission else {}
     ids = label_ids(segmenter.classes) if submission else None
     count = len(segmenter.classes)
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     with atomic_path(out) as draft:
-        answers = predictions(
-            segmenter, scenes, read=_reader(segmenter, masks), presentation=presentation
-        )
-        for scene, photo, mask, (classes,) in progress(answers, label="predict", total=len(scenes)):
-            picture = Image.fromarray(classes)
-            picture.putpalette(segmenter.palette.tobytes())
-            save_png(draft / "masks" / f"{scene.key}.png", picture)
-            blended = overlay(np.asarray(photo), classes, segmenter.palette, alpha=0.5)
-            save_png(draft / "overlays" / f"{scene.key}.png", Image.fromarray(blended))
+        for scene, mask, classes in write_answers(
+            draft,
+            segmenter,
+            scenes,
+            read=_reader(segmenter, masks),
+            presentation=presentation,
+            palette=segmenter.palette,
+            confidence=False,
+        ):
             if ids is not None:
                 save_png(draft / "submission" / names[scene.key], Image.fromarray(ids[classes]))
             if mask is not None:
@@ -116,19 +116,6 @@ def evaluate_folder(
             TEST_PHOTOS,
             len(names),
         )
-
-
-def _check_out(out: Path, images: Path, masks: Path | None) -> None:
-    """Refuse to replace anything but an earlier output: ``out`` is deleted with all it holds."""
-    for folder, option in ((images, "--images"), (masks, "--masks")):
-        if folder is not None and folder.resolve().is_relative_to(out.resolve()):
-            raise ValueError(
-                f"--out {out}: would be replaced, and {option} {folder} lies there; give the name "
-                "of a new folder"
-            )
-    ours = {"masks", "overlays", "submission", "metrics.json", "per_class.csv", "confusion.png"}
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
-        raise ValueError(f"--out {out}: holds other files; give the name of a new folder")
 
 
 def _reader(

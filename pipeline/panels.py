@@ -51,6 +51,11 @@ def class_entries(names: Sequence[str], palette: Picture) -> list[Entry]:
     ]
 
 
+def class_legend(names: Sequence[str], palette: Picture) -> Image.Image:
+    """The colour and name of each class, as a picture of its own."""
+    return _legend(class_entries(names, palette)[:-1], 700)  # predictions ignore nothing
+
+
 def panel(
     blocks: Sequence[Block],
     *,

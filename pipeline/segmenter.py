@@ -18,6 +18,7 @@ from torch import nn
 
 from pipeline.files import atomic_path, file_digest, write_json
 from pipeline.inference import Segmenter
+from pipeline.model_card import card_of
 from pipeline.network import LIBRARY_ERRORS, plain_network, size_divisor
 from pipeline.runtime import best_device
 from pipeline.segmenter_files import (
@@ -27,23 +28,6 @@ from pipeline.segmenter_files import (
     read_about,
 )
 from pipeline.wording import one_line
-
-CARD = """---
-library_name: segmentation-models-pytorch
-pipeline_tag: image-segmentation
----
-# {model}, {num_classes} classes
-
-```python
-import segmentation_models_pytorch as smp
-
-model = smp.from_pretrained("path/of/this/folder")
-```
-
-Input: RGB photos in 0..1, less `mean`, divided by `std`, resized to fit {height} x {width} pixels
-(height x width), both multiples of {stride}. Output: one map of logits a class. `{about}` holds the
-class names, their colours, `mean` and `std`. Classes: {classes}.
-"""
 
 
 def save_segmenter(
@@ -81,16 +65,12 @@ def save_segmenter(
         "stride": stride,
         "extra": extra,
     }
-    card = CARD.format(
-        model=type(model).__name__,
-        num_classes=len(classes),
-        height=base_size[0],
-        width=base_size[1],
-        stride=stride,
-        about=ABOUT_FILE,
-        classes=", ".join(classes),
-    )
     plain: Any = plain_network(model)
+    card = card_of(
+        Segmenter(plain, classes, palette, mean, std, base_size, stride, extra),
+        figures=None,
+        onnx=False,
+    )
     with atomic_path(directory) as draft:
         draft.mkdir()
         # smp leaves a card that is there; its own names no class and a licence not ours to give.

@@ -90,23 +90,17 @@ def fit(
     run = _Run.start(fabric, model, make_loss(params, store, photos), params, checkpoint)
     for figures in run.done.history:
         log_step(figures)
-    start, total = run.done.step, params.train.steps
+    start, total, size = run.done.step, params.train.steps, params.train.batch_size
     loader = _loader(fabric, store, photos, params, start=start)
     steps = progress(
-        loader,
-        label="train",
-        total=total,
-        done=start,
-        stops=False,
-        unit="steps",
-        images=params.train.batch_size,
+        loader, label="train", total=total, done=start, stops=False, unit="steps", images=size
     )
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=start + 1):
         terms, lr = run.learn(batch, step, params)
         if step % LOG_EVERY == 0:  # reading a figure waits for the device
             run.done.history.append(_figures(terms, step, lr))
-            rate = LOG_EVERY * params.train.batch_size / (time.monotonic() - clock)
+            rate = LOG_EVERY * size / (time.monotonic() - clock)
             log_step(run.done.history[-1] | {"images_per_s": rate})
             clock = time.monotonic()
         if fabric.global_rank == 0 and step % params.train.preview_every == 0:

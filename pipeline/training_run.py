@@ -150,9 +150,37 @@ def train_segmenter(
                 mean=IMAGENET_MEAN,
                 std=IMAGENET_STD,
                 base_size=params.views.base_size,
-                extra={"dataset": inputs.index.label_space.name, "steps": params.train.steps},
+                extra=known_of(inputs, params),
             )
             remove(work)
+
+
+def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
+    """What the segmenter's card tells of its training, JSON values without anybody's paths."""
+    train, root = params.train, Path(params.dataset.root)
+    return {
+        "dataset": inputs.index.label_space.name,
+        "steps": train.steps,
+        "photos": len(inputs.photos("train", root)),
+        "clip": _without_folders(params.clip.model),
+        "clip_sha256": inputs.store.attributes["recipe"]["weights"],
+        "encoder": params.segmenter.encoder,
+        "encoder_weights": _without_folders(params.segmenter.encoder_weights),
+        "settings": {
+            "Photos a step": train.batch_size,
+            "Crop, height x width": "{} x {}".format(*params.views.crop),
+            "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
+            "CARB": f"after {params.carb.warmup_steps} steps" if params.carb.enabled else "off",
+            "Classifier": params.segmenter.classifier,
+            "Seed": params.seed,
+        },
+    }
+
+
+def _without_folders(name: str) -> str:
+    """An absolute path's last part: where a user keeps it is nobody's business."""
+    kind, colon, path = name.rpartition(":")
+    return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() else name
 
 
 def _train(

@@ -2,78 +2,58 @@
 with masks for figures, without for predictions; `typer stages/eval.py run --images DIR`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pipeline.command_options import (
+    EdgeRadiusOption,
+    FlipOption,
+    ModelOption,
+    ScaleOption,
+    WindowOption,
+)
 from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
-FOLDER, PIPELINE = "A folder of photos", "In the pipeline"
+
+
+def in_folder(*names: str, help: str) -> Any:
+    """An option that concerns a folder of photos."""
+    return typer.Option(*names, help=help, rich_help_panel="A folder of photos")
+
+
+def in_pipeline(help: str) -> Any:
+    """An option that concerns the pipeline's own evaluation."""
+    return typer.Option(help=help, rich_help_panel="In the pipeline")
 
 
 @app.command()
 @command
 @alone
 def main(
-    images: Annotated[
-        Path | None, typer.Option(help="Photos to predict.", rich_help_panel=FOLDER)
-    ] = None,
+    images: Annotated[Path | None, in_folder(help="Photos to predict.")] = None,
     masks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Their human masks (PNG of class ids, same names).", rich_help_panel=FOLDER
-        ),
-    ] = None,
-    scale: Annotated[
-        list[float] | None,
-        typer.Option(
-            min=0.05,
-            max=16,
-            help="Magnification to average over; repeat it.",
-            rich_help_panel=FOLDER,
-        ),
-    ] = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average with the mirror image.", rich_help_panel=FOLDER)
-    ] = False,
-    window: Annotated[
-        tuple[int, int] | None,
-        typer.Option(min=1, help="Height and width of sliding windows.", rich_help_panel=FOLDER),
-    ] = None,
-    edge_radius: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Let the answer follow the photo's edges: radius in pixels of the base size.",
-            rich_help_panel=FOLDER,
-        ),
+        Path | None, in_folder(help="Their human masks (PNG of class ids, same names).")
     ] = None,
     submission: Annotated[
-        bool,
-        typer.Option(
-            "--submission",
-            help="Also write what the Cityscapes server takes.",
-            rich_help_panel=FOLDER,
-        ),
+        bool, in_folder("--submission", help="Also write what the Cityscapes server takes.")
     ] = False,
-    model: Annotated[Path, typer.Option(help="Folder of a trained segmenter.")] = Path(
-        "models/segmenter"
-    ),
+    scale: ScaleOption = None,
+    flip: FlipOption = False,
+    window: WindowOption = None,
+    edge_radius: EdgeRadiusOption = None,
+    model: ModelOption = Path("models/segmenter"),
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
-    summary: Annotated[
-        Path, typer.Option(help="Main figures, for DVC.", rich_help_panel=PIPELINE)
-    ] = Path("results/segmenter.json"),
-    store: Annotated[Path, typer.Option(help="Pseudo-masks.", rich_help_panel=PIPELINE)] = Path(
-        "data/masks.zarr"
+    summary: Annotated[Path, in_pipeline("Main figures, for DVC.")] = Path(
+        "results/segmenter.json"
     ),
-    image_labels: Annotated[
-        Path, typer.Option(help="Image-level labels.", rich_help_panel=PIPELINE)
-    ] = Path("data/image_labels.csv"),
-    params: Annotated[Path, typer.Option(help="Parameter file.", rich_help_panel=PIPELINE)] = Path(
-        "params.yaml"
+    store: Annotated[Path, in_pipeline("Pseudo-masks.")] = Path("data/masks.zarr"),
+    image_labels: Annotated[Path, in_pipeline("Image-level labels.")] = Path(
+        "data/image_labels.csv"
     ),
+    params: Annotated[Path, in_pipeline("Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Score a segmenter on a folder (--images), or else on the data set that params.yaml names.
 

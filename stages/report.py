@@ -24,6 +24,8 @@ def main(
     """Put a run into one HTML file that needs nothing else: to read, to print, to mail.
 
     Figures, panels, curves and settings are in it; what a data set cannot give is left out.
+
+        carb report --out report-of-tuesday.html
     """
     from rich.console import Console
 

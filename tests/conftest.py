@@ -1,8 +1,13 @@
 """Fixtures that several test files use."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+# Before torch is imported: workers of `pytest -n 2`, and what they start, share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings

@@ -13,7 +13,7 @@ Where there is no folder ``images``, the photos lie in the folder itself, in the
 import colorsys
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -104,12 +104,15 @@ def _fault(
     return ""
 
 
-def photos_below(folder: Path, leave: Collection[str] = ()) -> dict[str, Path]:
+def photos_below(
+    folder: Path, leave: Collection[str] = (), endings: Sequence[str] = PHOTO_ENDINGS
+) -> dict[str, Path]:
     """The photos in a folder and below it, by path without ending; hidden files are none.
 
     Args:
         folder: where to look.
         leave: folders in it that hold no photos.
+        endings: of the files to find, in small letters.
 
     Raises:
         ValueError: two photos differ by nothing but their ending, or a folder is a link.
@@ -117,7 +120,7 @@ def photos_below(folder: Path, leave: Collection[str] = ()) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(_files_below(folder, leave)):
-        if path.suffix.lower() not in PHOTO_ENDINGS:
+        if path.suffix.lower() not in endings:
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
         if key in found:

@@ -1,0 +1,38 @@
+"""Export a trained segmenter as an ONNX file, with a model card."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.command_options import ModelOption
+from pipeline.launch import alone
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+@alone
+def main(
+    model: ModelOption = Path("models/segmenter"),
+    out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("models/onnx"),
+    metrics: Annotated[
+        Path | None, typer.Option(help="The segmenter's metrics.json, for the card.")
+    ] = None,
+) -> None:
+    """Export a segmenter as model.onnx for ONNX Runtime, with a model card.
+
+    The file is compared with the segmenter at several sizes; one that says else is not kept.
+
+        carb export --model models/segmenter --out models/onnx --metrics results/eval/metrics.json
+    """
+    from pipeline.export_run import export
+    from pipeline.segmenter import load_segmenter
+
+    export(load_segmenter(model), out, metrics=metrics)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,66 @@
+"""Let a trained segmenter look at a photo, a folder or a video; writes masks, overlays, confidence
+and a legend."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.command_options import (
+    EdgeRadiusOption,
+    FlipOption,
+    ModelOption,
+    PaletteChoice,
+    ScaleOption,
+    WindowOption,
+)
+from pipeline.launch import alone
+from pipeline.runtime import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+@alone
+def main(
+    source: Annotated[Path, typer.Argument(help="A photo, a video, or a folder of them.")],
+    model: ModelOption = Path("models/segmenter"),
+    out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("predictions"),
+    palette: Annotated[
+        PaletteChoice, typer.Option(help="Colours of the classes.")
+    ] = PaletteChoice.dataset,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Of videos: each frame's mask and confidence, too.")
+    ] = False,
+    scale: ScaleOption = None,
+    flip: FlipOption = False,
+    window: WindowOption = None,
+    edge_radius: EdgeRadiusOption = None,
+) -> None:
+    """Predict photos and videos: masks (PNG of class ids), overlays, confidence, a legend.
+
+    A video (mp4, mov, avi, mkv) gives an mp4 of its size and frame rate, without sound.
+
+        python -m stages.predict ride.mp4 --model models/segmenter --out answers
+    """
+    from pipeline.inference import Presentation
+    from pipeline.palettes import palette_of
+    from pipeline.prediction_run import predict
+    from pipeline.runtime import memory_hint
+    from pipeline.segmenter import load_segmenter
+
+    segmenter = load_segmenter(model)
+    with memory_hint("show the photos through windows (--window), or lower --scale"):
+        predict(
+            segmenter,
+            source,
+            out=out,
+            presentation=Presentation(tuple(scale or [1.0]), flip, window, edge_radius),
+            palette=palette_of(palette.value, segmenter.palette),
+            frames=frames,
+        )
+
+
+if __name__ == "__main__":
+    app()
