@@ -84,7 +84,15 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", "empty" if value is None else json.dumps(value).strip('"')
+            yield f"{prefix}{name}", _text(value)
+
+
+def _text(value: Any) -> str:
+    """A value as text; 0 and 0.0 are one, for `-S carb.tau=0` writes the one or the other."""
+    if value is None:
+        return "empty"
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value).strip('"')
 
 
 def by_setting(runs: Iterator[Run]) -> Scores:

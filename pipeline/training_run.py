@@ -139,7 +139,7 @@ def train_segmenter(
         room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}
         if fabric.global_rank == 0:
             check_room(room)
-        with _live_curves(fabric, curves, scratch / "speed", work) as live:
+        with _live_curves(fabric, curves, scratch / "speed" / work.name, work) as live:
             model = _train(fabric, model, inputs, params, live=live, work=work)
         if fabric.global_rank == 0:
             save_segmenter(

@@ -16,7 +16,9 @@ def main(
     index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
     report: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("results/pseudo"),
-    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    scratch: Annotated[
+        Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
+    ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Run CLIP once over every photo and keep its patch logits.

@@ -25,7 +25,9 @@ def main(
     ),
     out: Annotated[Path, typer.Option(help="Segmenter to write.")] = Path("models/segmenter"),
     curves: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("results/train"),
-    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    scratch: Annotated[
+        Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
+    ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Train the segmenter on the cached pseudo-masks.

@@ -47,16 +47,24 @@ class Project:
     runs: list[Run] = field(default_factory=list)
 
     @classmethod
-    def make(cls, folder: Path, changes: dict[str, Any] | None = None) -> "Project":
-        """Copy the code, shrink the work, and put it under DVC."""
-        for part in ("stages", "pipeline", "demo"):
+    def make(
+        cls, folder: Path, changes: dict[str, Any] | None = None, *, git: bool = False
+    ) -> "Project":
+        """Copy the code, shrink the work, and put it under DVC, and git if wanted."""
+        for part in ("stages", "pipeline", "demo", "bench"):
             shutil.copytree(ROOT / part, folder / part)
         recipe = (ROOT / "dvc.yaml").read_text()
         assert DRAWN in recipe
         (folder / "dvc.yaml").write_text(recipe.replace(DRAWN, FEW))
         prepare_folder(folder, CHANGES | (changes or {}))
         project = cls(folder)
-        project.finish("dvc", "init", "--no-scm", "--quiet")
+        if git:
+            project.finish("git", "init", "--quiet", "--initial-branch", "main")
+        project.finish("dvc", "init", "--quiet", *([] if git else ["--no-scm"]))
+        if git:
+            for file in (".gitignore", ".dvcignore", ".dvc/config"):
+                shutil.copy(ROOT / file, folder / file)
+            shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
         return project
 
     def start(self, *command: str, **environment: str) -> Run:
