@@ -1,4 +1,4 @@
-"""docs/experiments.md: its commands run as they stand, on six scenes and with two values of tau."""
+"""docs/experiments.md: most of its commands run, on six scenes and with two values of tau."""
 
 import json
 import re
