@@ -8,7 +8,7 @@ from rich.table import Table
 from pipeline.run_results import RunResults, percent
 
 NEXT = {
-    "segment photos": "python -m stages.predict --images DIR",
+    "segment photos": "python -m stages.predict DIR",
     "change one value": "dvc exp run -S carb.tau=0.5",
     "compare runs": "dvc exp show",
 }
