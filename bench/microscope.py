@@ -21,9 +21,10 @@ from pipeline.files import atomic_path, remove
 from pipeline.inference import WHOLE
 from pipeline.label_files import ImageLabels
 from pipeline.metrics import mean_iou
-from pipeline.reports import annotated, listed, presentation_of, scenes_of
+from pipeline.reports import presentation_of
 from pipeline.runtime import command, start_fabric
 from pipeline.scene import Dataset, Scene
+from pipeline.scored_photos import annotated, listed, scenes_of
 from pipeline.segmenter import load_segmenter
 from pipeline.segmenter_pictures import Sources, segmenter_panels
 from pipeline.tables import write_table

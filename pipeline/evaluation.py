@@ -150,8 +150,10 @@ def score_segmenter(
         names = [SEGMENTER, *store.levels]
         score.beside = {name: np.zeros_like(score.confusion) for name in names}
 
+    known = labels.keys() & set(store.keys) if store is not None else set()
+
     def choices(scene: Scene, logits: torch.Tensor) -> list[torch.Tensor]:
-        if store is None or scene.key not in labels:
+        if store is None or scene.key not in known:
             return []
         return _vote_and_clip(logits, labels[scene.key], store, scene.key)
 

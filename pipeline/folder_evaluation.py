@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets import ADAPTERS
-from pipeline.datasets.folder import photos_below
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
 from pipeline.files import atomic_path, write_json
 from pipeline.folder_answers import check_out, write_answers
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, Segmenter
+from pipeline.photo_files import photos_below
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table

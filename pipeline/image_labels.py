@@ -11,11 +11,12 @@ from PIL import Image
 from pipeline.config import DatasetParams
 from pipeline.label_files import ImageLabels, match_keys, read_label_file
 from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.photo_files import named
 from pipeline.runtime import progress
 from pipeline.scene import Dataset, MaskReader, Scene, read_image
+from pipeline.wording import Faults
 
 log = logging.getLogger("carb")
-NAMED = 5  # photos in a warning
 
 
 def simulate_image_labels(
@@ -30,14 +31,16 @@ def simulate_image_labels(
         min_pixels: a class is in the image from so many pixels on.
 
     Raises:
-        ValueError: a mask is unreadable or of another size than its photo.
+        ValueError: masks are unreadable or of another size than their photos; names them.
     """
-    labels = {}
+    labels, faults = {}, Faults("masks or photos")
     annotated = [scene for scene in scenes if scene.mask is not None]
     for scene in progress(annotated, label="image labels", total=len(annotated)):
-        mask = read_scene_mask(scene, read_mask)
-        counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes)
-        labels[scene.key] = counts >= min_pixels
+        with faults.collected():
+            mask = read_scene_mask(scene, read_mask)
+            counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes)
+            labels[scene.key] = counts >= min_pixels
+    faults.check()
     return labels
 
 
@@ -93,16 +96,22 @@ def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
 
 
 def tell_of_photos_without_labels(labels: ImageLabels, keys: list[str], path: Path) -> None:
-    """Say which training photos a file of labels does not name; they are left out, too."""
-    missing = [key for key in keys if key.startswith("train/") and key not in labels]
-    if missing:
-        named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
-        log.warning(
-            "image labels: %s has no line for %d training photos, left out: %s",
-            path,
-            len(missing),
-            named,
-        )
+    """Say which photos a file of labels does not name: they are not used with labels.
+
+    Of validation photos only where others have labels: they need none.
+    """
+    for split, ends in (("train", "left out"), ("val", "their pseudo-masks are not scored")):
+        own = [key for key in keys if key.startswith(f"{split}/")]
+        missing = [key for key in own if key not in labels]
+        if missing and (split == "train" or len(missing) < len(own)):
+            log.warning(
+                "image labels: %s has no line for %d %s photos, %s: %s",
+                path,
+                len(missing),
+                {"train": "training", "val": "validation"}[split],
+                ends,
+                named(missing),
+            )
 
 
 def _label_file(dataset: Dataset, params: DatasetParams) -> Path | None:
@@ -120,6 +129,37 @@ def _label_file(dataset: Dataset, params: DatasetParams) -> Path | None:
     return path
 
 
+def given_image_labels(
+    scenes: list[Scene], dataset: Dataset, params: DatasetParams
+) -> ImageLabels | None:
+    """Image-level labels that somebody wrote, or None: they are to be simulated from masks.
+
+    No photo is decoded. A line says where the labels come from.
+
+    Raises:
+        ValueError: labels and photos do not fit, or no training photo has any label.
+    """
+    path = _label_file(dataset, params)
+    if path is None:
+        count = sum(scene.mask is not None for scene in scenes)
+        if count:
+            log.info(
+                "image labels: simulated from %d human masks (dataset.min_pixels %d)",
+                count,
+                params.min_pixels,
+            )
+        return None
+    authors = "the authors' file " if path.suffix.lower() == ".npy" else ""
+    log.info("image labels: from %s%s", authors, path)
+    keys = [scene.key for scene in scenes]
+    labels = match_keys(read_label_file(path, dataset.label_space.names), keys, path)
+    tell_of_photos_without_labels(labels, keys, path)
+    labels = _with_noise(labels, params)
+    if not _train_labelled(scenes, labels):
+        raise ValueError(f"{path}: names no class of any training photo; add what is in them")
+    return labels
+
+
 def collect_image_labels(
     scenes: list[Scene], dataset: Dataset, params: DatasetParams
 ) -> ImageLabels:
@@ -128,27 +168,53 @@ def collect_image_labels(
     Raises:
         ValueError: labels and photos do not fit, or no training photo has any label.
     """
-    classes, path = dataset.label_space.names, _label_file(dataset, params)
-    if path is None:
-        labels = simulate_image_labels(
-            scenes,
-            read_mask=dataset.read_mask,
-            num_classes=len(classes),
-            min_pixels=params.min_pixels,
-        )
-    else:
-        keys = [scene.key for scene in scenes]
-        labels = match_keys(read_label_file(path, classes), keys, path)
-        tell_of_photos_without_labels(labels, keys, path)
-    noise = params.label_noise
-    labels = with_noise(labels, miss=noise.miss, false_alarm=noise.false_alarm, seed=noise.seed)
-    usable = drop_unlabelled(labels)
-    if not any(scene.key in usable for scene in scenes if scene.split == "train"):
-        if path is not None:
-            raise ValueError(f"{path}: names no class of any training photo; add what is in them")
+    given = given_image_labels(scenes, dataset, params)
+    return simulated_image_labels(scenes, dataset, params) if given is None else given
+
+
+def simulated_image_labels(
+    scenes: list[Scene], dataset: Dataset, params: DatasetParams
+) -> ImageLabels:
+    """Image-level labels of a data set, from its masks.
+
+    Raises:
+        ValueError: a mask does not fit, or no training photo has any label.
+    """
+    labels = simulate_image_labels(
+        scenes,
+        read_mask=dataset.read_mask,
+        num_classes=len(dataset.label_space.names),
+        min_pixels=params.min_pixels,
+    )
+    _tell_of_classes_without_labels(labels, dataset.label_space.names)
+    labels = _with_noise(labels, params)
+    if not _train_labelled(scenes, labels):
         raise ValueError(
             f"{params.root}: no training photo has an image-level label; name a file of them in "
             "params.yaml: dataset.image_labels, add masks to simulate them from, or have those of "
             "your own photos proposed: `python -m stages.prepare propose-labels`"
         )
-    return usable
+    return labels
+
+
+def _with_noise(labels: ImageLabels, params: DatasetParams) -> ImageLabels:
+    noise = params.label_noise
+    noisy = with_noise(labels, miss=noise.miss, false_alarm=noise.false_alarm, seed=noise.seed)
+    return drop_unlabelled(noisy)
+
+
+def _train_labelled(scenes: list[Scene], labels: ImageLabels) -> bool:
+    return any(scene.key in labels for scene in scenes if scene.split == "train")
+
+
+def _tell_of_classes_without_labels(labels: ImageLabels, classes: list[str]) -> None:
+    """Name the classes that no mask holds: masks of 0 and 255 hold one class alone."""
+    rows = list(labels.values())
+    absent = [name for place, name in enumerate(classes) if not any(row[place] for row in rows)]
+    if absent and rows:
+        log.warning(
+            "image labels: none of %d masks shows %s; masks hold class indices from 0, and 255 is "
+            "ignored",
+            len(rows),
+            named(absent),
+        )

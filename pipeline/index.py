@@ -11,10 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from pipeline.files import atomic_path, file_digest
 from pipeline.label_spaces import ClassInfo, LabelSpace
-from pipeline.places import check_place
+from pipeline.places import written_path
 from pipeline.runtime import progress
 from pipeline.scene import Dataset, Scene, read_image
-from pipeline.wording import one_line
+from pipeline.wording import Faults, one_line
 
 USED = ("train", "val")  # splits
 
@@ -41,13 +41,9 @@ class IndexedPhoto:
         """Its file under ``root``.
 
         Raises:
-            ValueError: the index, or a link, leads out of ``root``.
+            ValueError: the index names a file out of ``root``; links are followed.
         """
-        path = root / self.image
-        if Path(self.image).is_absolute() or ".." in Path(self.image).parts:
-            raise ValueError(f"{self.image}: leads out of {root}; run `dvc repro prepare`")
-        check_place(path, root)
-        return path
+        return written_path(root, self.image)
 
 
 @dataclass(frozen=True)
@@ -114,18 +110,20 @@ def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:
     """Look at every photo once: that it decodes whole, its size, its digest.
 
     Raises:
-        ValueError: a photo cannot be read; the message names it.
+        ValueError: photos cannot be read; the message names them.
     """
-    photos = []
+    photos, faults = [], Faults("photos")
     for scene in progress(scenes, label="photos", total=len(scenes)):
-        picture = read_image(scene.image)
-        photos.append(
-            IndexedPhoto(
-                key=scene.key,
-                split=scene.split,
-                image=scene.image.relative_to(dataset.root).as_posix(),
-                size=(picture.height, picture.width),
-                digest=file_digest(scene.image),
+        with faults.collected():
+            picture = read_image(scene.image)
+            photos.append(
+                IndexedPhoto(
+                    key=scene.key,
+                    split=scene.split,
+                    image=scene.image.relative_to(dataset.root).as_posix(),
+                    size=(picture.height, picture.width),
+                    digest=file_digest(scene.image),
+                )
             )
-        )
+    faults.check()
     return SceneIndex(dataset.label_space, photos)

@@ -68,7 +68,7 @@ def read_label_table(path: Path, classes: list[str]) -> dict[str, np.ndarray]:
 
 def line_of(path: Path, key: str) -> str:
     """Where a CSV names a photo, for messages: ``line 3 ``; nothing if it is another file."""
-    if path.suffix != ".csv" or not path.is_file():
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
         return ""
     return next((f"line {number} " for number, cells in read_rows(path) if cells[0] == key), "")
 

@@ -4,10 +4,13 @@ A file of a kilobyte may claim terapixels. Pillow's own guard against that warns
 refuses at another, for the whole process, so it is switched off here and replaced by one limit.
 """
 
+import math
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
@@ -16,7 +19,9 @@ from pipeline.wording import one_line
 
 LIMIT = "CARB_MAX_PIXELS"  # environment variable; no parameter: it changes no result
 DEFAULT_LIMIT = 2**27
-FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's names; its other readers are never tried
+# Pillow's names; its other readers are never tried. It can be built without AVIF.
+AVIF = ["AVIF"] if find_spec("PIL._avif") else []
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *AVIF)
 ORIENTATION = 0x0112  # tag of EXIF
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,7 +32,10 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TILE = (322, 323)  # tags of TIFF: width and height of the pieces that are decoded at once
 Image.MAX_IMAGE_PIXELS = None
+# Of damaged EXIF and the like: the lines name no file, and the pixels are whole.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
 def max_pixels() -> int:
@@ -76,6 +84,10 @@ def open_picture(path: Path, kind: str) -> Iterator[Image.Image]:
 def _fault(picture: Image.Image, kind: str, limit: int) -> str:
     """Why a picture must not be decoded, by its header, or nothing."""
     width, height = picture.size
+    tags = getattr(picture, "tag_v2", {})
+    piece = math.prod(int(tags.get(tag, 1)) for tag in TILE)
+    if piece > max(limit, 2**20):
+        return f"is stored in pieces of {piece} pixels, the limit is {limit}; save it anew"
     if width * height > limit:
         return (
             f"has {width}x{height} pixels, more than the limit of {limit}; make it smaller, or set "
@@ -84,7 +96,7 @@ def _fault(picture: Image.Image, kind: str, limit: int) -> str:
     tiles = getattr(picture, "tile", [])  # a WebP has none, and 8 bits always
     stored = f"{tiles[0].args}" if tiles else ""
     # Pillow cuts the first kind off at 255, and drops the low half of the other.
-    if picture.mode.startswith(("I", "F")) or ";16B" in stored:
+    if picture.mode.startswith(("I", "F")) or re.search(";16[BLN]", stored):
         return (
             f"a {kind} must have 8 bits a channel, found 16 or more (Pillow's mode "
             f"'{picture.mode}'); convert it"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.folder import photos_below
 from pipeline.files import atomic_path
 from pipeline.folder_answers import (
     LEGEND,
@@ -18,6 +17,7 @@ from pipeline.folder_answers import (
 )
 from pipeline.inference import Presentation, Segmenter, answers
 from pipeline.panels import class_legend
+from pipeline.photo_files import photos_below
 from pipeline.runtime import progress
 from pipeline.scene import PHOTO_ENDINGS, Scene, read_image
 from pipeline.videos import VIDEO_ENDINGS, Film, Video, frames_of, look_at

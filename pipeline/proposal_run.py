@@ -4,7 +4,9 @@ from pathlib import Path
 
 from pipeline.clip_dense import as_the_authors, load_clip
 from pipeline.config import load_params
+from pipeline.data_remarks import tell_of_data
 from pipeline.datasets import open_dataset
+from pipeline.index import used_scenes
 from pipeline.prompts import resolve_templates
 from pipeline.proposal_sheets import write_sheets
 from pipeline.proposals import SHEETS, check_no_labels, propose, write_proposals
@@ -31,6 +33,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
         )
     dataset = open_dataset(named.name, named.root)
     check_no_labels(dataset.root, force=force)
+    tell_of_data(dataset, used_scenes(dataset))
     clip = load_clip(asked.model, asked.pretrained)
     clip = as_the_authors(clip, normalisation=asked.normalisation, activation=asked.activation)
     with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):

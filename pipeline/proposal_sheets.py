@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.datasets.folder import PAGE
 from pipeline.files import atomic_path
 from pipeline.label_spaces import LabelSpace
 from pipeline.panels import FAINT, GAP, INK, PAPER
+from pipeline.photo_files import PAGE
 from pipeline.proposals import THUMBNAIL, Proposal
 from pipeline.visualise import BAR_COLOURS
 

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from pipeline.clip_dense import DenseClip
 from pipeline.config import LevelParams
-from pipeline.datasets.folder import LABELS, PAGE, photo_folder
+from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in, photo_folder
 from pipeline.files import atomic_path
+from pipeline.photo_files import PAGE
 from pipeline.runtime import ahead, progress
 from pipeline.scene import Dataset, Scene, read_image
 from pipeline.views import Box, cover
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-SHEETS, CONFIDENCE = "proposals", "label_confidence.csv"
+SHEETS = "proposals"
 THUMBNAIL = (176, 132)  # width, height at most; pixels
 
 
@@ -148,13 +149,13 @@ def check_no_labels(root: Path, *, force: bool) -> None:
     Raises:
         ValueError: there are labels; says which.
     """
-    for path in (root / name for name in LABELS):
-        if path.exists() and path.name != LABELS[0]:
-            raise ValueError(f"{path}: holds labels already; move it away to have some proposed")
-        if path.exists() and not force:
-            raise ValueError(
-                f"{path}: is there already; --force replaces it, and what was corrected in it"
-            )
+    path = labels_in(root)
+    if path is not None and path.name != LABELS[0]:
+        raise ValueError(f"{path}: holds labels already; move it away to have some proposed")
+    if path is not None and not force:
+        raise ValueError(
+            f"{path}: is there already; --force replaces it, and what was corrected in it"
+        )
 
 
 def write_proposals(

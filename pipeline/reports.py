@@ -28,11 +28,11 @@ from pipeline.metrics import iou
 from pipeline.palettes import palette_of
 from pipeline.pseudo_pictures import pseudo_panels, spread
 from pipeline.scene import Dataset, Scene
+from pipeline.scored_photos import annotated, listed, pseudo_scenes, scenes_of, with_logits
 from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, iou_bars, save_png
-from pipeline.wording import shown
 
 log = logging.getLogger("carb")
 PANELS = 4  # photos of a sheet
@@ -42,37 +42,6 @@ RANKED = 3  # photos of the sheets of best, median and worst
 def presentation_of(params: EvalParams) -> Presentation:
     """How params.yaml wants photos to be shown."""
     return Presentation(tuple(params.scales), params.flip, params.window, params.edge_radius)
-
-
-def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
-    """Photos of a split; none where the data set has no such split."""
-    return dataset.scenes(split) if split in dataset.splits else []
-
-
-def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
-    """Those photos that a file names, one key a line.
-
-    Raises:
-        ValueError: the file is missing, empty or names a photo that is not there.
-    """
-    if not path.is_file():
-        raise ValueError(f"params.yaml: eval.photos: {path}: no such file; name one key a line")
-    lines = path.read_text("utf-8", errors="replace").splitlines()
-    wanted = [line.strip() for line in lines if line.strip()]
-    known = {scene.key: scene for scene in scenes}
-    strange = [key for key in wanted if key not in known]
-    if strange or not wanted:
-        found = f"{shown(strange[0])} is none" if strange else "it is empty"
-        raise ValueError(
-            f"{path} (params.yaml: eval.photos): must hold keys of validation photos with human "
-            f"masks, one a line, such as '{next(iter(known), '')}'; {found}"
-        )
-    return [known[key] for key in dict.fromkeys(wanted)]
-
-
-def annotated(scenes: Sequence[Scene]) -> list[Scene]:
-    """Those photos that have human masks."""
-    return [scene for scene in scenes if scene.mask is not None]
 
 
 def pseudo_report(
@@ -94,10 +63,9 @@ def pseudo_report(
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
-            labelled = [scene for scene in scenes_of(dataset, split) if scene.key in labels]
-            scenes = annotated(labelled)
-            if photos is not None and split == "val":
-                scenes = listed(scenes, Path(photos))
+            scenes, labelled = pseudo_scenes(
+                store, labels, scenes_of(dataset, split), split, photos
+            )
             if labelled:
                 sheet = pseudo_panels(
                     spread(scenes or labelled, PANELS),
@@ -166,7 +134,8 @@ def segmenter_report(
     photos = scenes_of(dataset, "val") or dataset.scenes("train")
     scenes = annotated(photos) if "val" in dataset.splits else []
     if settings.eval.photos is not None:
-        scenes = listed(scenes, Path(settings.eval.photos))
+        scenes = listed(scenes_of(dataset, "val"), Path(settings.eval.photos))
+    with_logits([scene for scene in scenes if scene.key in sources.labels], sources.store)
     if scenes:
         _scored_report(scenes, sources, settings, out=out, summary=summary)
         return

@@ -1,17 +1,19 @@
 """A photo of a data set, with its human mask where there is one, and how to read both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.label_spaces import IGNORE_INDEX, LabelSpace
-from pipeline.pictures import open_picture, upright
-from pipeline.places import check_place
+from pipeline.pictures import FORMATS, open_picture, upright
+from pipeline.places import check_name
+from pipeline.wording import shown
 
-PHOTO_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_ENDINGS = [".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
+PHOTO_ENDINGS = (*_ENDINGS, *([".avif"] if "AVIF" in FORMATS else []))
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Dataset:
         read_mask: reads a human mask as class indices, ``[H, W]`` uint8 with ``IGNORE_INDEX``.
         layout: what the folder holds, in words.
         image_labels: file of image-level labels that lies in the folder, or None.
+        remarks: lines that say what in the folder is not read or was guessed, given the scenes.
     """
 
     root: Path
@@ -56,12 +59,13 @@ class Dataset:
     read_mask: MaskReader
     layout: str
     image_labels: Path | None = None
+    remarks: Callable[[list[Scene]], list[str]] = field(default=lambda scenes: [])
 
     def scenes(self, split: str) -> list[Scene]:
         """The photos of one split, in a fixed order.
 
         Raises:
-            ValueError: unknown split, no photo where they should be, or one that lies elsewhere.
+            ValueError: unknown split, no photo where they should be, or a name that is not UTF-8.
         """
         name = self.label_space.name
         if split not in self.splits:
@@ -69,11 +73,14 @@ class Dataset:
             raise ValueError(f"data set '{name}' has the splits {known}, not '{split}'")
         scenes = self.find_scenes(split)
         if not scenes:
+            inside = sorted(path.name for path in self.root.iterdir() if path.name[0] != ".")
+            there = ", ".join(shown(one) for one in inside[:8]) + ", ..." * (len(inside) > 8)
             raise ValueError(
                 f"{self.root}: no photos of split '{split}' found; '{name}' holds {self.layout}"
+                + (f"; there is {there}" if inside else "")
             )
         for path in (path for scene in scenes for path in (scene.image, scene.mask) if path):
-            check_place(path, self.root)
+            check_name(path)
         return scenes
 
 

@@ -69,7 +69,8 @@ def _pictures(scene: Scene, sources: Sources) -> list[Picture]:
     photo, row = read_image(scene.image), sources.labels.get(scene.key)
     image, shrink = as_shown(photo)
     size = (image.shape[0], image.shape[1])
-    present = None if row is None else torch.from_numpy(row)
+    known = row is not None and scene.key in sources.store.keys
+    present = torch.from_numpy(row) if known else None
     masks = [
         *level_masks(sources.store, scene.key, present, size),
         predict_mask(sources.segmenter, photo, size, sources.presentation),

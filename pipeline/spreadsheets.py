@@ -1,6 +1,7 @@
 """CSV as spreadsheets save it: commas, semicolons or tabs, with or without a byte order mark."""
 
 import csv
+import re
 from pathlib import Path
 
 from pipeline.wording import one_line
@@ -13,7 +14,7 @@ def read_rows(path: Path) -> list[Row]:
     """Read the rows of a CSV that hold anything, without the empty cells at their ends.
 
     What separates cells is read off the first line: Excel writes semicolons where the comma is the
-    decimal sign, and fills up rows with empty cells.
+    decimal sign, and fills up rows with empty cells. A first line ``sep=;`` names it and is no row.
 
     Raises:
         ValueError: the file is missing, no text, or no CSV; says what to do.
@@ -21,9 +22,12 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             first = handle.readline()
-            handle.seek(0)
-            reader = csv.reader(handle, delimiter=_delimiter(first))
-            rows = [(reader.line_num, _trimmed(cells)) for cells in reader]
+            asked = re.fullmatch(r'"?sep=([,;|\t])"?\s*', first, re.IGNORECASE)
+            if asked is None:
+                handle.seek(0)
+            reader = csv.reader(handle, delimiter=asked[1] if asked else _delimiter(first))
+            skipped = 0 if asked is None else 1
+            rows = [(reader.line_num + skipped, _trimmed(cells)) for cells in reader]
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not readable as CSV ({one_line(error)}); save it as UTF-8, in Excel as 'CSV "

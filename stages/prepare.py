@@ -35,17 +35,21 @@ def main(
     if context.invoked_subcommand is not None:
         return
     from pipeline.config import load_params
+    from pipeline.data_remarks import tell_of_data
     from pipeline.data_report import prepare_report
     from pipeline.datasets import open_dataset
-    from pipeline.image_labels import collect_image_labels
+    from pipeline.image_labels import given_image_labels, simulated_image_labels
     from pipeline.index import index_scenes, used_scenes
     from pipeline.label_files import write_image_labels
 
     settings = load_params(params)
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     scenes = used_scenes(dataset)
+    tell_of_data(dataset, scenes)
+    labels = given_image_labels(scenes, dataset, settings.dataset)
     found = index_scenes(dataset, scenes)
-    labels = collect_image_labels(scenes, dataset, settings.dataset)
+    if labels is None:
+        labels = simulated_image_labels(scenes, dataset, settings.dataset)
     found.write(index)
     write_image_labels(image_labels, labels, found.label_space.names)
     prepare_report(report, found, labels, root=dataset.root)

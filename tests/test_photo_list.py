@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reports import listed
 from pipeline.scene import Scene
+from pipeline.scored_photos import listed
 from tests.import_closure import ROOT
 
 SCENES = [Scene(Path(f"{name}.png"), Path("m.png"), "val", f"val/{name}") for name in "abc"]

@@ -7,201 +7,171 @@
                    ``images/val``, photos to look at and to score
 ``masks/...``      human masks where there are any: the same paths, ``.png`` of class indices
 
-Where there is no folder ``images``, the photos lie in the folder itself, in the same way.
+Where there is no folder ``images``, the photos lie in the folder itself, in the same way. Names of
+files and folders may be written in any capitals; splits may have the names of `photo_names.SPLITS`.
 """
 
-import colorsys
-import os
-import re
-from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline.label_spaces import LABEL_SPACES, ClassInfo, LabelSpace
-from pipeline.places import check_place
-from pipeline.scene import PHOTO_ENDINGS, Dataset, Scene, index_table, read_ids
-from pipeline.spreadsheets import Row, read_rows
-from pipeline.wording import shown
+from pipeline.datasets.folder_classes import read_classes
+from pipeline.datasets.folder_layout import (
+    Layout,
+    annotations,
+    find_layout,
+    folders_in,
+    look_at_split,
+    photo_folder,
+)
+from pipeline.datasets.folder_masks import mask_files, match_masks
+from pipeline.photo_files import Below, is_ours, look_below, named, not_read
+from pipeline.scene import Dataset, MaskReader, Scene, index_table, read_ids
 
-CLASSES, IMAGES, MASKS = ("classes.csv", "classes.txt"), "images", "masks"
-LABELS = ("labels.csv", "labels.json", "image_labels.csv", "image_labels.json")
-PAGE = "correct.html"  # marks a folder of proposed labels, whose pictures are no photos
-COLUMNS = ("class", "words", "colour")
-_KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
+CLASSES = ("classes.csv", "classes.txt", "classes.tsv")
+LABELS = ("labels.csv", "labels.json", "image_labels.csv", "image_labels.json", "labels.tsv")
+CONFIDENCE = "label_confidence.csv"  # of proposed labels
+# Beginnings and endings of files that may have been meant as one of these.
+_MEANT = ("label", "class", "image_label", "tag", "annotation")
+_TABLES = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".xls", ".ods", ".npy", ".xml")
+_OWN = {*CLASSES, *LABELS, CONFIDENCE}
 
-
-def _colour(text: str, name: str, place: int) -> tuple[int, int, int]:
-    """A colour as written; else that of Cityscapes for its classes; else one of its own."""
-    if text:
-        red, green, blue = bytes.fromhex(text.removeprefix("#"))
-        return red, green, blue
-    golden = place * 0.618034 % 1.0  # steps of the golden ratio never come close to each other soon
-    shade = colorsys.hsv_to_rgb(golden, 0.55 + 0.4 * (place % 2), 0.95 - 0.3 * (place % 3) / 2)
-    drawn = tuple(round(255 * part) for part in shade)
-    return _KNOWN.get(name, (drawn[0], drawn[1], drawn[2]))
-
-
-def read_classes(path: Path) -> LabelSpace:
-    """Read a list of classes; their order is that of the indices in masks.
-
-    Args:
-        path: CSV with a header of ``class`` and, if wanted, ``words`` and ``colour``; or ``.txt``,
-            a name a line.
-
-    Raises:
-        ValueError: the file has a mistake; names the line.
-    """
-    if path.suffix == ".txt":
-        header, rows = ["class"], _lines(path)
-    else:
-        header, rows = _header(path, read_rows(path))
-    infos: dict[str, ClassInfo] = {}
-    for number, row in rows:
-        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-        name, colour = cells["class"], cells.get("colour", "")
-        if fault := _fault(row, header, name, colour, infos):
-            raise ValueError(f"{path}: line {number} {fault}")
-        words = tuple(word.strip() for word in cells.get("words", "").split("|") if word.strip())
-        infos[name] = ClassInfo(name, _colour(colour, name, len(infos)), words or (name,))
-    if not 2 <= len(infos) <= 255:
-        raise ValueError(f"{path}: must list 2 to 255 classes, got {len(infos)}")
-    return LabelSpace("folder", tuple(infos.values()))
+__all__ = ["CONFIDENCE", "LABELS", "labels_in", "open_dataset", "photo_folder", "read_classes"]
 
 
-def _lines(path: Path) -> list[Row]:
-    """The lines of a text that hold anything."""
+def _is_mask(path: Path, read_mask: MaskReader) -> bool:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as text ({error}); save it as UTF-8") from None
-    return [(number, [line]) for number, line in enumerate(lines, start=1) if line.strip()]
+        read_mask(path)
+    except ValueError:
+        return False
+    return True
 
 
-def _header(path: Path, rows: list[Row]) -> tuple[list[str], list[Row]]:
-    """The columns of a list of classes, and its other rows."""
-    header = [column.strip().lower() for column in rows[0][1]] if rows else []
-    if header[:1] != ["class"] or len(set(header)) < len(header) or set(header) - set(COLUMNS):
-        raise ValueError(
-            f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', got "
-            f"{shown(', '.join(header)) if header else 'nothing'}; names alone, a line each, go "
-            "into classes.txt"
-        )
-    return header, rows[1:]
-
-
-def _fault(
-    row: list[str], header: list[str], name: str, colour: str, before: dict[str, ClassInfo]
-) -> str:
-    """What is wrong with a line, or nothing."""
-    if len(row) > len(header):
-        return f"has {len(row)} columns, the header {len(header)}; put '|' between words"
-    if not name or name == "key":  # the first column of a CSV of labels
-        return f"must name a class, got {shown(name)}"
-    if name in before:
-        return f"names {shown(name)} again; keep one of the lines"
-    if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-        return f"must have a colour such as #804080, got {shown(colour)}"
-    return ""
-
-
-def photos_below(
-    folder: Path, leave: Collection[str] = (), endings: Sequence[str] = PHOTO_ENDINGS
-) -> dict[str, Path]:
-    """The photos in a folder and below it, by path without ending; hidden files are none.
-
-    Args:
-        folder: where to look.
-        leave: folders in it that hold no photos.
-        endings: of the files to find, in small letters.
-
-    Raises:
-        ValueError: two photos differ by nothing but their ending, or a folder is a link.
-        OSError: a folder cannot be read.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(_files_below(folder, leave)):
-        if path.suffix.lower() not in endings:
-            continue
-        key = path.relative_to(folder).with_suffix("").as_posix()
-        if key in found:
-            raise ValueError(f"{path}: {found[key].name} has the same name; rename one")
-        found[key] = path
-    return found
-
-
-def _files_below(folder: Path, leave: Collection[str]) -> Iterator[Path]:
-    """All files that are not hidden, and in no hidden folder."""
-    for place, folders, files in os.walk(folder, onerror=_raise) if folder.is_dir() else ():
-        if PAGE in files:
-            folders.clear()
-            continue
-        out = leave if Path(place) == folder else ()
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in out]
-        for name in folders:
-            if os.path.islink(os.path.join(place, name)):  # to pass over it would lose photos
-                raise ValueError(
-                    f"{os.path.join(place, name)}: is a link to a folder, which is not followed; "
-                    "put the folder itself there"
-                )
-        yield from (Path(place, name) for name in files if not name.startswith("."))
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def photo_folder(root: Path) -> Path:
-    """Where the photos lie: in ``images`` if there is such a folder, else in ``root`` itself."""
-    return root / IMAGES if (root / IMAGES).is_dir() else root
-
-
-def _find_scenes(root: Path, split: str) -> list[Scene]:
+def _find_scenes(layout: Layout, read_mask: MaskReader, split: str) -> list[Scene]:
     """The photos of a split by path; a photo without a mask file has none."""
-    home = photo_folder(root)
-    inner = split if _has_splits(home) else ""
-    scenes = []
-    for name, image in photos_below(home / inner, () if home != root or inner else [MASKS]).items():
-        mask = root / MASKS / inner / f"{name}.png"
-        scenes.append(Scene(image, mask if mask.exists() else None, split, f"{split}/{name}"))
-    return scenes
+    photos = look_at_split(layout, split).photos
+    for key in annotations(photos, partial(_is_mask, read_mask=read_mask)):
+        del photos[key]
+    masks = match_masks(layout.masks_of(split), photos)
+    return [
+        Scene(image, masks.get(name), split, f"{split}/{name}") for name, image in photos.items()
+    ]
 
 
-def _has_splits(home: Path) -> bool:
-    return (home / "train").is_dir()
+def _remarks(layout: Layout, read_mask: MaskReader, scenes: list[Scene]) -> list[str]:
+    """Lines that say what in the folder is not read, and what was guessed."""
+    found, lines = Below(), []
+    for split, folder in layout.photos.items():
+        one = look_at_split(layout, split)
+        found.others += one.others
+        found.left_out += one.left_out
+        found.again += one.again
+        lines += _annotation_lines(layout, folder, one, read_mask)
+    if layout.split or layout.home != layout.root:
+        for folder in dict.fromkeys([layout.root, layout.home]):
+            lines += _beside(layout, folder, found)
+    tables = [path for path in found.others if path.parent == layout.root]
+    found.others = [path for path in found.others if path not in tables or not _own(path)]
+    lines += [
+        f"{path}: was not read; labels are read from {LABELS[0]}, {LABELS[1]} or {LABELS[-1]}, "
+        f"classes from {CLASSES[0]} or {CLASSES[1]}"
+        for path in tables
+        if not _own(path) and _meant(path)
+    ]
+    return [*lines, *not_read(layout.root, found), *_mask_lines(layout, scenes)]
+
+
+def _own(path: Path) -> bool:
+    return path.name.casefold() in _OWN
+
+
+def _meant(path: Path) -> bool:
+    return path.name.casefold().startswith(_MEANT) and path.suffix.lower() in _TABLES
+
+
+def _annotation_lines(
+    layout: Layout, folder: Path, found: Below, read_mask: MaskReader
+) -> list[str]:
+    keys = annotations(found.photos, partial(_is_mask, read_mask=read_mask))
+    if not keys:
+        return []
+    paths = [found.photos[key].relative_to(folder) for key in keys]
+    below = layout.root / "masks"
+    place = below / folder.name if layout.split else below
+    return [
+        f"{folder}: {len(keys)} pictures look like annotations of the photos and were not read: "
+        f"{named(paths)}; if they are masks of class indices, put them into {place}"
+    ]
+
+
+def _beside(layout: Layout, folder: Path, found: Below) -> list[str]:
+    """What lies directly in a folder beside that of the photos; adds to ``found``."""
+    used = {layout.home, layout.masks, *layout.photos.values()}
+    if layout.split or folder != layout.home:
+        found.others += [
+            path for path in folder.iterdir() if is_ours(path.name) and not path.is_dir()
+        ]
+    lines = []
+    for other in folders_in(folder):
+        if other in used or (folder == layout.home and not layout.split):
+            continue
+        inside = look_below(other)
+        found.others += inside.others
+        if inside.photos:
+            places = ", ".join(path.name for path in layout.photos.values())
+            lines.append(
+                f"{other}: {len(inside.photos)} pictures in it were not read; photos are read from "
+                f"{places if layout.split else layout.home}, masks from {layout.root / 'masks'}"
+            )
+    return lines
+
+
+def _mask_lines(layout: Layout, scenes: list[Scene]) -> list[str]:
+    """Which masks belong to no photo, and which were matched by less than the same name."""
+    if layout.masks is None:
+        return []
+    used = {scene.mask for scene in scenes if scene.mask is not None}
+    strange = [path for path in mask_files(layout.masks) if path not in used]
+    loose = [
+        scene.mask
+        for scene in scenes
+        if scene.mask is not None and scene.mask.name != f"{Path(scene.key).name}.png"
+    ]
+    lines = []
+    if loose:
+        lines.append(
+            f"{layout.masks}: {len(loose)} masks of other names were taken for the photos that "
+            f"they resemble: {named([path.relative_to(layout.masks) for path in loose])}"
+        )
+    if strange:
+        lines.append(
+            f"{layout.masks}: {len(strange)} files belong to no photo, or are no PNG, and were not "
+            f"read: {named([path.relative_to(layout.masks) for path in strange])}"
+        )
+    return lines
 
 
 def _the_one(root: Path, names: tuple[str, ...]) -> Path | None:
-    """That of some files which is there.
+    """That of some files which is there, in any capitals.
 
     Raises:
-        ValueError: there are two of them, or it is a link out of the folder.
+        ValueError: there are two of them.
     """
-    found = [root / name for name in names if os.path.lexists(root / name)]
+    found = sorted(
+        (path for path in root.iterdir() if path.name.casefold() in names),
+        key=lambda path: names.index(path.name.casefold()),
+    )
     if len(found) > 1:
         raise ValueError(f"{found[1]}: {found[0].name} is there, too; keep one of them")
-    for path in found:
-        check_place(path, root)
     return found[0] if found else None
 
 
-def _check_splits(root: Path, home: Path) -> None:
-    """Refuse photos that would be passed over.
+def labels_in(root: Path) -> Path | None:
+    """The file of image-level labels in a folder.
 
     Raises:
-        ValueError: some photos lie in no split, or beside ``images``.
+        ValueError: there are two.
     """
-    if (home / "val").is_dir() and not _has_splits(home):
-        raise ValueError(f"{home}: holds val and no train; put the other photos into train")
-    if _has_photos(home) and _has_splits(home):
-        raise ValueError(f"{home}: has photos beside train; put them into train or val")
-    if home != root and _has_photos(root):
-        raise ValueError(f"{root}: has photos beside {IMAGES}; put them into {home}")
-
-
-def _has_photos(folder: Path) -> bool:
-    """Whether there are photos in a folder itself."""
-    beside = (path for path in folder.glob("[!.]*.*") if path.suffix.lower() in PHOTO_ENDINGS)
-    return any(not path.is_dir() for path in beside)
+    return _the_one(root, LABELS)
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -210,22 +180,24 @@ def open_dataset(root: Path) -> Dataset:
     Raises:
         ValueError: the list of classes is missing or has a mistake, or some photos are of no split.
     """
-    classes, labels = _the_one(root, CLASSES), _the_one(root, LABELS)
+    classes, labels = _the_one(root, CLASSES), labels_in(root)
     if classes is None:
+        near = [path.name for path in sorted(root.iterdir()) if _meant(path)]
         raise ValueError(
-            f"{root / CLASSES[0]}: no such file; write one with the header 'class' and a class on "
-            f"each line, or {CLASSES[1]} with the names alone"
+            f"{root / CLASSES[0]}: no such file{f', only {named(near)}' if near else ''}; write "
+            f"one with the header 'class' and a class on each line, or {CLASSES[1]} with the names "
+            "alone"
         )
-    space = read_classes(classes)
-    home = photo_folder(root)
-    _check_splits(root, home)
+    space, layout = read_classes(classes), find_layout(root)
+    read_mask = partial(read_ids, table=index_table(len(space.classes)))
     return Dataset(
         root=root,
         label_space=space,
-        splits=("train", "val") if (home / "val").is_dir() else ("train",),
-        find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=index_table(len(space.classes))),
-        layout=f"{CLASSES[0]} and *.jpg, or {IMAGES}/*.jpg, or {IMAGES}/train/*.jpg and "
-        f"{IMAGES}/val/*.jpg",
+        splits=tuple(layout.photos),
+        find_scenes=partial(_find_scenes, layout, read_mask),
+        read_mask=read_mask,
+        layout=f"{CLASSES[0]} and *.jpg, or images/*.jpg, or images/train/*.jpg and "
+        "images/val/*.jpg",
         image_labels=labels,
+        remarks=partial(_remarks, layout, read_mask),
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
 from pipeline.pictures import open_picture
-from pipeline.places import check_place, is_plain_name
+from pipeline.places import is_plain_name
 from pipeline.scene import Dataset, Scene
 from pipeline.wording import one_line, shown
 
@@ -48,7 +48,6 @@ class PanopticMasks:
         Raises:
             ValueError: the file is missing, or no panoptic annotation of plain file names.
         """
-        check_place(self.index, self.index.parent)
         try:
             content = json.loads(self.index.read_text("utf-8"))
             found = {

@@ -1,0 +1,221 @@
+"""Where the photos and masks of a person's folder lie: names of folders in any capitals, splits,
+annotations among the photos. What cannot be told apart is refused, the rest that is not read is
+listed."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.photo_files import Below, is_ours, look_below
+from pipeline.photo_names import SPLITS
+from pipeline.scene import PHOTO_ENDINGS
+
+IMAGES, MASKS = "images", "masks"
+# What folders of masks are called elsewhere, small and without the signs between words.
+ANNOTATIONS = {"mask", "masks", "annot", "annots", "annotation", "annotations", "label", "labels"}
+ANNOTATIONS |= {"gt", "gtfine", "groundtruth", "groundtruths", "labelids", "trainids", "labelled"}
+ANNOTATIONS |= {"seg", "segs", "segmentation", "segmentations", "segmentationclass", "semantic"}
+ANNOTATIONS |= {"maskspng", "labelmap", "labelmaps", "segmentationmasks", "ann", "anns", "anno"}
+_PLAIN_WORDS = {
+    "data",
+    "frames",
+    "images",
+    "image",
+    "img",
+    "imgs",
+    "photos",
+    "pics",
+    "set",
+    "split",
+}
+_MASK_SUFFIX = re.compile("[ ._-](masks?|labels?|labelids|gt|seg|segmentation|annotation)$", re.I)
+LOSSLESS = (".png", ".bmp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A person's folder.
+
+    Attributes:
+        root: the folder itself.
+        home: where the photos lie: its ``images``, or the folder itself.
+        photos: folder of each split; ``home`` is that of ``train`` where there are no splits.
+        masks: folder of the masks, or None.
+        split: whether the photos lie in folders of splits.
+    """
+
+    root: Path
+    home: Path
+    photos: dict[str, Path]
+    masks: Path | None
+    split: bool
+
+    def masks_of(self, split: str) -> Path | None:
+        """Folder of the masks of a split."""
+        if self.masks is None or not self.split:
+            return self.masks
+        return one_folder(self.masks, SPLITS[split])
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, links too, without those that systems make."""
+    return sorted(path for path in folder.iterdir() if is_ours(path.name) and path.is_dir())
+
+
+def one_folder(parent: Path, names: Sequence[str]) -> Path | None:
+    """The folder in ``parent`` that has one of these names, in any capitals.
+
+    Raises:
+        ValueError: there are two.
+    """
+    found = [path for path in folders_in(parent) if path.name.casefold() in names]
+    if len(found) > 1:
+        raise ValueError(
+            f"{found[0]}: {found[1].name} is there, too, and means the same; keep one of them"
+        )
+    return found[0] if found else None
+
+
+def has_photos(folder: Path) -> bool:
+    """Whether there are photos in a folder itself."""
+    return any(
+        path.suffix.lower() in PHOTO_ENDINGS and is_ours(path.name) and not path.is_dir()
+        for path in folder.iterdir()
+    )
+
+
+def photo_folder(root: Path) -> Path:
+    """Where the photos lie: in ``images`` if there is such a folder, else in ``root`` itself."""
+    return one_folder(root, [IMAGES]) or root
+
+
+def find_layout(root: Path) -> Layout:
+    """Find the photos and masks of a folder.
+
+    Raises:
+        ValueError: two folders mean the same, or some photos are of no split.
+    """
+    home, masks = photo_folder(root), one_folder(root, [MASKS])
+    train = one_folder(home, SPLITS["train"])
+    val = one_folder(home, SPLITS["val"])
+    if home != root and has_photos(root):
+        raise ValueError(f"{root}: has photos beside {home.name}; put them into {home}")
+    if home != root:
+        _check_beside(root, home)
+    if train is None:
+        _check_no_train(home, val)
+        return Layout(root, home, {"train": home}, masks, split=False)
+    if has_photos(home):
+        raise ValueError(f"{home}: has photos beside {train.name}; put them into train or val")
+    photos = {"train": train} | ({"val": val} if val else {})
+    return Layout(root, home, photos, masks, split=True)
+
+
+def _check_beside(root: Path, home: Path) -> None:
+    """Refuse folders of splits beside ``images``."""
+    for names in SPLITS.values():
+        folder = one_folder(root, names)
+        if folder is not None and look_below(folder).photos:
+            raise ValueError(
+                f"{folder}: holds photos beside {home.name}; put the folder into {home}"
+            )
+
+
+def _check_no_train(home: Path, val: Path | None) -> None:
+    """Refuse photos to score where none to learn from are set apart.
+
+    Raises:
+        ValueError: says which folder means what.
+    """
+    test = one_folder(home, SPLITS["test"])
+    lone = val or (test if test is not None and look_below(test).photos else None)
+    if lone is not None:
+        raise ValueError(f"{home}: holds {lone.name} and no train; put the other photos into train")
+    inside: dict[Path, set[str]] = {}
+    for key in look_below(home).photos:
+        parts = key.split("/")[:-1]
+        for depth, name in enumerate(parts):
+            inside.setdefault(home.joinpath(*parts[:depth]), set()).add(name)
+    for folder, names in inside.items():
+        alike = next((name for name in sorted(names) if _like(name, "val")), None)
+        if alike is not None:
+            raise ValueError(
+                f"{folder / alike}: is named like photos to score; call their folder val and that "
+                f"of the other photos train, both in {home}, or rename it"
+            )
+
+
+def _like(name: str, split: str) -> bool:
+    """Whether a name means a split: ``val_images``, ``valset2``, and no other word is in it."""
+    words = [word for word in re.split("[^a-z]+", name.casefold()) if word]
+    meant = [word for word in words if word.removesuffix("set") in SPLITS[split]]
+    return bool(meant) and all(word in meant or word in _PLAIN_WORDS for word in words)
+
+
+def look_at_split(layout: Layout, split: str) -> Below:
+    """What lies in the folder of a split, masks and folders of annotations left out."""
+    folder = layout.photos[split]
+    inside = layout.masks is not None and layout.masks.parent == folder
+    return look_below(folder, [layout.masks.name] if inside and layout.masks else ())
+
+
+def annotations(photos: dict[str, Path], is_mask: Callable[[Path], bool]) -> list[str]:
+    """The keys of pictures among photos that are their annotations, by names or content.
+
+    Args:
+        photos: files by path without ending.
+        is_mask: whether a file is a mask of the data set's classes.
+    """
+    folders = tuple(f"{folder}/" for folder in _annotation_folders(photos, is_mask))
+    found = []
+    for key, path in photos.items():
+        suffixed = path.suffix.lower() in LOSSLESS and _MASK_SUFFIX.search(key)
+        if key.startswith(folders) or (suffixed and key[: suffixed.start()] in photos):
+            found.append(key)
+    return found
+
+
+def _annotation_folders(photos: dict[str, Path], is_mask: Callable[[Path], bool]) -> list[str]:
+    """Folders that hold nothing but annotations."""
+    folders: dict[str, dict[str, list[str]]] = {}  # folder -> folder in it -> keys
+    for key in photos:
+        parts = key.split("/")
+        for depth in range(len(parts)):
+            inner = parts[depth] if depth < len(parts) - 1 else ""
+            folders.setdefault("/".join(parts[:depth]), {}).setdefault(inner, []).append(key)
+    found: list[str] = []
+    for parent, inside in folders.items():
+        start = len(parent) + 1 if parent else 0
+        # Names of photos beside a folder and in those beside it -> folders that have them.
+        owners: dict[str, set[str]] = {}
+        for inner, keys in inside.items():
+            for key in keys:
+                owners.setdefault(key[start:], set()).add(inner)
+                owners.setdefault(key[start:].partition("/")[2], set()).add(inner)
+        for name, keys in inside.items():
+            path = f"{parent}/{name}" if parent else name
+            if name and not f"{path}/".startswith(tuple(f"{one}/" for one in found)):
+                own = {key[len(path) + 1 :]: photos[key] for key in keys}
+                others = {key for key in own if owners.get(key, {name}) - {name}}
+                if _is_annotation(name, own, others, is_mask):
+                    found.append(path)
+    return found
+
+
+def _is_annotation(
+    name: str, own: dict[str, Path], same: set[str], is_mask: Callable[[Path], bool]
+) -> bool:
+    """Whether a folder of annotations has this name and these files.
+
+    Args:
+        name: of the folder.
+        own: its files by path without ending.
+        same: those that are named like a photo elsewhere.
+        is_mask: whether a file is a mask of the data set's classes.
+    """
+    known = re.sub("[^a-z]", "", name.casefold()) in ANNOTATIONS
+    if known and 2 * len(same) > len(own):
+        return True
+    lossless = all(path.suffix.lower() in LOSSLESS for path in own.values())
+    return lossless and (known or len(same) == len(own)) and is_mask(next(iter(own.values())))

@@ -1,0 +1,145 @@
+"""Photos in a folder and below it: links to folders are followed, and what is not read is known."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.places import below
+from pipeline.scene import PHOTO_ENDINGS
+
+PAGE = "correct.html"  # marks a folder of proposed labels, whose pictures are no photos
+# Folders that systems and programs make: thumbnails, deleted files.
+NOT_OURS = {"@eadir", "__macosx", "thumbnails", "thumbs", "#recycle", "$recycle.bin", "lost+found"}
+NOT_OURS |= {"#snapshot", "system volume information"}
+_JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+NAMED = 5  # names in a line
+
+
+@dataclass
+class Below:
+    """What lies in a folder and below it; hidden files are not listed.
+
+    Attributes:
+        photos: files of the endings that were asked for, by path without ending.
+        others: files of other kinds.
+        left_out: folders of thumbnails and deleted files, which are not read.
+        again: links to folders that are read at another place.
+    """
+
+    photos: dict[str, Path] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+    again: list[Path] = field(default_factory=list)
+
+
+def look_below(
+    folder: Path, leave: Collection[str] = (), endings: Sequence[str] = PHOTO_ENDINGS
+) -> Below:
+    """List a folder and what is below it.
+
+    Args:
+        folder: where to look.
+        leave: names of folders directly in it that are not read.
+        endings: of the files to find, in small letters.
+
+    Raises:
+        ValueError: two photos differ by nothing but their ending, or a link leads nowhere.
+        OSError: a folder cannot be read.
+    """
+    found = Below()
+    for path in sorted(_files_below(folder, leave, found)):
+        if path.suffix.lower() not in endings:
+            if path.is_symlink() and not path.exists():
+                raise ValueError(f"{path}: a link that leads nowhere; correct or remove it")
+            found.others.append(path)
+            continue
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        if key in found.photos:
+            raise ValueError(f"{path}: {found.photos[key].name} has the same name; rename one")
+        found.photos[key] = path
+    return found
+
+
+def photos_below(
+    folder: Path, leave: Collection[str] = (), endings: Sequence[str] = PHOTO_ENDINGS
+) -> dict[str, Path]:
+    """The photos of `look_below` alone."""
+    return look_below(folder, leave, endings).photos
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file or folder of this name is a person's: not hidden, not made by a system."""
+    small = name.casefold()
+    return not name.startswith(".") and small not in _JUNK and small not in NOT_OURS
+
+
+def _files_below(folder: Path, leave: Collection[str], found: Below) -> Iterable[Path]:
+    """All files of persons; notes in ``found`` which folders are not read."""
+    if not folder.is_dir():
+        return
+    read = [os.path.realpath(folder)]  # without links: everything below these is read
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        if PAGE in files:
+            folders.clear()
+            continue
+        folders.sort()
+        names = [name for name in folders if Path(place) != folder or name not in leave]
+        folders.clear()
+        for name in names:
+            path = Path(place, name)
+            if name.casefold() in NOT_OURS:
+                found.left_out.append(path)
+            elif is_ours(name) and path.is_symlink() and not _first_time(path, read):
+                found.again.append(path)
+            elif is_ours(name):
+                folders.append(name)
+        yield from (Path(place, name) for name in files if is_ours(name))
+
+
+def _first_time(link: Path, read: list[str]) -> bool:
+    """Whether a link leads to a folder that is not read anyway; it is added to those that are.
+
+    A folder above one that is read would lead back to the link, without end.
+    """
+    real = os.path.realpath(link)
+    for one in read:
+        hidden = any(part.startswith(".") for part in real[len(one) :].split(os.sep))
+        if below(one, real) or (below(real, one) and not hidden):
+            return False
+    read.append(real)
+    return True
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def named(items: Sequence[object]) -> str:
+    """The first of some items, separated by commas."""
+    return ", ".join(map(str, items[:NAMED])) + (", ..." if len(items) > NAMED else "")
+
+
+def not_read(folder: Path, found: Below) -> list[str]:
+    """Lines that say what in a folder was not read."""
+    lines = other_kinds(folder, found.others)
+    if found.left_out:
+        kinds = Counter(path.name for path in found.left_out)
+        counts = ", ".join(f"{name} {count}" for name, count in kinds.most_common())
+        lines.append(f"{folder}: folders of thumbnails or deleted files were not read: {counts}")
+    for path in found.again:
+        end = os.path.realpath(path)
+        lines.append(f"{path}: leads to {end}, which is read already or lies above; not followed")
+    return lines
+
+
+def other_kinds(folder: Path, files: Sequence[Path]) -> list[str]:
+    """A line that counts files of other kinds by their endings; none if there are none."""
+    if not files:
+        return []
+    kinds = Counter(path.suffix.lower() or "no ending" for path in files)
+    order = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    counts = ", ".join(f"{kind} {count}" for kind, count in order)
+    many = "s of other kinds were" if len(files) > 1 else " of another kind was"
+    return [f"{folder}: {len(files)} file{many} not read: {counts}"]
