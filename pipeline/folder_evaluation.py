@@ -14,8 +14,9 @@ from pipeline.files import atomic_path, write_json
 from pipeline.folder_answers import check_out, write_answers
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, Segmenter
-from pipeline.photo_files import photos_below
+from pipeline.photo_files import look_below, named, tell_not_read
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
+from pipeline.scored_photos import tell_of_unseen
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, save_png
@@ -39,8 +40,8 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]
             raise ValueError(f"{option} {folder}: no such folder; give the folder that holds them")
     others = [folder.resolve() for folder in (masks, out) if folder is not None]
     inside = [folder for folder in others if not images.resolve().is_relative_to(folder)]
-    scenes = []
-    for key, photo in photos_below(images).items():
+    scenes, found = [], look_below(images)
+    for key, photo in found.photos.items():
         if any(photo.resolve().is_relative_to(folder) for folder in inside):
             continue
         mask = None if masks is None else masks / f"{key}.png"
@@ -49,6 +50,13 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]
         scenes.append(Scene(photo, mask, "folder", key))
     if not scenes:
         raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
+    tell_not_read(images, found, set(), inside)
+    if masks is not None:
+        read = {scene.mask for scene in scenes}
+        rest = [path for path in look_below(masks, endings=()).others if path not in read]
+        if rest and not images.resolve().is_relative_to(masks.resolve()):
+            names = named([path.relative_to(masks) for path in rest])
+            log.warning("--masks %s: files of no photo, not read (%d): %s", masks, len(rest), names)
     return scenes
 
 
@@ -135,4 +143,5 @@ def _write_figures(
     write_json(folder / "metrics.json", {**figures, "protocol": made})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
     confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")
+    tell_of_unseen(score.confusion, segmenter.classes)
     log.info("mIoU %.1f on %d photos", 100 * figures["mIoU"], len(score.photo_iou))

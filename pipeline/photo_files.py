@@ -1,5 +1,6 @@
 """Photos in a folder and below it: links to folders are followed, and what is not read is known."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from pipeline.places import below
 from pipeline.scene import PHOTO_ENDINGS
 
+log = logging.getLogger("carb")
 PAGE = "correct.html"  # marks a folder of proposed labels, whose pictures are no photos
 # Folders that systems and programs make: thumbnails, deleted files.
 NOT_OURS = {"@eadir", "__macosx", "thumbnails", "thumbs", "#recycle", "$recycle.bin", "lost+found"}
@@ -132,6 +134,27 @@ def not_read(folder: Path, found: Below) -> list[str]:
         end = os.path.realpath(path)
         lines.append(f"{path}: leads to {end}, which is read already or lies above; not followed")
     return lines
+
+
+def tell_not_read(
+    folder: Path, found: Below, read: Collection[Path], leave: Sequence[Path] = ()
+) -> None:
+    """Log what in a folder was not read.
+
+    Args:
+        folder: the folder.
+        found: what lies there.
+        read: files of other kinds that were read.
+        leave: folders that concern nobody, such as an earlier output.
+    """
+    real = [os.path.realpath(one) for one in leave if one.exists()]
+    found.others = [
+        path
+        for path in found.others
+        if path not in read and not any(below(os.path.realpath(path), one) for one in real)
+    ]
+    for line in not_read(folder, found):
+        log.warning("%s", line)
 
 
 def other_kinds(folder: Path, files: Sequence[Path]) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline.folder_answers import (
 )
 from pipeline.inference import Presentation, Segmenter, answers
 from pipeline.panels import class_legend
-from pipeline.photo_files import photos_below
+from pipeline.photo_files import look_below, photos_below, tell_not_read
 from pipeline.runtime import progress
 from pipeline.scene import PHOTO_ENDINGS, Scene, read_image
 from pipeline.videos import VIDEO_ENDINGS, Film, Video, frames_of, look_at
@@ -87,12 +87,14 @@ def found_in(source: Path, out: Path) -> tuple[dict[str, Path], dict[str, Path]]
     """
     kinds = f"a photo ({', '.join(PHOTO_ENDINGS)}) or a video ({', '.join(VIDEO_ENDINGS)})"
     if source.is_dir():
-        photos, videos = photos_below(source), photos_below(source, endings=VIDEO_ENDINGS)
+        found = look_below(source)
+        photos, videos = found.photos, photos_below(source, endings=VIDEO_ENDINGS)
         if out.resolve().is_relative_to(source.resolve()):  # an earlier output
             photos, videos = (
-                {k: p for k, p in found.items() if not p.resolve().is_relative_to(out.resolve())}
-                for found in (photos, videos)
+                {k: p for k, p in kind.items() if not p.resolve().is_relative_to(out.resolve())}
+                for kind in (photos, videos)
             )
+        tell_not_read(source, found, {*videos.values()}, [out])
         if not photos and not videos:
             raise ValueError(f"{source}: holds neither {kinds}; give a folder that does")
         return photos, videos

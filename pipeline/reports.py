@@ -28,7 +28,14 @@ from pipeline.metrics import iou
 from pipeline.palettes import palette_of
 from pipeline.pseudo_pictures import pseudo_panels, spread
 from pipeline.scene import Dataset, Scene
-from pipeline.scored_photos import annotated, listed, pseudo_scenes, scenes_of, with_logits
+from pipeline.scored_photos import (
+    annotated,
+    listed,
+    pseudo_scenes,
+    scenes_of,
+    tell_of_unseen,
+    with_logits,
+)
 from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
@@ -63,9 +70,7 @@ def pseudo_report(
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
-            scenes, labelled = pseudo_scenes(
-                store, labels, scenes_of(dataset, split), split, photos
-            )
+            scenes, labelled = pseudo_scenes(store, labels, dataset, split, photos)
             if labelled:
                 sheet = pseudo_panels(
                     spread(scenes or labelled, PANELS),
@@ -81,6 +86,7 @@ def pseudo_report(
             matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
             levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
+            tell_of_unseen(next(iter(matrices.values())), store.classes)
             bars = {f"CLIP, {name}": iou(matrix) for name, matrix in matrices.items()}
             iou_bars(bars, store.classes, draft / f"iou_{split}.png")
             for name, one in levels.items():
@@ -175,6 +181,7 @@ def _scored_report(
         _draw_charts(draft, score, segmenter.classes)
         _draw_panels(draft, scenes, score, sources)
     write_json(summary, {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")})
+    tell_of_unseen(score.confusion, segmenter.classes)
     log.info(
         "segmenter on %d photos: mIoU %.1f, pixel accuracy %.1f",
         len(scenes),

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.label_files import ImageLabels
 from pipeline.photo_files import named
 from pipeline.photo_names import PhotoNames
@@ -68,14 +70,29 @@ def annotated(scenes: Sequence[Scene]) -> list[Scene]:
     return [scene for scene in scenes if scene.mask is not None]
 
 
+def tell_of_unseen(matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """Name the classes that no mask shows, by a confusion matrix ``[C, C]``, rows = mask.
+
+    Masks of 0 and 255 show one class: 255 is ignored.
+    """
+    pixels = np.asarray(matrix).sum(axis=1) + getattr(matrix, "missed", 0)
+    unseen = [name for name, count in zip(classes, pixels, strict=True) if not count]
+    if unseen:
+        log.warning(
+            "human masks: none shows %s; masks hold class indices from 0, and 255 is ignored",
+            named(unseen),
+        )
+
+
 def pseudo_scenes(
     store: PseudoMaskStore,
     labels: ImageLabels,
-    every: Sequence[Scene],
+    dataset: Dataset,
     split: str,
     photos: str | None,
 ) -> tuple[list[Scene], list[Scene]]:
     """The photos whose pseudo-masks are scored, and all that have some; the others are named."""
+    every = scenes_of(dataset, split)
     listing = photos if split == "val" else None
     chosen = annotated(every) if listing is None else listed(every, Path(listing))
     labelled = with_logits([scene for scene in every if scene.key in labels], store)
