@@ -14,7 +14,7 @@ from pipeline.files import atomic_path, write_json
 from pipeline.folder_answers import check_out, write_answers
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, Segmenter
-from pipeline.photo_files import look_below, named, tell_not_read
+from pipeline.photo_files import left_over, look_below, tell_not_read
 from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
 from pipeline.scored_photos import tell_of_unseen
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
@@ -52,11 +52,9 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]
         raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
     tell_not_read(images, found, set(), inside)
     if masks is not None:
-        read = {scene.mask for scene in scenes}
-        rest = [path for path in look_below(masks, endings=()).others if path not in read]
-        if rest and not images.resolve().is_relative_to(masks.resolve()):
-            names = named([path.relative_to(masks) for path in rest])
-            log.warning("--masks %s: files of no photo, not read (%d): %s", masks, len(rest), names)
+        used = {path for scene in scenes for path in (scene.image, scene.mask) if path}
+        for line in left_over(masks, used, "files of no photo"):
+            log.warning("%s", line)
     return scenes
 
 

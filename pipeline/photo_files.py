@@ -136,6 +136,29 @@ def not_read(folder: Path, found: Below) -> list[str]:
     return lines
 
 
+def left_over(folder: Path, used: Collection[Path], why: str) -> list[str]:
+    """A line that names the files below a folder that are not used; none if all are.
+
+    Args:
+        folder: where to look; may be missing.
+        used: the files that are read.
+        why: what the others are, in the plural.
+    """
+    rest = [path for path in look_below(folder, endings=()).others if path not in used]
+    names = named([path.relative_to(folder) for path in rest])
+    return [f"{folder}: {why}, not read ({len(rest)}): {names}"] if rest else []
+
+
+def other_folders(folder: Path, known: Collection[str]) -> list[str]:
+    """A line for each folder of pictures in a folder that has none of the known names."""
+    lines = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and is_ours(path.name) and path.name not in known:
+            count = len(look_below(path).photos)
+            lines += [f"{path}: {count} pictures in it were not read"] if count else []
+    return lines
+
+
 def tell_not_read(
     folder: Path, found: Below, read: Collection[Path], leave: Sequence[Path] = ()
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+from pipeline.photo_files import left_over, other_folders
 from pipeline.pictures import open_picture
 from pipeline.scene import Dataset, Scene, read_ids
 
@@ -119,6 +120,22 @@ def _find_original_scenes(root: Path, split: str) -> list[Scene]:
     return scenes
 
 
+def _remarks(root: Path, original: bool, scenes: list[Scene]) -> list[str]:
+    """Lines that name the photos and masks that are not read."""
+    used = {path for scene in scenes for path in (scene.image, scene.mask) if path is not None}
+    folders, masks = list(SPLITS), [f"{split}annot" for split in SPLITS]
+    if original:
+        # Photos and masks of the test split lie among the others.
+        test = _find_original_scenes(root, "test")
+        used |= {path for scene in test for path in (scene.image, scene.mask) if path is not None}
+        folders, masks = [PHOTOS], [MASKS]
+    read = [name for name in (*folders, *masks) if not name.startswith("test")]
+    return [
+        *(line for name in read for line in left_over(root / name, used, "files of no photo")),
+        *other_folders(root, (*folders, *masks)),
+    ]
+
+
 def open_dataset(root: Path) -> Dataset:
     """The data set in a folder, of either layout."""
     original = (root / PHOTOS).is_dir()
@@ -128,6 +145,7 @@ def open_dataset(root: Path) -> Dataset:
         splits=SPLITS,
         find_scenes=partial(_find_original_scenes if original else _find_segnet_scenes, root),
         read_mask=_read_colours if original else partial(read_ids, table=_id_table()),
+        remarks=partial(_remarks, root, original),
         layout=f"train/*.png with trainannot/*.png, and the same for val; or {PHOTOS}/*.png with "
         f"{MASKS}/*_L.png",
     )

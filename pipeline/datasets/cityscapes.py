@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+from pipeline.photo_files import left_over, named, other_folders
 from pipeline.scene import Dataset, Scene, read_ids
 
 SPLITS = ("train", "val", "test")
@@ -64,6 +65,25 @@ def _check_archives(root: Path) -> None:
             )
 
 
+def _remarks(root: Path, scenes: list[Scene]) -> list[str]:
+    """Lines that name the photos and masks that are not read."""
+    photos = {scene.image for scene in scenes}
+    masks = {scene.mask for scene in scenes if scene.mask is not None}
+    lines = []
+    for split in ("train", "val"):
+        why = f"files not named */*{PHOTO}"
+        lines += left_over(root / "leftImg8bit" / split, photos, why)
+        alone = sorted(
+            path.name
+            for path in (root / "gtFine" / split).glob(f"*/[!.]*{MASK}")
+            if path not in masks
+        )
+        if alone:
+            place = root / "gtFine" / split
+            lines.append(f"{place}: masks of no photo, not read ({len(alone)}): {named(alone)}")
+    return [*lines, *other_folders(root / "leftImg8bit", SPLITS)]
+
+
 def open_dataset(root: Path) -> Dataset:
     """The data set in a folder."""
     return Dataset(
@@ -72,5 +92,6 @@ def open_dataset(root: Path) -> Dataset:
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
         read_mask=partial(read_ids, table=label_id_table()),
+        remarks=partial(_remarks, root),
         layout=f"leftImg8bit/train/<city>/*{PHOTO} with gtFine/train/<city>/*{MASK}, and val",
     )

@@ -23,8 +23,8 @@ from pipeline.datasets.folder_layout import (
     look_at_split,
     photo_folder,
 )
-from pipeline.datasets.folder_masks import mask_files, match_masks
-from pipeline.photo_files import Below, is_ours, look_below, named, not_read
+from pipeline.datasets.folder_masks import match_masks
+from pipeline.photo_files import Below, is_ours, left_over, look_below, named, not_read
 from pipeline.scene import Dataset, MaskReader, Scene, index_table, read_ids
 
 CLASSES = ("classes.csv", "classes.txt", "classes.tsv")
@@ -130,7 +130,6 @@ def _mask_lines(layout: Layout, scenes: list[Scene]) -> list[str]:
     if layout.masks is None:
         return []
     used = {scene.mask for scene in scenes if scene.mask is not None}
-    strange = [path for path in mask_files(layout.masks) if path not in used]
     loose = [
         scene.mask
         for scene in scenes
@@ -142,12 +141,7 @@ def _mask_lines(layout: Layout, scenes: list[Scene]) -> list[str]:
             f"{layout.masks}: {len(loose)} masks of other names were taken for the photos that "
             f"they resemble: {named([path.relative_to(layout.masks) for path in loose])}"
         )
-    if strange:
-        lines.append(
-            f"{layout.masks}: {len(strange)} files belong to no photo, or are no PNG, and were not "
-            f"read: {named([path.relative_to(layout.masks) for path in strange])}"
-        )
-    return lines
+    return [*lines, *left_over(layout.masks, used, "files of no photo, or no PNG")]
 
 
 def _the_one(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -61,6 +61,6 @@ def match_masks(folder: Path | None, names: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def mask_files(folder: Path | None) -> list[Path]:
+def mask_files(folder: Path) -> list[Path]:
     """All files in the folder of masks and below it."""
-    return [] if folder is None else look_below(folder, endings=()).others
+    return look_below(folder, endings=()).others

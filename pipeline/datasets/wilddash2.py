@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
+from pipeline.photo_files import left_over
 from pipeline.pictures import open_picture
 from pipeline.places import is_plain_name
 from pipeline.scene import Dataset, Scene
@@ -129,6 +130,13 @@ def _find_scenes(root: Path, split: str) -> list[Scene]:
     return scenes
 
 
+def _remarks(root: Path, scenes: list[Scene]) -> list[str]:
+    """Lines that name the photos and masks that are not read."""
+    used = {path for scene in scenes for path in (scene.image, scene.mask) if path is not None}
+    why = "files that panoptic.json does not name"
+    return [line for name in ("images", "panoptic") for line in left_over(root / name, used, why)]
+
+
 def open_dataset(root: Path) -> Dataset:
     """The data set in a folder."""
     return Dataset(
@@ -137,5 +145,6 @@ def open_dataset(root: Path) -> Dataset:
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
         read_mask=PanopticMasks(root).read,
+        remarks=partial(_remarks, root),
         layout="images/*.jpg, panoptic/*.png and panoptic.json",
     )
