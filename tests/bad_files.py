@@ -13,7 +13,6 @@ from tests.bad_input import (
     edit,
     folder,
     hostile_npy,
-    link,
     own_folder,
     panoptic,
     png,
@@ -68,22 +67,17 @@ DATA_SETS = {
     "data set of an unknown name": Case(
         "prepare", ("dataset.name", "moon"), {"dataset.name": "moon"}
     ),
-    "photo a link out of the data set": Case(
-        "prepare", ("00000.png", "leads out", "dataset.root"), spoil=link(IMAGE, "elsewhere.png")
-    ),
-    "mask a link out of the data set": Case(
-        "prepare", ("00000.png", "leads out", "dataset.root"), spoil=link(MASK, "elsewhere.png")
-    ),
-    "photos in a folder that is a link out of the data set": Case(
+    "folder among one's own photos a link to nothing": Case(
         "prepare",
-        ("images/00000.png", "leads out", "dataset.root"),
-        spoil=link("data/demo/train/images", "elsewhere"),
-    ),
-    "folder among one's own photos a link": Case(
-        "prepare",
-        ("own/images/more", "is a link to a folder"),
+        ("own/images/more", "a link that leads nowhere"),
         OWN,
-        own_folder(TWO, link("own/images/more", "data/demo/val")),
+        own_folder(TWO, lambda: Path("own/images/more").symlink_to("gone")),
+    ),
+    "two folders of photos to score": Case(
+        "prepare",
+        ("own/images/val", "valid is there, too"),
+        OWN,
+        own_folder(TWO, *map(folder, ("own/images/val", "own/images/valid"))),
     ),
     "photo a link to nothing": Case(
         "prepare",
@@ -129,12 +123,6 @@ DATA_SETS = {
     ),
     "index that leads up": image_of_index("../x.png", "../x.png", "leads out"),
     "index that leads to an absolute path": image_of_index("/etc/x.png", "/etc/x.png", "leads out"),
-    "photo a link out of the data set since prepare": Case(
-        "pseudo",
-        ("00000.png", "leads out"),
-        {"clip.words": {"car": ["auto"]}},
-        link(IMAGE, "elsewhere.png"),
-    ),
     "photo gone since prepare": Case(
         "pseudo", ("no such file",), {"clip.words": {"car": ["auto"]}}, unlink(IMAGE)
     ),
@@ -145,7 +133,7 @@ PICTURES = {
     "photo of no bytes": photo("", "an empty file"),
     "photo a folder": Case("prepare", ("00000.png", "a folder"), spoil=folder(IMAGE)),
     "photo of a format that is not read": Case(
-        "prepare", ("00000.png", "not readable"), spoil=save(IMAGE, GREY, format="TIFF")
+        "prepare", ("00000.png", "not readable"), spoil=save(IMAGE, GREY, format="PPM")
     ),
     "photo a JPEG cut short": Case(
         "prepare",
@@ -161,6 +149,14 @@ PICTURES = {
     ),
     "photo above the machine's limit": Case(
         "prepare", ("256x128", "limit of 32767"), environment={"CARB_MAX_PIXELS": "32767"}
+    ),
+    "three photos damaged": Case(
+        "prepare",
+        ("3 photos cannot be used", "00000.png", "00001.png", "val/images/00000.png"),
+        spoil=lambda: [
+            write(f"data/demo/{name}.png", "hello")()
+            for name in ("train/images/00000", "train/images/00001", "val/images/00000")
+        ],
     ),
     "limit of pixels no number": Case(
         "prepare", ("CARB_MAX_PIXELS", "1e9"), environment={"CARB_MAX_PIXELS": "1e9"}
@@ -185,7 +181,19 @@ LABELS = {
     "labels file missing": Case("prepare", ("labels.csv",), {"dataset.image_labels": "labels.csv"}),
     "labels of other classes": labels("labels.csv", "key,zebra\ntrain/00000,1\n", "zebra"),
     "labels of another encoding": labels("labels.csv", b"key,stra\xdfe\n", "UTF-8", "Excel"),
-    "labels of another ending": labels("labels.xlsx", "", ".csv, .json or .npy"),
+    "labels of another ending": labels("labels.xlsx", "", ".csv, .tsv, .json or .npy"),
+    "labels named in other capitals": Case(
+        "prepare",
+        ("labels.csv", "Labels.CSV is there"),
+        {"dataset.image_labels": "labels.csv"},
+        write("Labels.CSV", "photo,tags\n"),
+    ),
+    "labels with a mistake, and a photo damaged": Case(
+        "prepare",
+        ("labels.csv", "line 2", "'tre'"),
+        {"dataset.image_labels": "labels.csv"},
+        lambda: (write("labels.csv", "photo,tags\n0,tre\n")(), write(IMAGE, "hello")()),
+    ),
     "labels of no photo": labels("labels.json", '{"train/x": ["road"]}', "train/x"),
     "tags of a photo that is not there": labels(
         "labels.csv",

@@ -63,18 +63,6 @@ def folder(path: str) -> Spoil:
     return lambda: (Path(path).unlink(missing_ok=True), Path(path).mkdir())
 
 
-def link(path: str, target: str) -> Spoil:
-    """Put a link in the place of a file or folder, which is moved to ``target``."""
-
-    def spoil() -> None:
-        if not os.path.lexists(target) and os.path.lexists(path):
-            shutil.move(path, target)
-        Path(path).unlink(missing_ok=True)
-        Path(path).symlink_to(Path(target).absolute())
-
-    return spoil
-
-
 def save(path: str, values: np.ndarray, **options: Any) -> Spoil:
     """Put a picture in the place of another; ``format`` may differ from the name's ending."""
     return lambda: Image.fromarray(values).save(path, **options)

@@ -178,9 +178,9 @@ def open_dataset(root: Path) -> Dataset:
     if classes is None:
         near = [path.name for path in sorted(root.iterdir()) if _meant(path)]
         raise ValueError(
-            f"{root / CLASSES[0]}: no such file{f', only {named(near)}' if near else ''}; write "
-            f"one with the header 'class' and a class on each line, or {CLASSES[1]} with the names "
-            "alone"
+            f"{root / CLASSES[0]}: no such file; write one with the header 'class' and a class on "
+            f"each line, or {CLASSES[1]} with the names alone"
+            + (f"; there is {named(near)}" if near else "")
         )
     space, layout = read_classes(classes), find_layout(root)
     read_mask = partial(read_ids, table=index_table(len(space.classes)))
