@@ -2,6 +2,7 @@
 mask."""
 
 import json
+import logging
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +12,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from pipeline.files import atomic_path, file_digest
 from pipeline.label_spaces import ClassInfo, LabelSpace
+from pipeline.photo_files import named
+from pipeline.pictures import holds_several
 from pipeline.places import written_path
 from pipeline.runtime import progress
 from pipeline.scene import Dataset, Scene, read_image
 from pipeline.wording import Faults, one_line
 
+log = logging.getLogger("carb")
 USED = ("train", "val")  # splits
+ANIMATED = (".avif", ".gif", ".tif", ".tiff", ".webp")  # endings of files of several pictures
 
 
 @dataclass(frozen=True)
@@ -126,4 +131,12 @@ def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:
                 )
             )
     faults.check()
+    several = [scene.image for scene in scenes if scene.image.suffix.lower() in ANIMATED]
+    several = [path for path in several if holds_several(path)]
+    if several:
+        log.warning(
+            "%d files hold several pictures, of which the first is read: %s",
+            len(several),
+            named(several),
+        )
     return SceneIndex(dataset.label_space, photos)

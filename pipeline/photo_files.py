@@ -187,5 +187,5 @@ def other_kinds(folder: Path, files: Sequence[Path]) -> list[str]:
     kinds = Counter(path.suffix.lower() or "no ending" for path in files)
     order = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     counts = ", ".join(f"{kind} {count}" for kind, count in order)
-    many = "s of other kinds were" if len(files) > 1 else " of another kind was"
-    return [f"{folder}: {len(files)} file{many} not read: {counts}"]
+    what = "files of other kinds were" if len(files) > 1 else "file of another kind was"
+    return [f"{folder}: {len(files)} {what} not read: {counts}"]

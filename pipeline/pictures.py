@@ -117,6 +117,15 @@ def _found(path: Path, error: Exception) -> str:
     return one_line(error)
 
 
+def holds_several(path: Path) -> bool:
+    """Whether a file holds several pictures, such as an animation or pages; only one is read."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return bool(getattr(picture, "is_animated", False))
+    except Exception:  # as above; whether the first is whole is known by reading it
+        return False
+
+
 def upright(pixels: Image.Image, picture: Image.Image) -> Image.Image:
     """Turn ``pixels`` as the EXIF of ``picture``, which it was made of, wants it shown.
 

@@ -1,7 +1,11 @@
 """Photos as cameras and people make them: odd, and still photos."""
 
 import json
+import os
 import shutil
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ from PIL import Image
 from pipeline.pictures import open_picture
 from pipeline.scene import read_image
 from tests.bad_input import png
+from tests.import_closure import ROOT
 from tests.tiny_run import prepare_folder, run_stage, run_until, write_params
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
@@ -38,6 +43,9 @@ def write_odd_photos(folder: Path) -> dict[str, tuple[int, int]]:
     photo.save(folder / "stra\u00dfe \u96e8.webp")
     photo.save(folder / "two\nlines.bmp")
     photo.resize((1, 1)).save(folder / "dot.png")
+    photo.save(folder / "scan.TIF", compression="tiff_lzw")
+    photo.save(folder / "moving.gif", save_all=True, append_images=[photo.rotate(90)])
+    photo.save(folder / "saved from a browser.jfif", "JPEG")
     photo.resize((3000, 1)).save(folder / "panorama.png")
     (folder / "album.png").mkdir()
     photo.save(folder / "album.png" / "inside.PNG")
@@ -65,15 +73,63 @@ def test_odd_photos_go_through_the_whole_pipeline(
             assert mask.size == (width, height)
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
 @pytest.mark.parametrize("place", range(1, 9))
-def test_a_photo_is_shown_as_its_camera_was_held(tmp_path: Path, place: int) -> None:
-    path = tmp_path / "x.png"
+def test_a_photo_is_shown_as_its_camera_was_held(tmp_path: Path, place: int, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
     Image.fromarray(PIXELS).save(path, exif=turned(place))
     corners = np.asarray(read_image(path))
     back = {1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1]}
     tall = PIXELS.transpose(1, 0, 2)
     back |= {5: tall, 6: tall[:, ::-1], 7: tall[::-1, ::-1], 8: tall[::-1]}
     assert np.array_equal(corners, back[place])
+
+
+def tiff(width: int, height: int, *, bits: int = 8, piece: int = 0) -> bytes:
+    """A TIFF of RGB by its parts, in one strip, or in one piece of so many pixels a side."""
+    data = b"\x12" * min(width * height * 3 * bits // 8, 1000)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(277, 3, 1, 3), (258, 3, 3, 200)]
+    if piece:
+        tags += [(322, 4, 1, piece), (323, 4, 1, piece), (324, 4, 1, 210), (325, 4, 1, len(data))]
+    else:
+        tags += [(273, 4, 1, 210), (278, 4, 1, height), (279, 4, 1, len(data))]
+    table = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + table + bytes(4)
+    return head.ljust(200, b"\0") + struct.pack("<3H", bits, bits, bits).ljust(10, b"\0") + data
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (tiff(8, 4, bits=16), "must have 8 bits a channel"),
+        (tiff(2**20, 2**20), "has 1048576x1048576 pixels"),
+        (tiff(8, 4, piece=2**15), "is stored in pieces of 1073741824 pixels"),
+        (tiff(80, 40), "not readable as a picture"),
+    ],
+)
+def test_a_tiff_that_would_lose_bits_or_fill_memory_is_refused(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        read_image(tmp_path / "x.tif")
+
+
+def test_damaged_exif_is_not_worth_a_line_without_a_name(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    code = (
+        "from pathlib import Path; from pipeline.scene import read_image; read_image(Path('x.jpg'))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (run.stdout, run.stderr) == ("", "")
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

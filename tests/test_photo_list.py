@@ -19,6 +19,48 @@ def test_only_the_listed_photos_are_scored_each_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "written", ["a", "val/a.png", "val\\a", "valid/a.JPG", " images/Val/a.png ", "\ufeffval/a"]
+)
+def test_photos_are_named_as_in_labels(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text(f"{written}\n", "utf-8")
+    assert [scene.key for scene in listed(SCENES, path)] == ["val/a"]
+
+
+@pytest.mark.parametrize("written", ["val/stra\u00dfe a\u0308", "stra\u00dfe \u00e4.jpg"])
+def test_letters_with_accents_are_compared_as_labels_are(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text(written, "utf-8")
+    scene = Scene(Path("x.png"), Path("m.png"), "val", "val/stra\u00dfe \u00e4")
+    assert listed([scene], path) == [scene]
+    spaced = Scene(Path("x .png"), Path("m.png"), "val", "val/x ")
+    for name in ("val/x ", "x .png", "x"):
+        path.write_text(name)
+        assert listed([spaced], path) == [spaced]
+
+
+def test_a_photo_without_a_mask_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text("val/a\nval/d\n")
+    scenes = [*SCENES, Scene(Path("d.png"), None, "val", "val/d")]
+    assert [scene.key for scene in listed(scenes, path)] == ["val/a"]
+    assert "photos without a human mask, which are not scored (1): val/d" in caplog.text
+    path.write_text("d\n")
+    with pytest.raises(ValueError, match="'val/d' has no human mask"):
+        listed(scenes, path)
+
+
+def test_a_name_of_two_photos_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text("a\n")
+    scenes = [Scene(Path("a"), Path("m"), "val", f"val/{name}/a") for name in "xy"]
+    with pytest.raises(ValueError, match="'a' may be 'val/x/a' or 'val/y/a'"):
+        listed(scenes, path)
+
+
+@pytest.mark.parametrize(
     ("content", "found"),
     [("val/a\nval/my photo\n", r"'val/my photo' is none"), ("", "it is empty"), (None, "no such")],
 )
