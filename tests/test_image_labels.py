@@ -152,6 +152,28 @@ def test_a_file_outside_of_the_data_set_is_taken_with_a_warning(
     assert "where DVC does not see it change" in caplog.messages[0]
 
 
+def test_a_line_says_where_labels_come_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "carb")
+    scene = scene_of(tmp_path, "train/a", [[0, 0, 255, 255], [255] * 4])
+    collect_image_labels([scene], CAMVID, dataset_params(tmp_path, None))
+    assert "image labels: simulated from 1 human masks (dataset.min_pixels 2)" in caplog.text
+    assert (
+        "image labels: none of 1 masks shows building, pole, road, pavement, tree, ...; masks "
+        in (caplog.text)
+    )
+    for name, says in (("x.csv", f"from {tmp_path}/x.csv"), ("labels.npy", "from the authors' fi")):
+        path, row = tmp_path / name, np.arange(11) == 4
+        if name == "x.csv":
+            write_image_labels(path, {"train/a": row}, CAMVID.label_space.names)
+        else:
+            np.save(path, {"train/a": row.astype(float)}, allow_pickle=True)
+        caplog.clear()
+        collect_image_labels([scene], CAMVID, dataset_params(tmp_path, path))
+        assert f"image labels: {says}" in caplog.text
+
+
 MANY = {f"train/{number}": np.arange(40) % 4 == number % 4 for number in range(500)}
 
 
