@@ -49,12 +49,12 @@ class PhotoNames:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = dict.fromkeys(keys)
-        self._ends: dict[str, list[str]] = {}  # end of a path -> the first two keys that end so
+        self._ends: dict[str, str] = {}  # end of a path -> the first key that ends so
+        self._others: dict[str, str] = {}  # -> the second one
         for key in keys:
             for tail in _tails(plain(key)):
-                found = self._ends.setdefault(tail, [])
-                if key not in found and len(found) < 2:
-                    found.append(key)
+                if self._ends.setdefault(tail, key) != key:
+                    self._others.setdefault(tail, key)
 
     def find(self, written: str) -> list[str]:
         """The key that a name means; two if it may mean either; none if it is unknown."""
@@ -64,7 +64,8 @@ class PhotoNames:
         for short in (without_ending(name).strip(), name):
             for tail in _tails(short):
                 if tail in self._ends:
-                    return self._ends[tail]
+                    both = self._ends[tail], self._others.get(tail)
+                    return [key for key in both if key is not None]
         return []
 
     def hint(self, written: str) -> str:

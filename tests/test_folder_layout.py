@@ -132,6 +132,10 @@ NOT_READ = {
         ["a.jpg", "labels.xlsx", "Label.txt", "notes.csv"],
         ["labels.xlsx: was not read; labels are", "Label.txt: was not", ".csv 1, .txt 1, .xlsx 1"],
     ),
+    "labels beside the photos": (
+        ["images/a.jpg", "images/labels.csv"],
+        ["images/labels.csv: was not read", ".csv 1"],
+    ),
 }
 
 
@@ -244,3 +248,12 @@ KINDS = [".tif", ".tiff", ".gif", ".jfif", ".jpe", ".TIF"]
 def test_photos_that_pillow_reads_safely_are_read(tmp_path: Path, ending: str) -> None:
     photo(tmp_path / f"a{ending}", format={"j": "JPEG", "g": "GIF"}.get(ending[1], "TIFF"))
     assert keys(open_dataset("folder", folder(tmp_path, []))) == ["train/a"]
+
+
+def test_photos_of_other_kinds_alone_are_named_before_the_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = folder(tmp_path, ["train/a.heic", "train/b.HEIC", "val/c.jpg"])
+    with pytest.raises(ValueError, match="no photos of split 'train' found"):
+        used_scenes(open_dataset("folder", root))
+    assert f"{root}/train: 2 files of other kinds were not read: .heic 2" in caplog.text

@@ -57,6 +57,8 @@ def _check_archives(root: Path) -> None:
         ("leftImg8bit", "leftImg8bit_trainvaltest.zip"),
         ("gtFine", "gtFine_trainvaltest.zip"),
     ):
+        if (root / folder).is_symlink() and not (root / folder).exists():
+            raise ValueError(f"{root / folder}: a link that leads nowhere; correct it")
         if not (root / folder).is_dir():
             coarse = folder == "gtFine" and (root / "gtCoarse").is_dir()
             found = "only gtCoarse, whose masks are polygons without small things" if coarse else ""

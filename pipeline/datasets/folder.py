@@ -11,6 +11,7 @@ Where there is no folder ``images``, the photos lie in the folder itself, in the
 files and folders may be written in any capitals; splits may have the names of `photo_names.SPLITS`.
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from pipeline.datasets.folder_layout import (
 )
 from pipeline.datasets.folder_masks import match_masks
 from pipeline.photo_files import Below, is_ours, left_over, look_below, named, not_read
+from pipeline.pictures import open_picture
 from pipeline.scene import Dataset, MaskReader, Scene, index_table, read_ids
 
+log = logging.getLogger("carb")
 CLASSES = ("classes.csv", "classes.txt", "classes.tsv")
 LABELS = ("labels.csv", "labels.json", "image_labels.csv", "image_labels.json", "labels.tsv")
 CONFIDENCE = "label_confidence.csv"  # of proposed labels
@@ -39,16 +42,24 @@ __all__ = ["CONFIDENCE", "LABELS", "labels_in", "open_dataset", "photo_folder", 
 
 
 def _is_mask(path: Path, read_mask: MaskReader) -> bool:
+    """Whether a picture holds one channel of the data set's class indices."""
     try:
-        read_mask(path)
+        with open_picture(path, "mask") as picture:
+            channels = len(picture.getbands())  # by its header: photos are not decoded
+        if channels == 1:
+            read_mask(path)
     except ValueError:
         return False
-    return True
+    return channels == 1
 
 
 def _find_scenes(layout: Layout, read_mask: MaskReader, split: str) -> list[Scene]:
     """The photos of a split by path; a photo without a mask file has none."""
-    photos = look_at_split(layout, split).photos
+    found = look_at_split(layout, split)
+    photos = found.photos
+    if not photos:  # an error follows, and no other remarks
+        for line in not_read(layout.photos[split], found):
+            log.warning("%s", line)
     for key in annotations(photos, partial(_is_mask, read_mask=read_mask)):
         del photos[key]
     masks = match_masks(layout.masks_of(split), photos)
@@ -69,13 +80,13 @@ def _remarks(layout: Layout, read_mask: MaskReader, scenes: list[Scene]) -> list
     if layout.split or layout.home != layout.root:
         for folder in dict.fromkeys([layout.root, layout.home]):
             lines += _beside(layout, folder, found)
-    tables = [path for path in found.others if path.parent == layout.root]
-    found.others = [path for path in found.others if path not in tables or not _own(path)]
+    found.others = [path for path in found.others if path.parent != layout.root or not _own(path)]
+    near = {layout.root, layout.home, *layout.photos.values()}
     lines += [
-        f"{path}: was not read; labels are read from {LABELS[0]}, {LABELS[1]} or {LABELS[-1]}, "
+        f"{path}: was not read; labels are read from {layout.root / LABELS[0]} (or .tsv, .json), "
         f"classes from {CLASSES[0]} or {CLASSES[1]}"
-        for path in tables
-        if not _own(path) and _meant(path)
+        for path in found.others
+        if path.parent in near and _meant(path)
     ]
     return [*lines, *not_read(layout.root, found), *_mask_lines(layout, scenes)]
 
