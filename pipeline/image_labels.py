@@ -141,13 +141,14 @@ def given_image_labels(
     """
     path = _label_file(dataset, params)
     if path is None:
-        count = sum(scene.mask is not None for scene in scenes)
-        if count:
-            log.info(
-                "image labels: simulated from %d human masks (dataset.min_pixels %d)",
-                count,
-                params.min_pixels,
-            )
+        annotated = {scene.key for scene in scenes if scene.mask is not None}
+        if not any(key.startswith("train/") for key in annotated):
+            raise ValueError(_no_labels(params))
+        log.info(
+            "image labels: simulated from %d human masks (dataset.min_pixels %d)",
+            len(annotated),
+            params.min_pixels,
+        )
         return None
     authors = "the authors' file " if path.suffix.lower() == ".npy" else ""
     log.info("image labels: from %s%s", authors, path)
@@ -189,12 +190,16 @@ def simulated_image_labels(
     _tell_of_classes_without_labels(labels, dataset.label_space.names)
     labels = _with_noise(labels, params)
     if not _train_labelled(scenes, labels):
-        raise ValueError(
-            f"{params.root}: no training photo has an image-level label; name a file of them in "
-            "params.yaml: dataset.image_labels, add masks to simulate them from, or have those of "
-            "your own photos proposed: `python -m stages.prepare propose-labels`"
-        )
+        raise ValueError(_no_labels(params))
     return labels
+
+
+def _no_labels(params: DatasetParams) -> str:
+    return (
+        f"{params.root}: no training photo has an image-level label; name a file of them in "
+        "params.yaml: dataset.image_labels, add masks to simulate them from, or have those of "
+        "your own photos proposed: `python -m stages.prepare propose-labels`"
+    )
 
 
 def _with_noise(labels: ImageLabels, params: DatasetParams) -> ImageLabels:

@@ -58,6 +58,7 @@ def _find_scenes(layout: Layout, read_mask: MaskReader, split: str) -> list[Scen
     found = look_at_split(layout, split)
     photos = found.photos
     if not photos:  # an error follows, and no other remarks
+        found.others = [path for path in found.others if not _own(path)]
         for line in not_read(layout.photos[split], found):
             log.warning("%s", line)
     for key in annotations(photos, partial(_is_mask, read_mask=read_mask)):
