@@ -24,7 +24,7 @@ from pipeline.metrics import mean_iou
 from pipeline.reports import presentation_of
 from pipeline.runtime import command, start_fabric
 from pipeline.scene import Dataset, Scene
-from pipeline.scored_photos import annotated, listed, scenes_of
+from pipeline.scored_photos import annotated, listed, scenes_of, with_logits
 from pipeline.segmenter import load_segmenter
 from pipeline.segmenter_pictures import Sources, segmenter_panels
 from pipeline.tables import write_table
@@ -140,7 +140,7 @@ def main(
     )
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     labels, store = inputs.labels, inputs.store
-    scenes = photos_to_score(dataset, split, labels, settings.eval.photos)
+    scenes = with_logits(photos_to_score(dataset, split, labels, settings.eval.photos), store)
     segmenter, presentation = load_segmenter(model), presentation_of(settings.eval)
     if not segmenter.classes == store.classes == dataset.label_space.names:
         raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")

@@ -1,7 +1,7 @@
 """A photo of a data set, with its human mask where there is one, and how to read both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,11 @@ class Scene:
 MaskReader = Callable[[Path], np.ndarray]
 
 
+def no_remarks(scenes: list[Scene]) -> list[str]:
+    """For data sets that hold nothing but what is read."""
+    return []
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set on disk.
@@ -59,7 +64,7 @@ class Dataset:
     read_mask: MaskReader
     layout: str
     image_labels: Path | None = None
-    remarks: Callable[[list[Scene]], list[str]] = field(default=lambda scenes: [])
+    remarks: Callable[[list[Scene]], list[str]] = no_remarks
 
     def scenes(self, split: str) -> list[Scene]:
         """The photos of one split, in a fixed order.
