@@ -32,6 +32,7 @@ from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, iou_bars, save_png
+from pipeline.watched_files import watch
 from pipeline.wording import shown
 
 log = logging.getLogger("carb")
@@ -148,6 +149,7 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
+    watch("eval", settings, params)
     named, classes = settings.dataset, segmenter.classes
     dataset = open_dataset(named.name, named.root)
     if classes != dataset.label_space.names:

@@ -16,7 +16,7 @@ LAYERS = [
     ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters"],
     ["command_options"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
-    ["spreadsheets", "label_tables"],
+    ["spreadsheets", "label_tables", "watched_files"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards", "videos"],
     ["views", "carb", "dice", "prompts", "last_block", "outliers", "schedules"],
