@@ -5,7 +5,7 @@ many photos a shard; the grid of a photo smaller than the largest stands in the 
 Logits are those before any image-level label is applied, so the cache serves every label set. The
 root attributes tell what made the content (``recipe``) and, photo by photo, of which bytes
 (``digests``). The folder ``finished`` holds the SHA-256 of every file: of a shard when it is
-written, of all others when the store is laid out.
+written, of all others when the store is laid out; and probe logits, see `pipeline.store_probe`.
 """
 
 import json

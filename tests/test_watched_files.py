@@ -1,4 +1,4 @@
-"""Editing a file that params.yaml names, or one behind a link, makes the stages run that read it."""
+"""Editing a file that params.yaml names, or one behind a link, makes its stages run again."""
 
 import json
 import os
