@@ -17,11 +17,10 @@ from pipeline.clip_logits import fused_grid, fused_logits, level_grid, level_log
 from pipeline.config import ClipParams
 from pipeline.disk import bytes_below, check_room, same_disk
 from pipeline.files import atomic_path, locked, put_in_place, remove
-from pipeline.index import SceneIndex
+from pipeline.index import SceneIndex, read_unchanged
 from pipeline.launch import locked_by_first
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, progress
-from pipeline.scene import read_image
 from pipeline.store import FUSED, Photo, Plan, PseudoMaskStore
 from pipeline.store_probe import Probe
 from pipeline.store_writer import StoreWriter, other_code
@@ -111,9 +110,8 @@ def write_store(
     writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
 
     def show(job: Job) -> Tensor:
-        pixels = magnified(
-            read_image(paths[job.row]), params.levels[job.level], patch_size=clip.patch_size
-        )
+        photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
+        pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
         return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
 
     def look(job: Job, pixels: Tensor) -> Tensor:
@@ -137,7 +135,8 @@ def _fuse_levels(
 
     def read(job: Job) -> tuple[Image.Image, list[Tensor]]:
         grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
-        return read_image(paths[job.row]), grids
+        photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
+        return photo, grids
 
     def fuse_grids(job: Job, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
         photo, grids = found

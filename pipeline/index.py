@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from pipeline.files import atomic_path, file_digest
@@ -48,6 +49,17 @@ class IndexedPhoto:
             raise ValueError(f"{self.image}: leads out of {root}; run `dvc repro prepare`")
         check_place(path, root)
         return path
+
+
+def read_unchanged(path: Path, digest: str) -> Image.Image:
+    """Read a photo that is still the one that was indexed: what is cached bears its digest.
+
+    Raises:
+        ValueError: it is unreadable, or another one.
+    """
+    if file_digest(path) != digest:
+        raise ValueError(f"{path}: has changed since it was indexed; run `dvc repro`")
+    return read_image(path)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from pipeline.evaluation import (
     score_segmenter,
     score_store,
 )
-from pipeline.files import atomic_path, write_json
+from pipeline.files import atomic_path, file_digest, write_json
 from pipeline.image_labels import read_scene_mask
 from pipeline.inference import Presentation, Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.metrics import iou
 from pipeline.palettes import palette_of
+from pipeline.pseudo_masks import check_photos
 from pipeline.pseudo_pictures import pseudo_panels, spread
 from pipeline.scene import Dataset, Scene
 from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
@@ -111,6 +112,7 @@ def pseudo_report(
             if not scenes:
                 log.info("%s: no photo with both a human mask and image-level labels", split)
                 continue
+            check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
             matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
             levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
@@ -186,6 +188,8 @@ def _scored_report(
 ) -> None:
     """Score photos with human masks; write what `segmenter_report` promises."""
     segmenter = sources.segmenter
+    beside = [scene for scene in scenes if scene.key in sources.labels]
+    check_photos(sources.store, {scene.key: file_digest(scene.image) for scene in beside})
     score = score_segmenter(
         segmenter,
         scenes,

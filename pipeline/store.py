@@ -233,6 +233,11 @@ class PseudoMaskStore:
                 f"{repair('pseudo')}"
             ) from None
 
+    def shard_digests(self) -> dict[str, str]:
+        """What the logits are: the record of each finished shard, by name."""
+        records = sorted((self.path / FINISHED).glob("*-[0-9]*.json"))
+        return {record.stem: record.read_text("utf-8").strip() for record in records}
+
     def intact(self, key: str, level: str) -> bool:
         """Whether the shard that holds a photo's logits has the bytes that were written."""
         shard = self._row[key] // self.shards[level].rows
