@@ -40,6 +40,7 @@ log = logging.getLogger("carb")
 PREVIEW_PHOTOS = 3
 # What another training does not depend on: a run goes on where one of other values stopped.
 _NO_MATTER: Any = {
+    "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
     "clip": True,
     "eval": True,
     "pictures": True,

@@ -21,6 +21,7 @@ from pipeline.launch import process_number
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
 LINKED = "linked_folders.json"  # beside the links
+STAGES = ("prepare", "pseudo", "encoder", "eval", "eval_pseudo")  # that have such a folder
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that read the data set's folder themselves
 LOCAL_DIR, SAFETENSORS = "local-dir:", ".safetensors"
 # Of a folder of CLIP: its configuration and weights, and what tokenizers read.
@@ -36,19 +37,18 @@ class NamedFile(NamedTuple):
     weights: bool = False
 
 
-def named_files(params: Params) -> dict[str, list[NamedFile]]:
-    """The files that params.yaml names, for each stage that reads such files."""
-    encoder_weights = params.segmenter.encoder_weights
-    photos = _named("eval.photos", params.eval.photos)
-    clip = _clip_files(params.clip)
-    weights = [NamedFile("segmenter.encoder_weights", Path(encoder_weights), weights=True)]
-    return {
-        "prepare": _named("dataset.image_labels", params.dataset.image_labels),
-        "pseudo": clip,
-        "encoder": {"clip": clip, "none": [], "imagenet": []}.get(encoder_weights, weights),
-        "eval": photos,
-        "eval_pseudo": photos,
-    }
+def named_files(stage: str, params: Params) -> list[NamedFile]:
+    """The files that a stage reads because params.yaml names them."""
+    if stage == "prepare":
+        return _named("dataset.image_labels", params.dataset.image_labels)
+    if stage in ("eval", "eval_pseudo"):
+        return _named("eval.photos", params.eval.photos)
+    weights = "clip" if stage == "pseudo" else params.segmenter.encoder_weights
+    if weights == "clip":
+        return _clip_files(params.clip)
+    if weights in ("none", "imagenet"):
+        return []
+    return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
 
 
 def _named(parameter: str, path: str | None) -> list[NamedFile]:
@@ -81,7 +81,8 @@ def watch_all(params: Params, *, memory: Path, folder: Path = FOLDER) -> None:
     Raises:
         ValueError: a file other than weights cannot be read.
     """
-    for stage, files in named_files(params).items():
+    for stage in STAGES:
+        files = named_files(stage, params)
         for file, reason in ((file, _unreadable(file.path)) for file in files):
             sentence = f"params.yaml: {file.parameter}: {file.path}: {reason}"
             if reason and not file.weights:
@@ -107,7 +108,7 @@ def watch(stage: str, params: Params, path: Path, *, folder: Path = FOLDER) -> N
     """
     if path != Path("params.yaml") or process_number(os.environ) > 0:
         return
-    _write_links(folder / stage, [file.path for file in named_files(params)[stage]])
+    _write_links(folder / stage, [file.path for file in named_files(stage, params)])
     if stage in OF_DATASET and not (folder / stage / LINKED).is_file():
         _write_linked(folder / stage, linked_folders(Path(params.dataset.root), None))
 
