@@ -57,7 +57,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         classes: C.
     """
     from bench.authors import MEAN_ZOOM
-    from pipeline.clip_run import fused_grid, level_grid
+    from pipeline.clip_logits import fused_grid, level_grid
     from pipeline.store import FUSED, Photo, Plan
     from pipeline.views import cover, level_size
 

@@ -13,27 +13,25 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.clip_dense import DenseClip
-from pipeline.config import ClipParams, FusedParams, LevelParams
+from pipeline.clip_logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
+from pipeline.config import ClipParams
 from pipeline.disk import bytes_below, check_room, same_disk
-from pipeline.edges import fuse
 from pipeline.files import atomic_path, locked, put_in_place, remove
-from pipeline.index import SceneIndex
+from pipeline.index import SceneIndex, read_unchanged
 from pipeline.launch import locked_by_first
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, progress
-from pipeline.scene import read_image
-from pipeline.store import FUSED, Grid, Photo, Plan, PseudoMaskStore
-from pipeline.store_writer import StoreWriter
-from pipeline.views import fitted_size, level_size
-from pipeline.windows import cover_features, magnified
+from pipeline.store import FUSED, Photo, Plan, PseudoMaskStore
+from pipeline.store_probe import Probe
+from pipeline.store_writer import StoreWriter, other_code
+from pipeline.windows import magnified
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
 T = TypeVar("T")
-# Raise it when views, towers, last_block, outliers, clip_dense or this file change what is stored.
-MATHS = 2
+MATHS = 2  # part of every store's recipe; what code changes is noticed by the probe
 WAITING_BYTES = 2**29  # of photos that are decoded and magnified ahead
 
 
@@ -72,18 +70,6 @@ def plan_store(
     return Plan(recipe, classes, photos, grids)
 
 
-def level_grid(size: tuple[int, int], level: LevelParams, patch_size: int) -> Grid:
-    """Rows and columns of a photo's patches at a level of CLIP."""
-    height, width = level_size(size, zoom=level.zoom, patch_size=patch_size)
-    return height // patch_size, width // patch_size
-
-
-def fused_grid(size: tuple[int, int], fused: FusedParams) -> Grid:
-    """Rows and columns of a photo's fused level."""
-    height, width = fitted_size(size, base_size=fused.size, stride=fused.stride)
-    return height // fused.stride, width // fused.stride
-
-
 def write_store(
     fabric: "Fabric",
     clip: DenseClip,
@@ -94,6 +80,7 @@ def write_store(
     params: ClipParams,
     draft: Path,
     previous: PseudoMaskStore | None,
+    probe: Probe | None = None,
 ) -> Path:
     """Run CLIP on what neither the draft nor the previous store holds.
 
@@ -109,29 +96,27 @@ def write_store(
         params: the view levels, and how they are fused.
         draft: scratch folder of this plan.
         previous: an earlier store, or None.
+        probe: what this code makes of a drawn picture, or None: old logits are taken unchecked.
 
     Returns:
         the finished store within ``draft``.
     """
+    embedded = text.cpu().numpy()
     if fabric.global_rank == 0:
-        StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
+        StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
     fabric.barrier()
     if not draft.is_dir():
         raise ValueError(f"{draft} is not there on this node; all nodes must share the folder")
-    writer = StoreWriter(draft, plan, text=text.cpu().numpy(), previous=previous)
+    writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
 
     def show(job: Job) -> Tensor:
-        pixels = magnified(
-            read_image(paths[job.row]), params.levels[job.level], patch_size=clip.patch_size
-        )
+        photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
+        pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
         return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
 
     def look(job: Job, pixels: Tensor) -> Tensor:
-        def encode(windows: Tensor) -> Tensor:
-            return clip.patch_logits(windows, text)
-
         with fabric.autocast():
-            return cover_features(pixels, params.levels[job.level], clip, encode)
+            return level_logits(pixels, params.levels[job.level], clip, text)
 
     cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
     threads = max(1, min(READERS, WAITING_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
@@ -150,18 +135,12 @@ def _fuse_levels(
 
     def read(job: Job) -> tuple[Image.Image, list[Tensor]]:
         grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
-        return read_image(paths[job.row]), grids
+        photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
+        return photo, grids
 
     def fuse_grids(job: Job, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
         photo, grids = found
-        rows, columns = writer.plan.grids[FUSED][job.row]
-        return fuse(
-            photo,
-            [grid.to(fabric.device) for grid in grids],
-            size=(rows * fused.stride, columns * fused.stride),
-            stride=fused.stride,
-            radius=fused.radius,
-        )
+        return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
 
     _fill(fabric, writer, [FUSED], read, fuse_grids, label="fuse", threads=READERS)
 
@@ -243,11 +222,15 @@ def make_store(
     )
     clip.to(fabric.device)
     text = clip.embed_text(words, templates)
+    probe = _probe(fabric, clip, text, params)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
     paths = [photo.path(root) for photo in index.photos]
     with locked_by_first(fabric, draft):
+        previous = _previous(out)
         if fabric.global_rank == 0:
             _check_room(plan, draft, out)
+            if previous is not None and (changed := other_code(previous, plan, probe)):
+                _tell_of_other_code(out, changed)
         finished = write_store(
             fabric,
             clip,
@@ -256,12 +239,28 @@ def make_store(
             paths=paths,
             params=params,
             draft=draft,
-            previous=_previous(out),
+            previous=previous,
+            probe=probe,
         )
         if fabric.global_rank == 0:
             _publish(finished, out)
             remove(draft)
     fabric.barrier()
+
+
+def _probe(fabric: "Fabric", clip: DenseClip, text: Tensor, params: ClipParams) -> Probe:
+    """Probe logits, the same for all processes: the first one computes them."""
+    probe: Probe = {}
+    if fabric.global_rank == 0:
+        probe = probe_logits(clip.cpu(), text.cpu(), params)
+        clip.to(fabric.device)
+    return probe if fabric.world_size == 1 else fabric.broadcast(probe)
+
+
+def _tell_of_other_code(out: Path, changed: dict[str, float]) -> None:
+    most = ", ".join(f"{name} by {value:.2g}" for name, value in changed.items())
+    again = "the fused level is made" if list(changed) == [FUSED] else "CLIP looks at every photo"
+    log.warning("%s is of code that computes other logits (%s); %s again", out, most, again)
 
 
 def _check_room(plan: Plan, draft: Path, out: Path) -> None:

@@ -116,17 +116,7 @@ def tell_of_photos_without_labels(labels: ImageLabels, keys: list[str], path: Pa
 
 def _label_file(dataset: Dataset, params: DatasetParams) -> Path | None:
     """The file of labels: the one that params name, or that of the data set's folder."""
-    if params.image_labels is None:
-        return dataset.image_labels
-    path = Path(params.image_labels)
-    if not path.resolve().is_relative_to(dataset.root.resolve()):
-        log.warning(
-            "image labels: %s lies outside of %s, where DVC does not see it change; after editing "
-            "it: dvc repro --force --single-item prepare",
-            path,
-            dataset.root,
-        )
-    return path
+    return dataset.image_labels if params.image_labels is None else Path(params.image_labels)
 
 
 def given_image_labels(

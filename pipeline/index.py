@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from pipeline.files import atomic_path, file_digest
@@ -49,6 +50,17 @@ class IndexedPhoto:
             ValueError: the index names a file out of ``root``; links are followed.
         """
         return written_path(root, self.image)
+
+
+def read_unchanged(path: Path, digest: str) -> Image.Image:
+    """Read a photo that is still the one that was indexed: what is cached bears its digest.
+
+    Raises:
+        ValueError: it is unreadable, or another one.
+    """
+    if file_digest(path) != digest:
+        raise ValueError(f"{path}: has changed since it was indexed; run `dvc repro`")
+    return read_image(path)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The cached logits as pseudo-masks, and whether a store is the one that params.yaml asks for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,6 +46,26 @@ def check_store(store: PseudoMaskStore, params: ClipParams, label_space: LabelSp
                 f"{store.path} was written for another clip.{name} than params.yaml has; "
                 "run `dvc repro pseudo`"
             )
+
+
+def check_photos(store: PseudoMaskStore, digests: Mapping[str, str]) -> None:
+    """Refuse a store whose logits are of other pictures under the same keys.
+
+    Args:
+        store: the pseudo-masks; photos that it lacks are passed over.
+        digests: SHA-256 of the photos' files, by key.
+
+    Raises:
+        ValueError: names one of the photos and says what to do.
+    """
+    before = dict(zip(store.keys, store.attributes["digests"], strict=True))
+    changed = [key for key, digest in digests.items() if before.get(key, digest) != digest]
+    if changed:
+        raise ValueError(
+            f"{store.path}: holds logits of another picture than '{changed[0]}' is now "
+            f"({len(changed)} of {len(digests)} photos changed since CLIP saw them); run "
+            "`dvc repro pseudo`"
+        )
 
 
 def hard_mask(logits: Tensor, image_labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -20,12 +20,13 @@ from pipeline.evaluation import (
     score_segmenter,
     score_store,
 )
-from pipeline.files import atomic_path, write_json
+from pipeline.files import atomic_path, file_digest, write_json
 from pipeline.image_labels import read_scene_mask
 from pipeline.inference import Presentation, Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.metrics import iou
 from pipeline.palettes import palette_of
+from pipeline.pseudo_masks import check_photos
 from pipeline.pseudo_pictures import pseudo_panels, spread
 from pipeline.scene import Dataset, Scene
 from pipeline.scored_photos import (
@@ -40,6 +41,7 @@ from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, iou_bars, save_png
+from pipeline.watched_files import watch
 
 log = logging.getLogger("carb")
 PANELS = 4  # photos of a sheet
@@ -83,6 +85,7 @@ def pseudo_report(
             if not scenes:
                 log.info("%s: no photo with both a human mask and image-level labels", split)
                 continue
+            check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
             matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
             levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
@@ -122,6 +125,7 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
+    watch("eval", settings, params)
     named, classes = settings.dataset, segmenter.classes
     dataset = open_dataset(named.name, named.root)
     if classes != dataset.label_space.names:
@@ -159,6 +163,8 @@ def _scored_report(
 ) -> None:
     """Score photos with human masks; write what `segmenter_report` promises."""
     segmenter = sources.segmenter
+    beside = [scene for scene in scenes if scene.key in sources.labels]
+    check_photos(sources.store, {scene.key: file_digest(scene.image) for scene in beside})
     score = score_segmenter(
         segmenter,
         scenes,

@@ -5,7 +5,7 @@ many photos a shard; the grid of a photo smaller than the largest stands in the 
 Logits are those before any image-level label is applied, so the cache serves every label set. The
 root attributes tell what made the content (``recipe``) and, photo by photo, of which bytes
 (``digests``). The folder ``finished`` holds the SHA-256 of every file: of a shard when it is
-written, of all others when the store is laid out.
+written, of all others when the store is laid out; and probe logits, see `pipeline.store_probe`.
 """
 
 import json
@@ -232,6 +232,11 @@ class PseudoMaskStore:
                 f"{self.path}: the {level} logits of '{key}' are damaged ({error}); "
                 f"{repair('pseudo')}"
             ) from None
+
+    def shard_digests(self) -> dict[str, str]:
+        """What the logits are: the record of each finished shard, by name."""
+        records = sorted((self.path / FINISHED).glob("*-[0-9]*.json"))
+        return {record.stem: record.read_text("utf-8").strip() for record in records}
 
     def intact(self, key: str, level: str) -> bool:
         """Whether the shard that holds a photo's logits has the bytes that were written."""

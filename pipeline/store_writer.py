@@ -1,6 +1,7 @@
 """Writes the store of CLIP's logits: shard by shard, going on where a stopped run was."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ from pipeline.store import (
     shard_record,
     shards_of,
 )
+from pipeline.store_probe import Probe, differences, read_probe, write_probe
+
+log = logging.getLogger("carb")
 
 
 def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
@@ -36,7 +40,24 @@ def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
     return {**recipe, "levels": recipe.get("levels", {}).get(level), "fused": None}
 
 
-def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[Any]"]:
+def _same_recipe(previous: PseudoMaskStore, plan: Plan, level: str) -> bool:
+    before = previous.attributes["recipe"]
+    return _recipe_of(before, level) == _recipe_of(plan.recipe, level)
+
+
+def other_code(previous: PseudoMaskStore, plan: Plan, probe: Probe) -> dict[str, float]:
+    """Where a store's probe is not that of today's code, and by how much.
+
+    Levels of another recipe are not compared: their logits are not used in any case.
+    """
+    other = {level for level in plan.grids if not _same_recipe(previous, plan, level)}
+    compared = {name: grid for name, grid in probe.items() if name not in other}
+    return differences(read_probe(previous.path), compared) if other < set(plan.grids) else {}
+
+
+def _create(
+    path: Path, plan: Plan, text: np.ndarray, probe: Probe | None
+) -> dict[str, "zarr.Array[Any]"]:
     """Lay out an empty store; the same plan gives the same files."""
     root = zarr.create_group(LocalStore(path))
     root.create_array("text", data=text, compressors=COMPRESSOR)
@@ -55,6 +76,8 @@ def _create(path: Path, plan: Plan, text: np.ndarray) -> dict[str, "zarr.Array[A
     content = json.loads((path / "zarr.json").read_text("utf-8"))
     with (path / "zarr.json").open("w", encoding="utf-8") as handle:  # Zarr copies all of it twice
         json.dump(content | {"attributes": plan.attributes()}, handle, indent=2)
+    if probe is not None:
+        write_probe(path, probe)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     write_json(
         path / LAYOUT, {file.relative_to(path).as_posix(): file_digest(file) for file in files}
@@ -78,16 +101,27 @@ class StoreWriter:
         plan: what the store must hold.
         text: CLIP's embedding of each class, ``[C, D]`` float32.
         previous: an earlier store whose logits may be reused, or None.
+        probe: what the code that computes the logits makes of a drawn picture; logits of code that
+            made something else of it are not used. None: all are.
     """
 
     def __init__(
-        self, draft: Path, plan: Plan, *, text: np.ndarray, previous: PseudoMaskStore | None
+        self,
+        draft: Path,
+        plan: Plan,
+        *,
+        text: np.ndarray,
+        previous: PseudoMaskStore | None,
+        probe: Probe | None = None,
     ) -> None:
         self.plan, self.path = plan, draft / "masks.zarr"
-        if not _laid_out(self.path):
+        self._changed = dict[str, float]()
+        if previous is not None and probe is not None:
+            self._changed = other_code(previous, plan, probe)
+        if not self._can_go_on(probe or {}):
             remove(draft)
             with telling_of_full_disk(draft, draft):
-                self._arrays = _create(self.path, plan, text)
+                self._arrays = _create(self.path, plan, text, self._kept(previous, probe))
         else:
             for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
                 remove(left)
@@ -97,6 +131,27 @@ class StoreWriter:
         self._previous, self._known = previous, dict[str, str]()
         if previous is not None:
             self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
+
+    def _can_go_on(self, probe: Probe) -> bool:
+        """Whether the draft is sound, and of code that computes the same."""
+        if not _laid_out(self.path):
+            return False
+        if found := differences(read_probe(self.path), probe):
+            most = max(found.values())
+            log.warning(
+                "%s is of code that computes other logits (by %.2g); begun anew", self.path, most
+            )
+        return not found
+
+    def _kept(self, previous: PseudoMaskStore | None, probe: Probe | None) -> Probe | None:
+        """The probe to write. A processor that rounds otherwise leaves the bytes as they are."""
+        if previous is None or probe is None:
+            return probe
+        before = read_probe(previous.path)
+        return {
+            name: before[name] if not differences(before, {name: grid}) and name in before else grid
+            for name, grid in probe.items()
+        }
 
     def pending(self, levels: Collection[str]) -> list[tuple[str, int]]:
         """Shards of some levels that are not finished: no record, or not the recorded bytes."""
@@ -116,8 +171,9 @@ class StoreWriter:
     def _reusable(self, photo: Photo, level: str, row: int) -> bool:
         if self._previous is None or photo.digest not in self._known:
             return False
-        recipe = self._previous.attributes["recipe"]
-        if _recipe_of(recipe, level) != _recipe_of(self.plan.recipe, level):
+        if self._changed and (level == FUSED or set(self._changed) != {FUSED}):
+            return False
+        if not _same_recipe(self._previous, self.plan, level):
             return False
         key = self._known[photo.digest]
         fits = self._previous.grid_size(key, level) == self.plan.grids[level][row]

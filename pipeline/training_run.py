@@ -26,7 +26,7 @@ from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.launch import locked_by_first
 from pipeline.network import build_segmenter, size_divisor
 from pipeline.previews import Previews
-from pipeline.pseudo_masks import check_store
+from pipeline.pseudo_masks import check_photos, check_store
 from pipeline.runtime import memory_hint, start_fabric
 from pipeline.segmenter import save_segmenter
 from pipeline.store import PseudoMaskStore
@@ -40,6 +40,7 @@ log = logging.getLogger("carb")
 PREVIEW_PHOTOS = 3
 # What another training does not depend on: a run goes on where one of other values stopped.
 _NO_MATTER: Any = {
+    "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
     "clip": True,
     "eval": True,
     "pictures": True,
@@ -74,11 +75,12 @@ class Inputs:
         missing = sorted({photo.key for photo in scenes.photos} - set(store.keys))
         if missing:
             raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
+        check_photos(store, {photo.key: photo.digest for photo in scenes.photos})
         labels = read_label_file(image_labels, classes)
         name = fingerprint(
             {
                 "params": params.model_dump(mode="json", exclude=_NO_MATTER),
-                "store": store.attributes,
+                "store": [store.attributes, store.shard_digests()],
                 "labels": file_digest(image_labels),
                 "encoder": file_digest(encoder) if encoder.is_file() else None,
             }

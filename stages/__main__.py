@@ -9,7 +9,16 @@ from typer.main import get_command
 
 import stages
 
-PIPELINE = ("draw", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo")  # their order
+PIPELINE = (
+    "draw",
+    "inputs",
+    "prepare",
+    "pseudo",
+    "encoder",
+    "train",
+    "eval",
+    "eval_pseudo",
+)  # their order
 
 app = typer.Typer(no_args_is_help=True)
 

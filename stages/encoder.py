@@ -32,8 +32,10 @@ def main(
     from pipeline.launch import process_number
     from pipeline.runtime import memory_hint
     from pipeline.warm_start import first_encoder
+    from pipeline.watched_files import watch
 
     settings = load_params(params)
+    watch("encoder", settings, params)
     with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
         encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
     if process_number(os.environ) == 0:

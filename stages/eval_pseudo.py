@@ -39,8 +39,10 @@ def main(
     from pipeline.label_files import read_label_file
     from pipeline.reports import pseudo_report
     from pipeline.store import PseudoMaskStore
+    from pipeline.watched_files import watch
 
     settings = load_params(params)
+    watch("eval_pseudo", settings, params)
     named = settings.dataset
     dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)

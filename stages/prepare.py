@@ -41,8 +41,10 @@ def main(
     from pipeline.image_labels import given_image_labels, simulated_image_labels
     from pipeline.index import index_scenes, used_scenes
     from pipeline.label_files import write_image_labels
+    from pipeline.watched_files import watch
 
     settings = load_params(params)
+    watch("prepare", settings, params)
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     scenes = used_scenes(dataset)
     tell_of_data(dataset, scenes)

@@ -34,8 +34,10 @@ def main(
     from pipeline.prompts import resolve_templates
     from pipeline.pseudo_report import clip_report
     from pipeline.runtime import memory_hint, start_fabric
+    from pipeline.watched_files import watch
 
     settings = load_params(params)
+    watch("pseudo", settings, params)
     scenes = SceneIndex.read(index)
     templates = resolve_templates(settings.clip.templates)
     clip = as_the_authors(

@@ -11,7 +11,10 @@ import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 
+from pipeline.clip_logits import level_logits
+from pipeline.config import load_params
 from pipeline.store import PseudoMaskStore
+from pipeline.training_run import Inputs
 from tests.tiny_run import finished_run, prepare_folder, run_stage, run_until, write_params
 
 SCRATCH = "scratch"
@@ -191,3 +194,55 @@ def test_switches_of_params_reach_the_stages(
         seen[out] = PseudoMaskStore.open(Path(out)).read("val/00000", "global")
     assert not np.allclose(seen["plain.zarr"], seen["normalisation.zarr"], atol=1e-3)
     assert not np.array_equal(seen["plain.zarr"], seen["activation.zarr"])
+
+
+@pytest.fixture
+def edited(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of the run in which a validation photo is another picture; its file."""
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    photo = min(Path("data/demo/val/images").iterdir())
+    with Image.open(photo) as opened:
+        opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+    return str(photo)
+
+
+def test_other_photos_under_the_same_names_are_refused(edited: str) -> None:
+    other = "holds logits of another picture than 'val/00000' is now (1 of {} photos"
+    for stage in ("eval", "eval_pseudo"):
+        result = run_stage(stage)
+        assert result.exit_code == 2
+        assert other.format(2) in result.output
+    assert run_stage("prepare").exit_code == 0
+    result = run_stage("train")
+    assert result.exit_code == 2
+    assert other.format(6) in result.output
+    assert run_stage("pseudo").exit_code == 0
+    for stage in ("train", "eval", "eval_pseudo"):
+        assert run_stage(stage).exit_code == 0
+
+
+def test_a_photo_that_changed_since_it_was_indexed_is_not_cached(edited: str) -> None:
+    result = run_stage("pseudo", "--out", "new.zarr")
+    assert result.exit_code == 2
+    assert f"{edited}: has changed since it was indexed; run `dvc repro`" in result.output
+
+
+def test_training_does_not_go_on_with_logits_of_other_code(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name() -> str:
+        paths = {"index": "scenes.json", "image_labels": "image_labels.csv", "masks": "masks.zarr"}
+        read = {option: Path("data", path) for option, path in paths.items()}
+        settings = load_params(Path("params.yaml"))
+        return Inputs.read(**read, encoder=Path("models/none"), params=settings).fingerprint
+
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    before = name()
+    assert run_stage("pseudo").exit_code == 0
+    assert name() == before
+    monkeypatch.setattr("pipeline.clip_run.level_logits", lambda *seen: 2 * level_logits(*seen))
+    shutil.rmtree("data/masks.zarr")
+    assert run_stage("pseudo").exit_code == 0
+    assert name() != before

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import ClipParams, Params
 from pipeline.label_spaces import LABEL_SPACES
-from pipeline.pseudo_masks import asked_of_clip, check_store, hard_mask
+from pipeline.pseudo_masks import asked_of_clip, check_photos, check_store, hard_mask
 from pipeline.store import PseudoMaskStore
 
 SPACE = LABEL_SPACES["camvid"]
@@ -52,6 +52,12 @@ def test_a_store_made_for_other_parameters_is_refused_by_their_name(
     )
     with pytest.raises(ValueError, match=sentence):
         check_store(store, changed, SPACE)
+
+
+def test_a_store_of_other_pictures_is_refused(store: PseudoMaskStore) -> None:
+    check_photos(store, {"train/a": "train/a", "train/new": "x"})  # its digest is its key here
+    with pytest.raises(ValueError, match=r"another picture than 'train/a' is now \(1 of 2 photos"):
+        check_photos(store, {"train/new": "x", "train/a": "y"})
 
 
 def test_a_hard_mask_is_the_best_class_of_the_logits_drawn_bilinearly() -> None:

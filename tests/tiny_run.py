@@ -7,13 +7,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.settings import write_changed
-from stages import draw, encoder, eval_pseudo, prepare, pseudo, report, train
+from stages import draw, encoder, eval_pseudo, inputs, prepare, pseudo, report, train
 from stages import eval as evaluate
 from tests.clip_folder import VIT, model_config, random_weights, write_clip
 from tests.import_closure import ROOT
 
 APPS = {
     "draw": draw.app,
+    "inputs": inputs.app,
     "prepare": prepare.app,
     "pseudo": pseudo.app,
     "encoder": encoder.app,
