@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets import ADAPTERS
 from pipeline.datasets.folder import photos_below
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
 from pipeline.files import atomic_path, write_json
 from pipeline.folder_answers import check_out, write_answers
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, Segmenter
-from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
+from pipeline.mask_ids import AUTO, find_masks, mask_reader
+from pipeline.scene import PHOTO_ENDINGS, Scene, read_image
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, save_png
@@ -23,13 +22,14 @@ from pipeline.visualise import confusion_figure, save_png
 log = logging.getLogger("carb")
 
 
-def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]:
+def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUTO) -> list[Scene]:
     """The photos of a folder and those below it, with the masks of the same names.
 
     Args:
         images: folder of photos.
         masks: folder of masks, or None; what lies in it is no photo.
         out: folder of an earlier output; what lies in it is no photo either.
+        ids: what the masks hold, see `find_masks`.
 
     Raises:
         ValueError: no such folder, no photo in it, two of one name, or a photo has no mask.
@@ -39,25 +39,15 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]
             raise ValueError(f"{option} {folder}: no such folder; give the folder that holds them")
     others = [folder.resolve() for folder in (masks, out) if folder is not None]
     inside = [folder for folder in others if not images.resolve().is_relative_to(folder)]
-    scenes = []
-    for key, photo in photos_below(images).items():
-        if any(photo.resolve().is_relative_to(folder) for folder in inside):
-            continue
-        mask = None if masks is None else masks / f"{key}.png"
-        if mask is not None and not mask.is_file():
-            raise ValueError(f"--masks {masks}: has no {key}.png for {photo.name}; add it")
-        scenes.append(Scene(photo, mask, "folder", key))
-    if not scenes:
+    photos = {
+        key: photo
+        for key, photo in photos_below(images).items()
+        if not any(photo.resolve().is_relative_to(folder) for folder in inside)
+    }
+    if not photos:
         raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
-    return scenes
-
-
-def mask_reader(segmenter: Segmenter, masks: Path) -> MaskReader:
-    """How mask files count the classes: as the segmenter's data set does, else by class index."""
-    dataset = str(segmenter.extra.get("dataset"))
-    if dataset in ADAPTERS and dataset != "folder":
-        return ADAPTERS[dataset](masks).read_mask
-    return partial(read_ids, table=index_table(len(segmenter.classes)))
+    found = {} if masks is None else find_masks(photos, masks, ids)
+    return [Scene(photo, found.get(key), "folder", key) for key, photo in photos.items()]
 
 
 def evaluate_folder(
@@ -68,6 +58,7 @@ def evaluate_folder(
     out: Path,
     presentation: Presentation,
     submission: bool,
+    mask_ids: str = AUTO,
 ) -> None:
     """Write predictions and overlays of a folder of photos, and with masks their figures.
 
@@ -80,15 +71,17 @@ def evaluate_folder(
             ``confusion.png``.
         presentation: scales, flips and windows.
         submission: also write ``submission/``, as the Cityscapes server takes it.
+        mask_ids: what the ids in the masks are, see `pipeline.mask_ids`.
 
     Raises:
         ValueError: a file is missing, unreadable or does not fit its photo; or ``out`` holds
             other files.
     """
-    scenes = folder_scenes(images, masks, out=out)
+    scenes = folder_scenes(images, masks, out=out, ids=mask_ids)
     check_out(out, {"--images": images} | ({"--masks": masks} if masks else {}))
     names = submission_names(scenes) if submission else {}
     ids = label_ids(segmenter.classes) if submission else None
+    read = _reader(segmenter, scenes, masks, mask_ids)
     count = len(segmenter.classes)
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     with atomic_path(out) as draft:
@@ -96,7 +89,7 @@ def evaluate_folder(
             draft,
             segmenter,
             scenes,
-            read=_reader(segmenter, masks),
+            read=read,
             presentation=presentation,
             palette=segmenter.palette,
             confidence=False,
@@ -119,12 +112,12 @@ def evaluate_folder(
 
 
 def _reader(
-    segmenter: Segmenter, masks: Path | None
+    segmenter: Segmenter, scenes: list[Scene], masks: Path | None, ids: str
 ) -> Callable[[Scene], tuple[Image.Image, np.ndarray | None]]:
     """Reads a photo, and its human mask if there are any."""
     if masks is None:
         return lambda scene: (read_image(scene.image), None)
-    read_mask = mask_reader(segmenter, masks)
+    read_mask = mask_reader(segmenter, scenes, masks, ids=ids)
     return lambda scene: read_annotated(scene, read_mask)
 
 
