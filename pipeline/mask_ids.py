@@ -166,9 +166,9 @@ def _told(segmenter: Segmenter, scenes: Sequence[Scene], masks: Path) -> tuple[s
         usual, kinds = INDEX, [] if INDEX in fits else [kind for kind in fits if kind != INDEX]
     if not kinds:  # what no kind has, reading will name with the file
         return usual, f"their ids are {_ranges(seen)}"
-    no_index = "" if INDEX in kinds else "are no class indices of the segmenter, but "
+    no_index = "" if INDEX in kinds else " are no class indices of the segmenter, but"
     raise ValueError(
-        f"--masks {masks}: the ids {_ranges(seen)} {no_index}may be "
+        f"--masks {masks}: the ids {_ranges(seen)}{no_index} may be "
         f"{' or '.join(WORDS[kind] for kind in kinds)}; say which by "
         f"{' or '.join(f'--mask-ids {kind}' for kind in kinds)}"
     )
