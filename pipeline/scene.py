@@ -106,7 +106,7 @@ def as_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     kind = type(image)
     found = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     if isinstance(image, np.ndarray):
-        found = f"{image.dtype} {list(image.shape)}"
+        found = f"{'' if image.size else 'an empty '}{image.dtype} {list(image.shape)}"
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8
@@ -114,8 +114,8 @@ def as_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
         or not image.size
     ):
         raise ValueError(
-            "a photo must be a file's path, a Pillow picture, or a uint8 array of [H, W, 3] (RGB) "
-            f"with H and W above 0, got {found}; convert it"
+            "a photo must be a file's path, a Pillow picture, or a uint8 array of [H, W, 3] (RGB), "
+            f"got {found}; convert it"
         )
     return Image.fromarray(image)
 
@@ -166,8 +166,6 @@ def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
     with open_picture(path, "mask") as picture:
         scale = _SCALED.get(stored_mode(picture), 1)
         ids = np.asarray(picture) // scale if scale > 1 else np.asarray(picture)
-    if ids.dtype == np.bool_:  # a PNG of one bit
-        ids = ids.astype(np.uint8)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise ValueError(
             f"{path}: a mask must be one 8-bit channel of class ids, found {ids.dtype} of shape "
