@@ -1,44 +1,43 @@
 """The schema of params.yaml: every value of the science, checked before any work starts."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticKnownError
 from ruamel.yaml import YAML
 
 from pipeline.config_faults import sentence
 from pipeline.wording import shown
 
 
-def _refuse_switch(value: object) -> object:
-    """Refuse true and false as numbers: ``carb.weight: true`` would fix lambda at 1."""
-    if isinstance(value, bool):
-        raise PydanticKnownError("float_type")
-    return value
+def _pair(value: object) -> object:
+    """A list as the tuple that a strict schema wants; YAML knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
-Number = Annotated[float, BeforeValidator(_refuse_switch)]
-Whole = Annotated[int, BeforeValidator(_refuse_switch)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[Whole, Field(gt=0, lt=2**31)]  # libraries in C take no more
-Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
-Side = Annotated[Whole, Field(gt=0, le=2**15)]
-Zoom = Annotated[Number, Field(ge=0.05, le=16)]
-NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # libraries in C take no more
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Side = Annotated[int, Field(gt=0, le=2**15)]
+Zoom = Annotated[float, Field(ge=0.05, le=16)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-Size = tuple[Side, Side]  # (height, width) in pixels
+Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]  # (height, width) in pixels
 MOST_OPTIONS = 1000
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 PaletteName = Literal["dataset", "colour_blind"]
 
 
 class Section(BaseModel):
-    """A part of params.yaml: read-only, and nothing in it that the schema does not know."""
+    """A part of params.yaml: read-only, and nothing in it that the schema does not know.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    Strict: ``"600"`` is no number, ``"no"`` and 0 are not false; a whole number is a float, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class LabelNoiseParams(Section):
@@ -65,7 +64,7 @@ class LevelParams(Section):
 
     zoom: Zoom
     window: Size
-    overlap: Annotated[Number, Field(ge=0, lt=1)]
+    overlap: Annotated[float, Field(ge=0, lt=1)]
 
 
 class FusedParams(Section):
@@ -109,7 +108,7 @@ class ViewsParams(Section):
     """The crops that the segmenter learns from; sizes are (height, width) in pixels."""
 
     base_size: Size
-    scale: tuple[Zoom, Zoom]
+    scale: Annotated[tuple[Zoom, Zoom], BeforeValidator(_pair)]
     crop: Size
     local_window: Size
     flip: Fraction
@@ -130,9 +129,9 @@ class AugmentParams(Section):
     """Photometric changes; each is drawn once a crop."""
 
     brightness: Fraction
-    contrast: Annotated[Number, Field(ge=0, lt=1)]
-    saturation: Annotated[Number, Field(ge=0, lt=1)]
-    hue: Annotated[Number, Field(ge=0, le=0.5)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    saturation: Annotated[float, Field(ge=0, lt=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
 class SegmenterParams(Section):
@@ -161,11 +160,39 @@ class CarbParams(Section):
 
     enabled: bool
     tau: Fraction
-    warmup_steps: Annotated[Whole, Field(ge=0, lt=2**31)]
+    warmup_steps: Annotated[int, Field(ge=0, lt=2**31)] | None
+    warmup_share: Fraction | None = None  # files of earlier versions have none
     base: NotNegative
     queue_size: Count
     weight: NotNegative | None
     floor: NotNegative
+
+    @model_validator(mode="after")
+    def _warmup_has_a_length(self) -> Self:
+        if self.warmup_steps is None and self.warmup_share is None:
+            raise ValueError("warmup_steps or carb.warmup_share must be a number, got neither")
+        return self
+
+    def warmup_of(self, steps: int) -> int:
+        """How many of a training's ``steps`` are warm-up, rounded down; ``warmup_steps`` comes
+        first where both are given."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        assert self.warmup_share is not None
+        return math.floor(self.warmup_share * steps + 1e-9)  # 0.29 * 100 is 28.999999999999996
+
+    def active_steps(self, steps: int) -> int:
+        """In how many of a training's ``steps`` CARB acts."""
+        return max(0, steps - self.warmup_of(steps)) if self.enabled else 0
+
+    def acted(self, steps: int) -> str:
+        """When CARB acts in a training of ``steps``, in words."""
+        warmup = self.warmup_of(steps)
+        if not self.enabled:
+            return "off"
+        if warmup >= steps:
+            return f"never acted (warm-up of {warmup} of {steps} steps)"
+        return f"after {warmup} of {steps} steps"
 
 
 class TrainParams(Section):
@@ -183,7 +210,7 @@ class TrainParams(Section):
     class_weight_power: NotNegative
     dice: NotNegative
     precision: Precision
-    workers: Annotated[Whole, Field(ge=0, le=256)]
+    workers: Annotated[int, Field(ge=0, le=256)]
     checkpoint_every: Count
     preview_every: Count
 

@@ -119,6 +119,9 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
     return {
         "dataset": results.index.label_space.name,
         "steps": settings.train.steps,
+        "carb": settings.carb.acted(settings.train.steps),
+        "carb_steps": settings.carb.active_steps(settings.train.steps),
+        "local_views": settings.train.local_term and len(settings.clip.levels) > 1,
         "classes": results.index.label_space.names,
         "splits": [*_splits(results)],
         "segmenter": results.segmenter,
@@ -229,9 +232,10 @@ def _written(value: Any) -> str:
 def _curves(results: RunResults, settings: Params) -> list[Picture]:
     """How training went: losses, what CARB did, learning rate."""
     curves, made = results.curves, []
-    warm_up = settings.carb.warmup_steps
-    acts = settings.carb.enabled and 0 < warm_up < settings.train.steps
-    marks = [(warm_up, "CARB acts")] if acts else []
+    warm_up = settings.carb.warmup_of(settings.train.steps)
+    acts = settings.carb.active_steps(settings.train.steps) > 0
+    marks = [(warm_up, "CARB acts")] if acts and warm_up > 0 else []
+    plain = "During the warm-up" if acts else "CARB did not act:"
     losses = {title: curves[name] for name, title in LOSSES.items() if name in curves}
     if losses:
         made.append(
@@ -239,8 +243,8 @@ def _curves(results: RunResults, settings: Params) -> list[Picture]:
                 losses,
                 size=(9.6, 4.0),
                 alt="Curves of the loss and its terms over the steps",
-                caption="The loss and its terms. During the warm-up nothing is split: the plain "
-                "terms stand under “reliable”.",
+                caption=f"The loss and its terms. {plain} nothing is split: the plain terms stand "
+                "under “reliable”.",
                 marks=marks,
             )
         )

@@ -139,6 +139,7 @@ def train_segmenter(
         room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}
         if fabric.global_rank == 0:
             check_room(room)
+            _warn_of_idle_settings(inputs.store, params)
         with _live_curves(fabric, curves, scratch / "speed" / work.name, work) as live:
             model = _train(fabric, model, inputs, params, live=live, work=work)
         if fabric.global_rank == 0:
@@ -155,12 +156,36 @@ def train_segmenter(
             remove(work)
 
 
+def _warn_of_idle_settings(store: PseudoMaskStore, params: Params) -> None:
+    """Name what params.yaml asks for and this training does not do."""
+    carb, steps = params.carb, params.train.steps
+    if params.train.local_term and not store.far:
+        log.warning(
+            "params.yaml: train.local_term is true, but clip.levels has no local level; training "
+            "sees the global view only"
+        )
+    if carb.warmup_steps is not None and carb.warmup_share is not None:
+        log.warning(
+            "params.yaml: carb.warmup_steps (%d) is used, carb.warmup_share (%g) is ignored; "
+            "leave one of them empty",
+            *(carb.warmup_steps, carb.warmup_share),
+        )
+    if carb.enabled and carb.active_steps(steps) == 0:
+        log.warning(
+            "params.yaml: carb.%s leaves CARB no step, the warm-up is %d of train.steps (%d); "
+            "lower it, or set carb.enabled to false",
+            *("warmup_share" if carb.warmup_steps is None else "warmup_steps",),
+            *(carb.warmup_of(steps), steps),
+        )
+
+
 def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
     """What the segmenter's card tells of its training, JSON values without anybody's paths."""
     train, root = params.train, Path(params.dataset.root)
     return {
         "dataset": inputs.index.label_space.name,
         "steps": train.steps,
+        "carb_steps": params.carb.active_steps(train.steps),
         "photos": len(inputs.photos("train", root)),
         "clip": _without_folders(params.clip.model),
         "clip_sha256": inputs.store.attributes["recipe"]["weights"],
@@ -170,7 +195,7 @@ def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
             "Photos a step": train.batch_size,
             "Crop, height x width": "{} x {}".format(*params.views.crop),
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
-            "CARB": f"after {params.carb.warmup_steps} steps" if params.carb.enabled else "off",
+            "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
             "Seed": params.seed,
         },
@@ -196,7 +221,9 @@ def _train(
     root, palette = Path(params.dataset.root), inputs.index.label_space.palette
     shown = inputs.photos("val", root) or inputs.photos("train", root)
     every = max(1, len(shown) // PREVIEW_PHOTOS)
-    previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb)
+    previews = Previews(
+        shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb, steps=params.train.steps
+    )
 
     def log_step(figures: dict[str, float]) -> None:
         if live is not None:

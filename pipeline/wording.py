@@ -1,6 +1,7 @@
 """What others wrote, or their libraries say, as short text in one line: for error messages."""
 
 import reprlib
+from datetime import date
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
@@ -14,7 +15,7 @@ def shown(value: object) -> str:
     over and over, so that it holds a billion items.
     """
     try:
-        text = _SHORT.repr(value)
+        text = str(value) if isinstance(value, date) else _SHORT.repr(value)
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of thousands of digits"
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)

@@ -47,7 +47,7 @@ class Page(HTMLParser):
 def report_of(folder: Path, **missing: bool) -> str:
     """The report of made-up results, in the current folder."""
     write_results(folder, **missing)
-    write_params(folder, {"train.steps": 600, "carb.warmup_steps": 450})
+    write_params(folder, {"train.steps": 600, "carb.warmup_share": 0.75})
     return report_again(folder)
 
 
@@ -119,7 +119,8 @@ def test_figures_are_those_of_the_stages(text: str) -> None:
     assert "43.8 %" in words
     assert any("2.5 times as often" in one.replace("\n", " ") for one in words)
     assert "64 x 48 to 96 x 48" in words[words.index("val") + 2]
-    assert words[words.index("warmup_steps") + 1] == "450"
+    assert words[words.index("warmup_share") + 1] == "0.75"
+    assert "CARB: after 450 of 600 steps." in words
 
 
 def test_same_results_give_the_same_bytes(here: Path, text: str) -> None:
