@@ -16,9 +16,9 @@ from pipeline.clip_dense import DenseClip
 from pipeline.config import ClipParams, FusedParams, LevelParams
 from pipeline.disk import bytes_below, check_room, same_disk
 from pipeline.edges import fuse
+from pipeline.fabric import locked_by_first
 from pipeline.files import atomic_path, locked, put_in_place, remove
 from pipeline.index import SceneIndex
-from pipeline.launch import locked_by_first
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.scene import read_image

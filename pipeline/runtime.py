@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
+from pipeline.fabric import keep_quiet, make_fabric
 from pipeline.launch import (
     LOST,
     another_stopped,
     check_gpus,
     in_company,
-    keep_quiet,
     launch_of,
     leave,
-    make_fabric,
     watch_parent,
 )
 from pipeline.meters import AboveTheBar, Meter, metered

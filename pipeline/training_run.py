@@ -19,11 +19,11 @@ from pipeline.config import Params
 from pipeline.curves import Curves
 from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
+from pipeline.fabric import locked_by_first
 from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
-from pipeline.launch import locked_by_first
 from pipeline.network import build_segmenter, size_divisor
 from pipeline.previews import Previews
 from pipeline.pseudo_masks import check_store

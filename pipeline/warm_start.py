@@ -21,10 +21,10 @@ from pipeline.clip_dense import load_clip
 from pipeline.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.config import AugmentParams, Params, ViewsParams, WarmStartParams
 from pipeline.encoders import imagenet_encoder, load_encoder
+from pipeline.fabric import locked_by_first
 from pipeline.files import remove
 from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
-from pipeline.launch import locked_by_first
 from pipeline.network import build_segmenter
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import progress, start_fabric
