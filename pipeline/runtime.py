@@ -24,6 +24,7 @@ from pipeline.launch import (
 )
 from pipeline.meters import AboveTheBar, Meter, metered
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
+from pipeline.streams import lasting_streams
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
     import torch
@@ -165,9 +166,11 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[AboveTheBar()])
         log.setLevel(logging.INFO)
-        with stopping_politely():
+        with lasting_streams(), stopping_politely():
             try:
-                return function(*args, **kwargs)
+                made = function(*args, **kwargs)
+                sys.stdout.flush()
+                return made
             except StoppedError as error:
                 _stop(error)
             except (ValueError, OSError) as error:
