@@ -140,6 +140,20 @@ def plain_network(model: nn.Module) -> nn.Module:
     return plain
 
 
+def check_crop(model: nn.Module, crop: tuple[int, int]) -> None:
+    """Refuse crops that the network cannot take.
+
+    Raises:
+        ValueError: a side is no multiple of the encoder's stride.
+    """
+    stride = size_divisor(model)
+    if any(side % stride for side in crop):
+        raise ValueError(
+            f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
+            f"{list(crop)}"
+        )
+
+
 def size_divisor(model: nn.Module) -> int:
     """The number that height and width of the input must be multiples of (8, 16 or 32)."""
     encoder: Any = model.encoder

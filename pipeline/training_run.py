@@ -24,7 +24,7 @@ from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
-from pipeline.network import build_segmenter, size_divisor
+from pipeline.network import build_segmenter, check_crop, size_divisor
 from pipeline.previews import Previews
 from pipeline.pseudo_masks import check_store
 from pipeline.runtime import memory_hint, start_fabric
@@ -110,12 +110,7 @@ def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
         text=torch.from_numpy(inputs.store.text) if text else None,
     )
     load_encoder(model, inputs.encoder)
-    stride = size_divisor(model)
-    if any(side % stride for side in params.views.crop):
-        raise ValueError(
-            f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
-            f"{list(params.views.crop)}"
-        )
+    check_crop(model, params.views.crop)
     return model
 
 
