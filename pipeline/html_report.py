@@ -16,6 +16,7 @@ from pipeline.palettes import palette_of
 from pipeline.report_pictures import Picture, carried, curve_chart
 from pipeline.run_results import Figures, RunResults, percent
 from pipeline.run_summary import places
+from pipeline.wording import without_folders
 
 TEMPLATE = "report.html.j2"
 PREVIEWS = 6  # pictures of how the predictions come about, at most
@@ -133,7 +134,7 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
         "settings": {name: dict(rows) for name, rows in _sections(settings)},
         "curves": _curves(results, settings),
         "previews": _previews(results),
-        "places": places(results),
+        "places": [place._replace(path=without_folders(place.path)) for place in places(results)],
         **{
             name: _pictures(results, wanted)
             for name, wanted in (
@@ -221,12 +222,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _written(value: Any) -> str:
-    """A value as params.yaml has it, but for words in the place of YAML's."""
+    """A value as params.yaml has it, but for words in the place of YAML's and absolute paths."""
     if isinstance(value, list) and value:
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value in (None, {}, [], "") else str(value)
+    return "none" if value in (None, {}, [], "") else without_folders(str(value))
 
 
 def _curves(results: RunResults, settings: Params) -> list[Picture]:

@@ -32,7 +32,7 @@ from pipeline.segmenter_pictures import Sources, ranked, segmenter_panels
 from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, iou_bars, save_png
-from pipeline.wording import shown
+from pipeline.wording import shown, without_folders
 
 log = logging.getLogger("carb")
 PANELS = 4  # photos of a sheet
@@ -193,7 +193,7 @@ def _scored_report(
         presentation=sources.presentation,
     )
     total = sum(region.pixels for region in score.regions.values())
-    data = f"{settings.dataset.name}, {settings.eval.photos or 'val'}"
+    data = f"{settings.dataset.name}, {without_folders(settings.eval.photos or 'val')}"
     figures = {
         **figures_of(score.confusion, segmenter.classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},

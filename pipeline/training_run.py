@@ -32,6 +32,7 @@ from pipeline.segmenter import save_segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tensors import num_bytes
 from pipeline.training import fit
+from pipeline.wording import without_folders
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -182,10 +183,10 @@ def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
         "steps": train.steps,
         "carb_steps": params.carb.active_steps(train.steps),
         "photos": len(inputs.photos("train", root)),
-        "clip": _without_folders(params.clip.model),
+        "clip": without_folders(params.clip.model),
         "clip_sha256": inputs.store.attributes["recipe"]["weights"],
         "encoder": params.segmenter.encoder,
-        "encoder_weights": _without_folders(params.segmenter.encoder_weights),
+        "encoder_weights": without_folders(params.segmenter.encoder_weights),
         "settings": {
             "Photos a step": train.batch_size,
             "Crop, height x width": "{} x {}".format(*params.views.crop),
@@ -195,12 +196,6 @@ def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
             "Seed": params.seed,
         },
     }
-
-
-def _without_folders(name: str) -> str:
-    """An absolute path's last part: where a user keeps it is nobody's business."""
-    kind, colon, path = name.rpartition(":")
-    return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() else name
 
 
 def _train(

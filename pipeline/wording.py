@@ -1,11 +1,14 @@
 """What others wrote, or their libraries say, as short text in one line: for error messages."""
 
+import re
 import reprlib
 from datetime import date
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+# Of POSIX and Windows, its last part the second group.
+_ABSOLUTE = re.compile(r"^(local-dir:)?(?:[A-Za-z]:)?[/\\].*?([^/\\]*)[/\\]*$", re.DOTALL)
 
 
 def shown(value: object) -> str:
@@ -25,6 +28,14 @@ def shown(value: object) -> str:
 def one_line(error: Exception) -> str:
     """What a library's error says, short and without line breaks."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def without_folders(name: str) -> str:
+    """A text whose absolute path, if it is one, is cut to ``.../name``; ``local-dir:`` stays.
+
+    For what is mailed or published: where a user keeps files is nobody's business.
+    """
+    return _ABSOLUTE.sub(r"\1.../\2", name)
 
 
 def repair(stage: str) -> str:

@@ -135,6 +135,25 @@ def test_a_run_without_human_masks_has_pictures_and_no_figures(here: Path, val: 
     assert any("not scored" in one for one in words)
 
 
+def test_page_shows_no_absolute_path(here: Path) -> None:
+    write_results(here)
+    named = {
+        "dataset.root": here / "photos",
+        "dataset.image_labels": here / "labels.csv",
+        "clip.pretrained": here / "weights.safetensors",
+        "segmenter.encoder_weights": here / "encoder.safetensors",
+        "eval.photos": here / "list.txt",
+    }
+    named = {name: str(path) for name, path in named.items()}
+    write_params(here, {**named, "clip.model": f"local-dir:{here}/clip"})
+    assert run_stage("report", "--results", str(here / "results")).exit_code == 0
+    text = (here / "results/report.html").read_text("utf-8")
+    assert str(here) not in text
+    words = Page(text).words
+    assert words[words.index("image_labels") + 1] == ".../labels.csv"
+    assert words[words.index("model") + 1] == "local-dir:.../clip"
+
+
 def test_what_no_stage_left_is_left_out(here: Path, whole: Path) -> None:
     shutil.copytree(whole / "data", here / "data")
     shutil.copy(whole / "params.yaml", here)
