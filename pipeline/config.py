@@ -1,34 +1,30 @@
 """The schema of params.yaml: every value of the science, checked before any work starts."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.config_faults import sentence
-from pipeline.wording import shown
+from pipeline.config_file import read_sections
+from pipeline.config_types import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Precision,
+    Seed,
+    Size,
+    Span,
+    Text,
+    Zoom,
+)
+from pipeline.config_types import PaletteName as PaletteName  # for those who draw
 
-
-def _pair(value: object) -> object:
-    """A list as the tuple that a strict schema wants; YAML knows no tuples."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0, lt=2**31)]  # libraries in C take no more
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Side = Annotated[int, Field(gt=0, le=2**15)]
-Zoom = Annotated[float, Field(ge=0.05, le=16)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]  # (height, width) in pixels
 MOST_OPTIONS = 1000
-Precision = Literal["auto", "bf16-mixed", "32-true"]
-PaletteName = Literal["dataset", "colour_blind"]
 
 
 class Section(BaseModel):
@@ -56,6 +52,19 @@ class DatasetParams(Section):
     image_labels: Text | None
     min_pixels: Count
     label_noise: LabelNoiseParams
+
+    @model_validator(mode="after")
+    def _root_is_a_place_for_photos(self) -> Self:
+        if re.match(r"~(/|$)|\$", self.root):
+            raise ValueError(
+                f"root must be written in full, nothing expands '~' and '$', got '{self.root}'"
+            )
+        if os.path.abspath(self.root) in map(os.path.abspath, (".", "data", "models", "results")):
+            raise ValueError(
+                f"root must be a folder for photos alone, and stages write into '{self.root}'; "
+                "move the photos into a folder of their own"
+            )
+        return self
 
 
 class LevelParams(Section):
@@ -108,7 +117,7 @@ class ViewsParams(Section):
     """The crops that the segmenter learns from; sizes are (height, width) in pixels."""
 
     base_size: Size
-    scale: Annotated[tuple[Zoom, Zoom], BeforeValidator(_pair)]
+    scale: Span
     crop: Size
     local_window: Size
     flip: Fraction
@@ -266,26 +275,11 @@ class Params(Section):
 def load_params(path: Path) -> Params:
     """Read and check a parameter file.
 
-    YAML 1.2, as DVC reads it (``5e-4`` is a number), and safe: no tags, no objects.
-
     Raises:
         ValueError: the file is missing, is no YAML, or breaks the schema; the message is one
             sentence that names the parameter.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise ValueError(f"{path}: {found}; copy one of recipes/*.yaml to params.yaml")
-    try:
-        content = YAML(typ="safe", pure=True).load(path)
-    except Exception as error:  # ruamel.yaml lets IndexError, KeyError and others through
-        place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
-        found = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ValueError(
-            f"{path.name}: not readable as YAML{line} ({found}); correct its syntax"
-        ) from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {shown(content)}")
+    content = read_sections(path)
     try:
         return Params.model_validate(content)
     except ValidationError as error:

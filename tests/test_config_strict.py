@@ -65,3 +65,20 @@ def test_a_value_of_another_kind_is_refused(
     tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     assert refusal(tmp_path, changed(changes)) == f"params.yaml: {sentence}"
+
+
+@pytest.mark.parametrize("root", ["~", "~/photos", "$HOME/photos", "${HOME}/photos"])
+def test_a_root_that_a_shell_would_expand_is_refused(tmp_path: Path, root: str) -> None:
+    message = (
+        "params.yaml: dataset.root must be written in full, nothing expands '~' and '$', got "
+        f"'{root}'"
+    )
+    assert refusal(tmp_path, changed({"dataset.root": root})) == message
+
+
+@pytest.mark.parametrize("root", [".", "./", "data", "data/", "models", "results", "data/../."])
+def test_a_root_that_stages_write_into_is_refused(tmp_path: Path, root: str) -> None:
+    message = "dataset.root must be a folder for photos alone, and stages write into"
+    assert message in refusal(tmp_path, changed({"dataset.root": root}))
+    absolute = str(Path(root).resolve())
+    assert message in refusal(tmp_path, changed({"dataset.root": absolute}))
