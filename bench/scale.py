@@ -39,6 +39,7 @@ PARAMS: dict[str, Any] = {
     "train.precision": "32-true",
     "train.steps": 1,
     "carb.warmup_steps": 1,
+    "carb.warmup_share": None,
 }
 STAGES = """\
 stages:

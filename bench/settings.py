@@ -23,7 +23,7 @@ SWITCHES: dict[str, Changes] = {
     "no image labels": {"dataset.label_noise.false_alarm": 1.0},
     "image labels miss 20 %": {"dataset.label_noise.miss": 0.2},
     "image labels alarm 20 %": {"dataset.label_noise.false_alarm": 0.2},
-    "no warm-up": {"carb.warmup_steps": 0},
+    "no warm-up": {"carb.warmup_steps": 0, "carb.warmup_share": None},
     "lambda 0.03": {"carb.weight": 0.03},
     "lambda 1": {"carb.weight": 1.0},
     "tau 0.5": {"carb.tau": 0.5},

@@ -137,7 +137,7 @@ def draw(folder: Path, *, steps: int, every: int) -> Street:
         views__crop=[64, 64],
         views__local_window=[32, 32],
         segmenter__options={"decoder_channels": [32, 16, 16, 8, 8]},
-        carb__warmup_steps=steps // 10,
+        carb__warmup_share=0.1,
         train__steps=steps,
         train__batch_size=2,
         train__workers=1,
@@ -158,7 +158,9 @@ def soak(street: Street, store: PseudoMaskStore) -> list[Sample]:
     encoder = Path(params.segmenter.encoder_weights)
     inputs = Inputs(street.index, street.labels, store, encoder, fingerprint="soak")
     palette, scenes = street.index.label_space.palette, street.dataset.scenes("val")
-    pictures = Previews(inputs.photos("val", street.dataset.root), store, params.carb)
+    pictures = Previews(
+        inputs.photos("val", street.dataset.root), store, params.carb, steps=params.train.steps
+    )
     curves = Curves(street.folder / "curves", street.folder / "speed")
 
     def show(step: int, model: nn.Module) -> None:

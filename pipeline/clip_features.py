@@ -19,6 +19,7 @@ from pipeline.disk import check_room
 from pipeline.files import remove
 from pipeline.runtime import ahead, progress
 from pipeline.scene import read_image
+from pipeline.views import level_size
 from pipeline.windows import cover_features, magnified
 
 if TYPE_CHECKING:
@@ -73,15 +74,14 @@ def embed_photos(
         return [magnified(image, level, patch_size=clip.patch_size) for level in (finest, *others)]
 
     views = progress(ahead(photos, shown), label="CLIP features", total=len(photos))
-    for row, (photo, (first, *rest)) in enumerate(zip(photos, views, strict=True)):
+    for row, (first, *rest) in enumerate(views):
         target = cover_features(first, finest, clip, clip.patch_features)
         for level, pixels in zip(others, rest, strict=True):
             grid = cover_features(pixels, level, clip, clip.patch_features)[None]
             target += F.interpolate(grid, target.shape[-2:], mode="bilinear")[0]
         rows, columns = target.shape[-2:]
         if out is None:
-            largest = _largest_grid(photos, target.shape, photo.size)
-            shape = (len(photos), *largest)
+            shape = (len(photos), len(target), *_largest_grid(photos, finest, clip.patch_size))
             remove(file)
             check_room({file: 2 * math.prod(shape)})  # writing beyond would end the process
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -98,14 +98,12 @@ def embed_photos(
 
 
 def _largest_grid(
-    photos: Sequence[TrainingPhoto], grid: torch.Size, size: tuple[int, int]
-) -> tuple[int, int, int]:
-    """A grid that holds every photo, from one photo's grid and size; one cell for rounding."""
-    rows, columns = (
-        1 + max(-(-photo.size[axis] * grid[axis + 1] // size[axis]) for photo in photos)
-        for axis in (0, 1)
-    )
-    return grid[0], rows, columns
+    photos: Sequence[TrainingPhoto], level: LevelParams, patch_size: int
+) -> tuple[int, int]:
+    """Rows and columns of a grid that holds every photo's."""
+    sizes = [level_size(photo.size, zoom=level.zoom, patch_size=patch_size) for photo in photos]
+    rows, columns = (max(sides) // patch_size for sides in zip(*sizes, strict=True))
+    return rows, columns
 
 
 def shared_features(fabric: "Fabric", grids: FeatureGrids | None, file: Path) -> FeatureGrids:

@@ -16,9 +16,9 @@ from pipeline.clip_dense import DenseClip
 from pipeline.clip_logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
 from pipeline.config import ClipParams
 from pipeline.disk import bytes_below, check_room, same_disk
+from pipeline.fabric import locked_by_first
 from pipeline.files import atomic_path, locked, put_in_place, remove
 from pipeline.index import SceneIndex, read_unchanged
-from pipeline.launch import locked_by_first
 from pipeline.pseudo_masks import asked_of_clip
 from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.store import FUSED, Photo, Plan, PseudoMaskStore

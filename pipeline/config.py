@@ -1,44 +1,39 @@
 """The schema of params.yaml: every value of the science, checked before any work starts."""
 
+import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticKnownError
-from ruamel.yaml import YAML
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.config_faults import sentence
-from pipeline.wording import shown
+from pipeline.config_file import read_sections
+from pipeline.config_types import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Precision,
+    Seed,
+    Size,
+    Span,
+    Text,
+    Zoom,
+)
+from pipeline.config_types import PaletteName as PaletteName  # for those who draw
 
-
-def _refuse_switch(value: object) -> object:
-    """Refuse true and false as numbers: ``carb.weight: true`` would fix lambda at 1."""
-    if isinstance(value, bool):
-        raise PydanticKnownError("float_type")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_refuse_switch)]
-Whole = Annotated[int, BeforeValidator(_refuse_switch)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[Whole, Field(gt=0, lt=2**31)]  # libraries in C take no more
-Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
-Side = Annotated[Whole, Field(gt=0, le=2**15)]
-Zoom = Annotated[Number, Field(ge=0.05, le=16)]
-NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-Size = tuple[Side, Side]  # (height, width) in pixels
 MOST_OPTIONS = 1000
-Precision = Literal["auto", "bf16-mixed", "32-true"]
-PaletteName = Literal["dataset", "colour_blind"]
 
 
 class Section(BaseModel):
-    """A part of params.yaml: read-only, and nothing in it that the schema does not know."""
+    """A part of params.yaml: read-only, and nothing in it that the schema does not know.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    Strict: ``"600"`` is no number, ``"no"`` and 0 are not false; a whole number is a float, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class LabelNoiseParams(Section):
@@ -58,6 +53,19 @@ class DatasetParams(Section):
     min_pixels: Count
     label_noise: LabelNoiseParams
 
+    @model_validator(mode="after")
+    def _root_is_a_place_for_photos(self) -> Self:
+        if re.match(r"~(/|$)|\$", self.root):
+            raise ValueError(
+                f"root must be written in full, nothing expands '~' and '$', got '{self.root}'"
+            )
+        if os.path.abspath(self.root) in map(os.path.abspath, (".", "data", "models", "results")):
+            raise ValueError(
+                f"root must be a folder for photos alone, and stages write into '{self.root}'; "
+                "move the photos into a folder of their own"
+            )
+        return self
+
 
 class LevelParams(Section):
     """One view level of CLIP: how much the photo is magnified, and by which windows it is
@@ -65,7 +73,7 @@ class LevelParams(Section):
 
     zoom: Zoom
     window: Size
-    overlap: Annotated[Number, Field(ge=0, lt=1)]
+    overlap: Annotated[float, Field(ge=0, lt=1)]
 
 
 class FusedParams(Section):
@@ -109,7 +117,7 @@ class ViewsParams(Section):
     """The crops that the segmenter learns from; sizes are (height, width) in pixels."""
 
     base_size: Size
-    scale: tuple[Zoom, Zoom]
+    scale: Span
     crop: Size
     local_window: Size
     flip: Fraction
@@ -130,9 +138,9 @@ class AugmentParams(Section):
     """Photometric changes; each is drawn once a crop."""
 
     brightness: Fraction
-    contrast: Annotated[Number, Field(ge=0, lt=1)]
-    saturation: Annotated[Number, Field(ge=0, lt=1)]
-    hue: Annotated[Number, Field(ge=0, le=0.5)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    saturation: Annotated[float, Field(ge=0, lt=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
 class SegmenterParams(Section):
@@ -161,11 +169,39 @@ class CarbParams(Section):
 
     enabled: bool
     tau: Fraction
-    warmup_steps: Annotated[Whole, Field(ge=0, lt=2**31)]
+    warmup_steps: Annotated[int, Field(ge=0, lt=2**31)] | None
+    warmup_share: Fraction | None = None  # files of earlier versions have none
     base: NotNegative
     queue_size: Count
     weight: NotNegative | None
     floor: NotNegative
+
+    @model_validator(mode="after")
+    def _warmup_has_a_length(self) -> Self:
+        if self.warmup_steps is None and self.warmup_share is None:
+            raise ValueError("warmup_steps or carb.warmup_share must be a number, got neither")
+        return self
+
+    def warmup_of(self, steps: int) -> int:
+        """How many of a training's ``steps`` are warm-up, rounded down; ``warmup_steps`` comes
+        first where both are given."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        assert self.warmup_share is not None
+        return math.floor(self.warmup_share * steps + 1e-9)  # 0.29 * 100 is 28.999999999999996
+
+    def active_steps(self, steps: int) -> int:
+        """In how many of a training's ``steps`` CARB acts."""
+        return max(0, steps - self.warmup_of(steps)) if self.enabled else 0
+
+    def acted(self, steps: int) -> str:
+        """When CARB acts in a training of ``steps``, in words."""
+        warmup = self.warmup_of(steps)
+        if not self.enabled:
+            return "off"
+        if warmup >= steps:
+            return f"never acted (warm-up of {warmup} of {steps} steps)"
+        return f"after {warmup} of {steps} steps"
 
 
 class TrainParams(Section):
@@ -183,7 +219,7 @@ class TrainParams(Section):
     class_weight_power: NotNegative
     dice: NotNegative
     precision: Precision
-    workers: Annotated[Whole, Field(ge=0, le=256)]
+    workers: Annotated[int, Field(ge=0, le=256)]
     checkpoint_every: Count
     preview_every: Count
 
@@ -239,26 +275,11 @@ class Params(Section):
 def load_params(path: Path) -> Params:
     """Read and check a parameter file.
 
-    YAML 1.2, as DVC reads it (``5e-4`` is a number), and safe: no tags, no objects.
-
     Raises:
         ValueError: the file is missing, is no YAML, or breaks the schema; the message is one
             sentence that names the parameter.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise ValueError(f"{path}: {found}; copy one of recipes/*.yaml to params.yaml")
-    try:
-        content = YAML(typ="safe", pure=True).load(path)
-    except Exception as error:  # ruamel.yaml lets IndexError, KeyError and others through
-        place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
-        found = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ValueError(
-            f"{path.name}: not readable as YAML{line} ({found}); correct its syntax"
-        ) from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {shown(content)}")
+    content = read_sections(path)
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -1,11 +1,15 @@
 """What pydantic finds wrong with a parameter file, as one sentence that names the parameter."""
 
 import difflib
+import re
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.wording import shown
+
+_NO_TEXT = ("int_type", "float_type", "bool_type")
+_PLAIN = re.compile(r"true|false|[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 def described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
@@ -86,4 +90,8 @@ def sentence(error: ValidationError, content: Any, schema: type[BaseModel]) -> s
             field = section.model_fields[str(part)]
             kind, limits = field.annotation, tuple(field.metadata)
         value = value.get(part)
-    return f"{name} must be {described(kind, limits)}, got {shown(value)}"
+    quoted = fault["type"] in _NO_TEXT and isinstance(fault["input"], str)
+    hint = "; write it without quotes" if quoted and _PLAIN.fullmatch(fault["input"]) else ""
+    if fault["type"] == "int_type" and isinstance(fault["input"], float) and value % 1 == 0:
+        hint = f"; write {value:.0f}"
+    return f"{name} must be {described(kind, limits)}, got {shown(value)}{hint}"

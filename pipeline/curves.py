@@ -6,6 +6,21 @@ from dvclive.live import Live
 from PIL import Image
 
 
+class _Files(Live):
+    """DVCLive without git, DVC and their Studio: it writes files, which stages own.
+
+    Otherwise it needs a commit, makes ``.dvc`` in a git repository that has none (dvclive 3.49),
+    and adds the files to git.
+    """
+
+    def _init_dvc(self) -> None:
+        """Look for no repository."""
+
+    def _init_studio(self) -> None:
+        """Send nothing."""
+        self._studio_events_to_skip |= {"start", "data", "done"}
+
+
 class Curves:
     """Curves of a run. Close it at the end: a resumed run starts a new one and replays its figures.
 
@@ -16,7 +31,9 @@ class Curves:
 
     def __init__(self, directory: Path, speed_directory: Path) -> None:
         self._live, self._speed = (
-            Live(dir=str(path), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False)
+            _Files(
+                dir=str(path), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False
+            )
             for path in (directory, speed_directory)
         )
 

@@ -19,6 +19,7 @@ from pipeline.scored_photos import tell_of_unseen
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, save_png
+from pipeline.wording import without_folders
 
 log = logging.getLogger("carb")
 
@@ -106,7 +107,8 @@ def evaluate_folder(
             if mask is not None:
                 score.add(scene.key, classes, mask)
         if masks is not None:
-            made = protocol(segmenter, scenes, str(scenes[0].image.parent), presentation)
+            data = without_folders(str(scenes[0].image.parent))
+            made = protocol(segmenter, scenes, data, presentation)
             _write_figures(draft, segmenter, score, made)
     log.info("wrote %d predictions to %s", len(scenes), out)
     if submission and len(names) != TEST_PHOTOS:

@@ -16,6 +16,7 @@ from pipeline.palettes import palette_of
 from pipeline.report_pictures import Picture, carried, curve_chart
 from pipeline.run_results import Figures, RunResults, percent
 from pipeline.run_summary import places
+from pipeline.wording import without_folders
 
 TEMPLATE = "report.html.j2"
 PREVIEWS = 6  # pictures of how the predictions come about, at most
@@ -119,6 +120,9 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
     return {
         "dataset": results.index.label_space.name,
         "steps": settings.train.steps,
+        "carb": settings.carb.acted(settings.train.steps),
+        "carb_steps": settings.carb.active_steps(settings.train.steps),
+        "local_views": settings.train.local_term and len(settings.clip.levels) > 1,
         "classes": results.index.label_space.names,
         "splits": [*_splits(results)],
         "segmenter": results.segmenter,
@@ -130,7 +134,7 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
         "settings": {name: dict(rows) for name, rows in _sections(settings)},
         "curves": _curves(results, settings),
         "previews": _previews(results),
-        "places": places(results),
+        "places": [place._replace(path=without_folders(place.path)) for place in places(results)],
         **{
             name: _pictures(results, wanted)
             for name, wanted in (
@@ -218,20 +222,21 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _written(value: Any) -> str:
-    """A value as params.yaml has it, but for words in the place of YAML's."""
+    """A value as params.yaml has it, but for words in the place of YAML's and absolute paths."""
     if isinstance(value, list) and value:
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value in (None, {}, [], "") else str(value)
+    return "none" if value in (None, {}, [], "") else without_folders(str(value))
 
 
 def _curves(results: RunResults, settings: Params) -> list[Picture]:
     """How training went: losses, what CARB did, learning rate."""
     curves, made = results.curves, []
-    warm_up = settings.carb.warmup_steps
-    acts = settings.carb.enabled and 0 < warm_up < settings.train.steps
-    marks = [(warm_up, "CARB acts")] if acts else []
+    warm_up = settings.carb.warmup_of(settings.train.steps)
+    acts = settings.carb.active_steps(settings.train.steps) > 0
+    marks = [(warm_up, "CARB acts")] if acts and warm_up > 0 else []
+    plain = "During the warm-up" if acts else "CARB did not act:"
     losses = {title: curves[name] for name, title in LOSSES.items() if name in curves}
     if losses:
         made.append(
@@ -239,8 +244,8 @@ def _curves(results: RunResults, settings: Params) -> list[Picture]:
                 losses,
                 size=(9.6, 4.0),
                 alt="Curves of the loss and its terms over the steps",
-                caption="The loss and its terms. During the warm-up nothing is split: the plain "
-                "terms stand under “reliable”.",
+                caption=f"The loss and its terms. {plain} nothing is split: the plain terms stand "
+                "under “reliable”.",
                 marks=marks,
             )
         )

@@ -7,24 +7,21 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, ParamSpec
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import NamedTuple, NoReturn, ParamSpec
 
-from pipeline.files import locked
 from pipeline.stopping import asked_to_stop
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
+log = logging.getLogger("carb")
 P = ParamSpec("P")
-# How long processes wait for each other: one may have 50 photos more to show CLIP than another. A
-# process that stops is noticed at once, by its closed connections and by what started it.
-PATIENCE = timedelta(hours=12)
 LOST = "another process of this run stopped; its message tells why"
-_LAUNCHER = "lightning_fabric.strategies.launchers.subprocess_script"
+STARTED = "CARB_STARTED"  # set for the processes that Fabric starts: their LOCAL_RANK counts
+# What launchers and Fabric read: left over from another run, it would make a stage wait or idle.
+_VARIABLES = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+}
+_OF_SRUN = {"SLURM_PROCID", "MASTER_ADDR", "MASTER_PORT"}
 # How gloo, NCCL and torch's store word that the other end of a connection is gone.
 _GONE = (
     "connection closed by peer",
@@ -50,6 +47,30 @@ class Launch(NamedTuple):
         return self.devices * self.nodes == 1
 
 
+def launcher_of(environ: Mapping[str, str]) -> str:
+    """Who started this process: ``torchrun``, ``srun``, or ``fabric`` where neither did.
+
+    Raises:
+        ValueError: SLURM's number of tasks is none.
+    """
+    if "LOCAL_WORLD_SIZE" in environ and "WORLD_SIZE" in environ:
+        return "torchrun"
+    if "SLURM_STEP_NUM_TASKS" in environ and _number(environ, "SLURM_STEP_NUM_TASKS") > 1:
+        return "srun"
+    return "fabric"
+
+
+def _number(environ: Mapping[str, str], name: str, least: int = 0) -> int:
+    """A number that a launcher put into the environment."""
+    value = environ.get(name, "")
+    if not value.isdecimal() or int(value) < least:
+        raise ValueError(
+            f"the environment's {name} must be a whole number of at least {least}, got '{value}'; "
+            "unset it, or start the processes by torchrun, srun or CARB_DEVICES"
+        )
+    return int(value)
+
+
 def launch_of(environ: Mapping[str, str]) -> Launch:
     """Read off the environment how a run is started.
 
@@ -60,24 +81,30 @@ def launch_of(environ: Mapping[str, str]) -> Launch:
     Raises:
         ValueError: the number of processes makes no sense.
     """
-    if "LOCAL_WORLD_SIZE" in environ:
-        devices = int(environ["LOCAL_WORLD_SIZE"])
-        return Launch("torchrun", devices, int(environ["WORLD_SIZE"]) // devices)
-    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1:
-        nodes = int(environ.get("SLURM_STEP_NUM_NODES", "1"))
+    launcher = launcher_of(environ)
+    if launcher == "torchrun":
+        devices, world = (_number(environ, name, 1) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        if world % devices:
+            raise ValueError(
+                f"torchrun started {world} processes, {devices} of them on this node; give each "
+                "node the same --nproc_per_node"
+            )
+        return Launch(launcher, devices, world // devices)
+    if launcher == "srun":
+        tasks = _number(environ, "SLURM_STEP_NUM_TASKS")
+        nodes = _number({"SLURM_STEP_NUM_NODES": "1"} | dict(environ), "SLURM_STEP_NUM_NODES", 1)
         if tasks % nodes or "SLURM_NTASKS_PER_NODE" not in environ:
             raise ValueError(
                 f"srun started {tasks} tasks on {nodes} nodes; say by --ntasks-per-node how many "
                 "each node has, the same number for all"
             )
-        return Launch("srun", tasks // nodes, nodes)
+        return Launch(launcher, tasks // nodes, nodes)
     wanted = environ.get("CARB_DEVICES", "1")
     if not wanted.isdecimal() or int(wanted) == 0:
         raise ValueError(
             f"CARB_DEVICES must be the number of processes of a run, 1 or more, got '{wanted}'"
         )
-    return Launch("fabric", int(wanted), 1)
+    return Launch(launcher, int(wanted), 1)
 
 
 def check_gpus(launch: Launch, gpus: int) -> None:
@@ -99,71 +126,62 @@ def check_gpus(launch: Launch, gpus: int) -> None:
         )
 
 
-def make_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric":
-    """Bring a run's processes together, and start them where nobody else does.
-
-    The launcher is named, for Fabric would take a batch script of SLURM for one of many tasks and
-    wait for the others.
-
-    Args:
-        launch: how the run is started.
-        accelerator: ``cpu`` or ``cuda``.
-        precision: ``bf16-mixed`` or ``32-true``.
-    """
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-    from lightning_fabric.strategies.ddp import DDPStrategy
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its import says otherwise
-    logging.getLogger(_LAUNCHER).setLevel(logging.INFO)  # tells of a child process that died
-    environment = {
-        "torchrun": TorchElasticEnvironment,
-        "srun": SLURMEnvironment,
-        "fabric": LightningEnvironment,
-    }[launch.launcher]()
-    # A static graph allows weights that nothing uses: encoders have stages that some architectures
-    # skip. Which are used never changes.
-    several = DDPStrategy(timeout=PATIENCE, static_graph=True)
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=launch.devices,
-        num_nodes=launch.nodes,
-        strategy="auto" if launch.single else several,
-        plugins=[environment],
-        precision=precision,  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
 def process_number(environ: Mapping[str, str]) -> int:
-    """This process's place among those of a run, before Fabric knows it; 0 if it is alone."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return next((int(environ[name]) for name in names if name in environ), 0)
+    """This process's place among those of a run, before Fabric knows it; 0 if it is alone.
+
+    A number that no launcher of this process set, as shells and batch scripts keep it, is none.
+
+    Raises:
+        ValueError: a launcher's number is none.
+    """
+    launcher = launcher_of(environ)
+    if launcher == "fabric" and STARTED not in environ:
+        return 0
+    names = {"torchrun": "RANK", "srun": "SLURM_PROCID", "fabric": "LOCAL_RANK"}
+    return _number(environ, names[launcher])
+
+
+def drop_leftovers(environ: MutableMapping[str, str]) -> None:
+    """Remove what other launchers left in the environment; what looks like a place is named."""
+    launcher = launcher_of(environ)
+    if launcher == "torchrun" or STARTED in environ:
+        return
+    dropped = {name: environ.pop(name) for name in _names(environ, launcher)}
+    places = [
+        f"{name}={value}"
+        for name, value in dropped.items()
+        if name.endswith(("RANK", "PROCID")) and value != "0"
+    ]
+    if places and launcher == "fabric":
+        log.warning(
+            "%s in the environment: ignored, for neither torchrun nor srun started this process",
+            " ".join(places),
+        )
+
+
+def _names(environ: Mapping[str, str], launcher: str) -> list[str]:
+    """Variables that are there and not this launcher's."""
+    own = _OF_SRUN if launcher == "srun" else set()
+    return sorted(name for name in _VARIABLES - own if name in environ)
 
 
 def alone(function: Callable[P, None]) -> Callable[P, None]:
-    """Make a stage that cannot share its work run on the first process; the others have no work."""
+    """Make a stage that cannot share its work run on the first process; the others say that they
+    have no work."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        if process_number(os.environ) == 0:
+        number = process_number(os.environ)
+        if number == 0:
+            drop_leftovers(os.environ)
             function(*args, **kwargs)
+        else:
+            log.info(
+                "process %d of a run by %s: nothing to do, the first process does this stage",
+                *(number, launcher_of(os.environ)),
+            )
 
     return run
-
-
-@contextmanager
-def locked_by_first(fabric: "Fabric", path: Path) -> Iterator[None]:
-    """Keep other runs from writing ``path`` meanwhile; the first process holds the lock for all.
-
-    Raises:
-        ValueError: another run holds it.
-    """
-    with locked(path) if fabric.global_rank == 0 else nullcontext():
-        yield
 
 
 def another_stopped(error: RuntimeError) -> bool:
@@ -190,19 +208,14 @@ def leave(code: int) -> NoReturn:
     raise SystemExit(code) from None
 
 
-def keep_quiet(fabric: "Fabric") -> None:
-    """Let the first process speak alone, but for warnings."""
-    if fabric.global_rank > 0:
-        logging.getLogger("carb").setLevel(logging.WARNING)
-
-
 def watch_parent(launch: Launch) -> None:
     """Let no process outlive the one that started it, even before it has met the others.
 
     A process that is killed takes the others with it as soon as they wait for it. One that works
     on its own for hours would notice late, and write where a new run already writes.
     """
-    if launch.launcher == "torchrun" or int(os.environ.get("LOCAL_RANK", "0")) > 0:
+    by_fabric = launch.launcher == "fabric" and process_number(os.environ) > 0
+    if launch.launcher == "torchrun" or by_fabric:
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 

@@ -54,9 +54,8 @@ CARD = """---
 # {name}, {count} classes
 
 Names the class of each pixel of a driving scene. It learned from image-level labels alone ("this
-photo has a road, a car, a rider"): CLIP turned them into pseudo-masks, and training with
-Consistency-Aware Region Balancing (CARB) turned those into this network. No human mask was shown
-to it.
+photo has a road, a car, a rider"): CLIP turned them into pseudo-masks, and training {method}
+turned those into this network. No human mask was shown to it.
 
 ## Use
 
@@ -122,6 +121,9 @@ def card_of(segmenter: Segmenter, *, figures: Figures | None, onnx: bool) -> str
         count=count,
         use=use,
         training=_training(segmenter),
+        method="with\nConsistency-Aware Region Balancing (CARB)"
+        if _by_carb(segmenter)
+        else "on them\n(without Consistency-Aware Region Balancing, CARB)",
         figures=_figures(figures),
         score="" if figures is None else " IoU, % |",
         score_line="" if figures is None else "---|",
@@ -144,6 +146,11 @@ def _ours(segmenter: Segmenter) -> bool:
     return drawn and str(extra.get("encoder_weights")) in DEMO_ENCODERS
 
 
+def _by_carb(segmenter: Segmenter) -> bool:
+    """False where CARB acted in no step; earlier versions did not write that down."""
+    return segmenter.extra.get("carb_steps") != 0
+
+
 def _front(segmenter: Segmenter, figures: Figures | None, *, onnx: bool) -> str:
     """The YAML that the Hub reads."""
     dataset, own = str(segmenter.extra.get("dataset", "unknown")), _ours(segmenter)
@@ -158,7 +165,8 @@ def _front(segmenter: Segmenter, figures: Figures | None, *, onnx: bool) -> str:
             metric_value=round(figures["mIoU"], 4),
         )
         results = [result]
-    tags = ["semantic-segmentation", "weak-supervision", "driving-scenes", "clip", "carb"]
+    tags = ["semantic-segmentation", "weak-supervision", "driving-scenes", "clip"]
+    tags += ["carb"] if _by_carb(segmenter) else []
     data = ModelCardData(
         license=OURS if own else OTHERS,
         license_name=None if own else "terms-of-the-training-data",

@@ -2,6 +2,7 @@
 embeddings."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,11 +94,17 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
             f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
         )
     known = known_options(models[arch.lower()], encoder)
-    for name in options:
+    usual = inspect.signature(models[arch.lower()]).parameters
+    for name, value in options.items():
         if name not in known:
             raise ValueError(
                 f"params.yaml: segmenter.options: '{arch}' does not take '{name}'; "
                 f"it takes {', '.join(sorted(known))}"
+            )
+        switch = name in usual and isinstance(usual[name].default, bool)
+        if switch and not isinstance(value, bool):  # "no" would be true
+            raise ValueError(
+                f"params.yaml: segmenter.options.{name} must be true or false, got {shown(value)}"
             )
 
 
@@ -131,6 +138,20 @@ def plain_network(model: nn.Module) -> nn.Module:
             conv.load_state_dict({"weight": weight, "bias": bias})
             plain.set_submodule(name, conv)
     return plain
+
+
+def check_crop(model: nn.Module, crop: tuple[int, int]) -> None:
+    """Refuse crops that the network cannot take.
+
+    Raises:
+        ValueError: a side is no multiple of the encoder's stride.
+    """
+    stride = size_divisor(model)
+    if any(side % stride for side in crop):
+        raise ValueError(
+            f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
+            f"{list(crop)}"
+        )
 
 
 def size_divisor(model: nn.Module) -> int:

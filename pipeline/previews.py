@@ -26,12 +26,19 @@ class Previews:
         photos: the photos.
         store: the pseudo-masks.
         carb: how regions are split, and when that starts to matter.
+        steps: of the whole training.
     """
 
     def __init__(
-        self, photos: Sequence[TrainingPhoto], store: PseudoMaskStore, carb: CarbParams
+        self,
+        photos: Sequence[TrainingPhoto],
+        store: PseudoMaskStore,
+        carb: CarbParams,
+        *,
+        steps: int,
     ) -> None:
         self.photos, self.store, self.carb = photos, store, carb
+        self.warmup_steps = carb.warmup_of(steps)
 
     def draw(self, segmenter: Segmenter, step: int) -> Image.Image:
         """A block a photo: photo, pseudo-mask of each level, prediction (no image label shown), and
@@ -63,8 +70,8 @@ class Previews:
         """What the regions mean to the loss at a step."""
         if not self.carb.enabled:
             return "regions are drawn but not used: carb.enabled is false"
-        if step <= self.carb.warmup_steps:
-            return f"warm-up: regions are not used before step {self.carb.warmup_steps + 1}"
+        if step <= self.warmup_steps:
+            return f"warm-up: regions are not used before step {self.warmup_steps + 1}"
         return f"regions at tau {self.carb.tau:g}, among the classes of the photo"
 
     def _marks(self) -> list[Entry]:

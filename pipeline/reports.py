@@ -42,6 +42,7 @@ from pipeline.store import PseudoMaskStore
 from pipeline.tables import write_table
 from pipeline.visualise import confusion_figure, iou_bars, save_png
 from pipeline.watched_files import watch
+from pipeline.wording import without_folders
 
 log = logging.getLogger("carb")
 PANELS = 4  # photos of a sheet
@@ -174,7 +175,7 @@ def _scored_report(
         presentation=sources.presentation,
     )
     total = sum(region.pixels for region in score.regions.values())
-    data = f"{settings.dataset.name}, {settings.eval.photos or 'val'}"
+    data = f"{settings.dataset.name}, {without_folders(settings.eval.photos or 'val')}"
     figures = {
         **figures_of(score.confusion, segmenter.classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.config import Params
 from pipeline.run_results import RunResults, percent
 
 NEXT = {
@@ -53,12 +54,15 @@ def headline(results: RunResults) -> dict[str, str]:
     return found
 
 
-def print_summary(results: RunResults, console: Console) -> None:
+def print_summary(results: RunResults, settings: Params, console: Console) -> None:
     """Print the summary of a run: a table on a terminal, the same lines in a log."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     figures = headline(results) or {"figures": "none: no photo has a human mask"}
+    carb, steps = settings.carb, settings.train.steps
+    if carb.enabled and not carb.active_steps(steps):
+        figures["CARB"] = carb.acted(steps)
     for title, rows in (
         (f"Results on '{results.index.label_space.name}'", [*figures.items()]),
         ("Where everything lies", [*places(results)]),

@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
+from pipeline.fabric import keep_quiet, make_fabric
 from pipeline.launch import (
     LOST,
     another_stopped,
     check_gpus,
     in_company,
-    keep_quiet,
     launch_of,
     leave,
-    make_fabric,
     watch_parent,
 )
 from pipeline.meters import AboveTheBar, Meter, metered
 from pipeline.own_errors import sentence_of
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
+from pipeline.streams import lasting_streams
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
     import torch
@@ -167,9 +167,11 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[AboveTheBar()])
         log.setLevel(logging.INFO)
-        with stopping_politely():
+        with lasting_streams(), stopping_politely():
             try:
-                return function(*args, **kwargs)
+                made = function(*args, **kwargs)
+                sys.stdout.flush()
+                return made
             except StoppedError as error:
                 _stop(error)
             except (ValueError, OSError) as error:

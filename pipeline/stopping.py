@@ -1,7 +1,7 @@
 """A run that is asked to stop ends between two pieces of work, not in the middle of one.
 
-Preemption sends SIGTERM, Ctrl-C SIGINT. The signal is noted; long loops look for it after each
-item, so a write in hand is finished.
+Preemption sends SIGTERM, Ctrl-C SIGINT, a terminal that closes SIGHUP. The signal is noted; long
+loops look for it after each item, so a write in hand is finished.
 """
 
 import os
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([_HANGUP] if _HANGUP else []))
 _noted: list[signal.Signals] = []
 
 
@@ -36,13 +37,18 @@ def _note(number: int, frame: FrameType | None) -> None:
     _noted.append(signal.Signals(number))  # launchers pass on SIGTERM: it may well come twice
 
 
+def _by_nohup(number: signal.Signals) -> bool:
+    """Whether the command was started so that it outlives its terminal."""
+    return number == _HANGUP and signal.getsignal(number) == signal.SIG_IGN
+
+
 @contextmanager
 def stopping_politely() -> Iterator[None]:
     """Note requests to stop instead of dying from them, for the length of a command."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    before = {number: signal.signal(number, _note) for number in SIGNALS if not _by_nohup(number)}
     try:
         yield
     finally:
@@ -69,7 +75,9 @@ def heed_parent_alone(worker: int) -> None:
     for the step in hand, and ends its loaders itself. (torch's own handler ends them, and training
     with them.)
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo") or not _is_single_threaded():
         return  # macOS; or a thread of a library that the signal would reach: torch's handler stays
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -48,12 +48,12 @@ def class_weights(frequency: Tensor, power: float) -> Tensor | None:
 
 def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingPhoto]) -> CarbLoss:
     """The CARB loss as the parameters say."""
-    power = params.train.class_weight_power
+    power, steps = params.train.class_weight_power, params.train.steps
     levels = [store.near, *store.far] if params.train.local_term else [store.near]
     frequency = class_frequency(store, photos, levels) if power else torch.ones(1)
     return CarbLoss(
         tau=params.carb.tau,
-        warmup_steps=params.carb.warmup_steps if params.carb.enabled else params.train.steps,
+        warmup_steps=params.carb.warmup_of(steps) if params.carb.enabled else steps,
         base=params.carb.base,
         queue_size=params.carb.queue_size,
         weight=params.carb.weight,

@@ -19,12 +19,12 @@ from pipeline.config import Params
 from pipeline.curves import Curves
 from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
+from pipeline.fabric import locked_by_first
 from pipeline.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.index import SceneIndex
 from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
-from pipeline.launch import locked_by_first
-from pipeline.network import build_segmenter, check_batch_norm, size_divisor
+from pipeline.network import build_segmenter, check_batch_norm, check_crop, size_divisor
 from pipeline.previews import Previews
 from pipeline.pseudo_masks import check_photos, check_store
 from pipeline.runtime import memory_hint, start_fabric
@@ -32,6 +32,7 @@ from pipeline.segmenter import save_segmenter
 from pipeline.store import PseudoMaskStore
 from pipeline.tensors import num_bytes
 from pipeline.training import fit
+from pipeline.wording import without_folders
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -112,12 +113,7 @@ def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
         text=torch.from_numpy(inputs.store.text) if text else None,
     )
     load_encoder(model, inputs.encoder)
-    stride = size_divisor(model)
-    if any(side % stride for side in params.views.crop):
-        raise ValueError(
-            f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
-            f"{list(params.views.crop)}"
-        )
+    check_crop(model, params.views.crop)
     check_batch_norm(
         model,
         batch_size=params.train.batch_size,
@@ -147,6 +143,7 @@ def train_segmenter(
         room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}
         if fabric.global_rank == 0:
             check_room(room)
+            _warn_of_idle_settings(inputs.store, params)
         with _live_curves(fabric, curves, scratch / "speed" / work.name, work) as live:
             model = _train(fabric, model, inputs, params, live=live, work=work)
         if fabric.global_rank == 0:
@@ -163,32 +160,50 @@ def train_segmenter(
             remove(work)
 
 
+def _warn_of_idle_settings(store: PseudoMaskStore, params: Params) -> None:
+    """Name what params.yaml asks for and this training does not do."""
+    carb, steps = params.carb, params.train.steps
+    if params.train.local_term and not store.far:
+        log.warning(
+            "params.yaml: train.local_term is true, but clip.levels has no local level; training "
+            "sees the global view only"
+        )
+    if carb.warmup_steps is not None and carb.warmup_share is not None:
+        log.warning(
+            "params.yaml: carb.warmup_steps (%d) is used, carb.warmup_share (%g) is ignored; "
+            "leave one of them empty",
+            *(carb.warmup_steps, carb.warmup_share),
+        )
+    if carb.enabled and carb.active_steps(steps) == 0:
+        log.warning(
+            "params.yaml: carb.%s leaves CARB no step, the warm-up is %d of train.steps (%d); "
+            "lower it, or set carb.enabled to false",
+            *("warmup_share" if carb.warmup_steps is None else "warmup_steps",),
+            *(carb.warmup_of(steps), steps),
+        )
+
+
 def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
     """What the segmenter's card tells of its training, JSON values without anybody's paths."""
     train, root = params.train, Path(params.dataset.root)
     return {
         "dataset": inputs.index.label_space.name,
         "steps": train.steps,
+        "carb_steps": params.carb.active_steps(train.steps),
         "photos": len(inputs.photos("train", root)),
-        "clip": _without_folders(params.clip.model),
+        "clip": without_folders(params.clip.model),
         "clip_sha256": inputs.store.attributes["recipe"]["weights"],
         "encoder": params.segmenter.encoder,
-        "encoder_weights": _without_folders(params.segmenter.encoder_weights),
+        "encoder_weights": without_folders(params.segmenter.encoder_weights),
         "settings": {
             "Photos a step": train.batch_size,
             "Crop, height x width": "{} x {}".format(*params.views.crop),
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
-            "CARB": f"after {params.carb.warmup_steps} steps" if params.carb.enabled else "off",
+            "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
             "Seed": params.seed,
         },
     }
-
-
-def _without_folders(name: str) -> str:
-    """An absolute path's last part: where a user keeps it is nobody's business."""
-    kind, colon, path = name.rpartition(":")
-    return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() else name
 
 
 def _train(
@@ -204,7 +219,9 @@ def _train(
     root, palette = Path(params.dataset.root), inputs.index.label_space.palette
     shown = inputs.photos("val", root) or inputs.photos("train", root)
     every = max(1, len(shown) // PREVIEW_PHOTOS)
-    previews = Previews(shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb)
+    previews = Previews(
+        shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb, steps=params.train.steps
+    )
 
     def log_step(figures: dict[str, float]) -> None:
         if live is not None:

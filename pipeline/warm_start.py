@@ -21,11 +21,11 @@ from pipeline.clip_dense import load_clip
 from pipeline.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.config import AugmentParams, Params, ViewsParams, WarmStartParams
 from pipeline.encoders import imagenet_encoder, load_encoder
+from pipeline.fabric import locked_by_first
 from pipeline.files import remove
 from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
-from pipeline.launch import locked_by_first
-from pipeline.network import build_segmenter, check_batch_norm
+from pipeline.network import build_segmenter, check_batch_norm, check_crop
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import progress, start_fabric
 from pipeline.schedules import one_cycle_lr, set_lr
@@ -96,6 +96,7 @@ def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Mod
         options=params.segmenter.options,
         text=None,
     )
+    check_crop(model, params.views.crop)
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     if source == "clip":
         _learn_from_clip(encoder, index, params, scratch=scratch)
@@ -114,6 +115,8 @@ def _learn_from_clip(
         name="warm_start.batch_size",
     )
     fabric = start_fabric(params.train.precision)
+    check_shares(fabric, params.warm_start.batch_size, "warm_start.batch_size")
+    _check_maps(encoder, params)
     clip = load_clip(
         params.clip.model,
         params.clip.pretrained,
@@ -148,6 +151,20 @@ def _learn_from_clip(
             remove(file)
 
 
+@torch.no_grad()
+def _check_maps(encoder: nn.Module, params: Params) -> None:
+    """Refuse, before CLIP runs, an encoder that the student cannot stand on."""
+    height, width = params.views.crop
+    maps = encoder.eval()(torch.zeros(1, 3, height, width))
+    found = [tuple(one.shape[-2:]) for one in maps[2:]]
+    if found[:1] != [(height // STRIDE, width // STRIDE)]:
+        raise ValueError(
+            f"params.yaml: segmenter.encoder '{params.segmenter.encoder}' gives no map of a "
+            f"quarter of views.crop to learn CLIP's features on (segmenter.encoder_weights: clip), "
+            f"but {found}; take another encoder, or set segmenter.encoder_weights to imagenet"
+        )
+
+
 def learn_encoder(
     fabric: "Fabric",
     encoder: nn.Module,
@@ -174,7 +191,6 @@ def learn_encoder(
     Returns:
         the encoder, in eval mode.
     """
-    check_shares(fabric, params.batch_size, "warm_start.batch_size")
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
     as_one_process(student, fabric)

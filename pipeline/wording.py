@@ -1,13 +1,17 @@
 """What others wrote, or their libraries say, as short text in one line: for error messages."""
 
+import re
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 
 NAMED_FAULTS = 20  # in one message
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+# Of POSIX and Windows, its last part the second group.
+_ABSOLUTE = re.compile(r"^(local-dir:)?(?:[A-Za-z]:)?[/\\].*?([^/\\]*)[/\\]*$", re.DOTALL)
 
 
 def shown(value: object) -> str:
@@ -17,7 +21,7 @@ def shown(value: object) -> str:
     over and over, so that it holds a billion items.
     """
     try:
-        text = _SHORT.repr(value)
+        text = str(value) if isinstance(value, date) else _SHORT.repr(value)
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of thousands of digits"
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
@@ -32,6 +36,14 @@ def one_line(error: Exception) -> str:
 def table_cell(text: str) -> str:
     """A text as a cell of a Markdown table, where ``|`` and line breaks would end it."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def without_folders(name: str) -> str:
+    """A text whose absolute path, if it is one, is cut to ``.../name``; ``local-dir:`` stays.
+
+    For what is mailed or published: where a user keeps files is nobody's business.
+    """
+    return _ABSOLUTE.sub(r"\1.../\2", name)
 
 
 def repair(stage: str) -> str:

@@ -34,9 +34,9 @@ def main(
     from pipeline.run_results import RunResults
     from pipeline.run_summary import print_summary
 
-    found = RunResults.read(results, index)
-    write_report(found, load_params(params), out)
-    print_summary(found, Console(markup=False, highlight=False, emoji=False))
+    found, settings = RunResults.read(results, index), load_params(params)
+    write_report(found, settings, out)
+    print_summary(found, settings, Console(markup=False, highlight=False, emoji=False))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     "train.schedule": "poly",
     "train.lr": 1e-5,  # with larger ones roundings soon move a pixel to the other region
     "train.class_weight_power": 0.0,
-    "carb.warmup_steps": 12,
+    "carb.warmup_share": 0.4,
     "views.base_size": [32, 64],
     "views.crop": [32, 64],
     "views.local_window": [16, 32],

@@ -74,6 +74,11 @@ def test_yaml_12_leaves_no_alone(tmp_path: Path) -> None:
     assert load(tmp_path, changed({"clip.words": {"car": ["no"]}})).clip.words == {"car": ["no"]}
 
 
+def test_a_file_of_an_earlier_version_has_no_share(tmp_path: Path) -> None:
+    carb = {"carb.warmup_steps": 450, "carb.warmup_share": DELETE}
+    assert load(tmp_path, changed(carb)).carb.warmup_of(600) == 450
+
+
 def test_parameters_are_read_only() -> None:
     params = load_params(ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):

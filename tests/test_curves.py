@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,14 @@ def test_pictures_are_kept_as_they_are(tmp_path):
     with Image.open(curves / "plots" / "images" / "preview" / "000020.png") as picture:
         assert picture.size == (4, 3)
         assert picture.getpixel((0, 0)) == (1, 2, 3)
+
+
+@pytest.mark.parametrize("commands", [[], ["init"], ["init", "--bare", ".git"]], ids=str)
+def test_no_repository_is_needed_and_none_is_changed(tmp_path, monkeypatch, commands):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # as in a stage that DVC runs
+    if commands:
+        subprocess.run(["git", *commands], cwd=tmp_path, check=True, capture_output=True)
+    there = files(tmp_path)
+    record(tmp_path / "made", STEPS)
+    shutil.rmtree(tmp_path / "made")
+    assert files(tmp_path) == there

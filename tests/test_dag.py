@@ -13,9 +13,22 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters", "own_errors"],
+    [
+        "wording",
+        "stopping",
+        "streams",
+        "disk",
+        "files",
+        "world",
+        "launch",
+        "fabric",
+        "tensors",
+        "meters",
+        "own_errors",
+    ],
     ["command_options"],
-    ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
+    ["config", "config_faults", "config_file", "config_types"],
+    ["runtime", "label_spaces", "metrics", "tables", "edges"],
     ["spreadsheets", "label_tables", "watched_files"],
     ["pictures", "places", "store_attributes"],
     ["pickled_labels", "label_files", "scene", "shards", "videos", "photo_names", "photo_files"],

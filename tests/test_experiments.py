@@ -21,7 +21,7 @@ PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 IDENTITY = {
     f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }
-QUICK = {"train.steps": 10, "carb.warmup_steps": 5, "train.checkpoint_every": 10}
+QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.checkpoint_every": 10}
 FEWER = ("carb.tau=0,0.25,0.5,0.75", "carb.tau=0,0.5")
 SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo", "report")
 

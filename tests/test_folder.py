@@ -167,7 +167,7 @@ def test_photos_and_tags_alone_give_a_segmenter_and_pictures(
     (root / "image_labels.csv").write_text(
         f"key,{','.join(NAMES)}\na.jpg,1,1,0\nb.png,1,0,1\ntrip/c.jpg,0,1,1\n"
     )
-    short = {"carb.warmup_steps": 1, "train.steps": 2, "train.preview_every": 2}
+    short = {"train.steps": 2, "train.preview_every": 2}
     mask = root / "masks" / "b.png"  # one photo has a mask, and it is not one to score on
     mask.parent.mkdir()
     Image.fromarray(np.zeros((80, 96), np.uint8)).save(mask)

@@ -27,7 +27,8 @@ SIZES: dict[str, Any] = {
     "views.crop": [64, 64],
     "views.local_window": [32, 32],
     "segmenter.encoder_weights": "none",  # ImageNet's are a download
-    "carb.warmup_steps": 1,
+    "carb.warmup_steps": None,
+    "carb.warmup_share": 0.5,
     "train.steps": 2,
     "train.batch_size": 2,
     "train.workers": 0,

@@ -47,7 +47,7 @@ class Page(HTMLParser):
 def report_of(folder: Path, **missing: bool) -> str:
     """The report of made-up results, in the current folder."""
     write_results(folder, **missing)
-    write_params(folder, {"train.steps": 600, "carb.warmup_steps": 450})
+    write_params(folder, {"train.steps": 600, "carb.warmup_share": 0.75})
     return report_again(folder)
 
 
@@ -119,7 +119,8 @@ def test_figures_are_those_of_the_stages(text: str) -> None:
     assert "43.8 %" in words
     assert any("2.5 times as often" in one.replace("\n", " ") for one in words)
     assert "64 x 48 to 96 x 48" in words[words.index("val") + 2]
-    assert words[words.index("warmup_steps") + 1] == "450"
+    assert words[words.index("warmup_share") + 1] == "0.75"
+    assert "CARB: after 450 of 600 steps." in words
 
 
 def test_same_results_give_the_same_bytes(here: Path, text: str) -> None:
@@ -132,6 +133,25 @@ def test_a_run_without_human_masks_has_pictures_and_no_figures(here: Path, val: 
     assert "Class by class" not in words
     assert "What the segmenter sees" in words
     assert any("not scored" in one for one in words)
+
+
+def test_page_shows_no_absolute_path(here: Path) -> None:
+    write_results(here)
+    named = {
+        "dataset.root": here / "photos",
+        "dataset.image_labels": here / "labels.csv",
+        "clip.pretrained": here / "weights.safetensors",
+        "segmenter.encoder_weights": here / "encoder.safetensors",
+        "eval.photos": here / "list.txt",
+    }
+    named = {name: str(path) for name, path in named.items()}
+    write_params(here, {**named, "clip.model": f"local-dir:{here}/clip"})
+    assert run_stage("report", "--results", str(here / "results")).exit_code == 0
+    text = (here / "results/report.html").read_text("utf-8")
+    assert str(here) not in text
+    words = Page(text).words
+    assert words[words.index("image_labels") + 1] == ".../labels.csv"
+    assert words[words.index("model") + 1] == "local-dir:.../clip"
 
 
 def test_what_no_stage_left_is_left_out(here: Path, whole: Path) -> None:

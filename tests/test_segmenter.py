@@ -260,6 +260,10 @@ def test_the_saved_weights_hold_no_text_only_a_convolution(saved):
         ({"encoder": "?"}, "got '\\?'; smp's documentation lists them"),
         ({"options": {"stride": 8}}, "options: 'unet' does not take 'stride'; .*decoder_channels"),
         ({"options": {"classes": 3}}, "'unet' does not take 'classes'"),
+        (
+            {"arch": "deeplabv3", "options": {"decoder_aspp_separable": "no"}},
+            "options.decoder_aspp_separable must be true or false, got 'no'",
+        ),
         ({"options": {"decoder_channels": [8]}}, "do not fit together: .*5"),
         ({"arch": "linknet", "encoder": "mit_b0", "options": {}}, "do not fit together"),
         ({"text": torch.ones(10, 4)}, r"text embeddings must be \[11, D\].* got \[10, 4\]"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 
 import pytest
@@ -19,6 +20,14 @@ from pipeline.stopping import (
     heed_parent_alone,
     stopping_politely,
 )
+
+
+@pytest.fixture(autouse=True)
+def with_a_terminal() -> Iterator[None]:
+    """The tests may run by nohup themselves."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def ask(number: signal.Signals) -> None:
@@ -81,6 +90,16 @@ def test_handlers_are_as_before_when_the_command_is_over() -> None:
     with stopping_politely():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_command_started_by_nohup_outlives_its_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stopping_politely():
+        ask(signal.SIGHUP)
+        assert not asked_to_stop()
+        ask(signal.SIGTERM)
+        assert asked_to_stop()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_thread_that_runs_a_command_leaves_signals_alone() -> None:

@@ -62,7 +62,7 @@ def test_a_folder_of_cities_gives_a_folder_of_label_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    prepare_folder(tmp_path, {"train.steps": 2, "carb.warmup_steps": 1})
+    prepare_folder(tmp_path, {"train.steps": 2})
     run_until("train")
     for city in ("berlin", "bonn"):
         save_photo(tmp_path / f"test/{city}/{city}_000000_000019_leftImg8bit.png")

@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
     "segmenter.encoder": "resnet18",
     "segmenter.encoder_weights": "none",
     "segmenter.options": {"decoder_channels": [16, 16, 8, 8, 4]},
-    "carb.warmup_steps": 10,
+    "carb.warmup_share": 0.5,
     "train.steps": 20,
     "train.batch_size": 2,
     "train.workers": 0,
