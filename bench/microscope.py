@@ -31,6 +31,7 @@ from pipeline.tables import write_table
 from pipeline.training import fit
 from pipeline.training_run import Inputs, as_segmenter, first_segmenter
 from pipeline.visualise import save_png
+from pipeline.wording import table_cell
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -95,8 +96,8 @@ def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
         return "\n".join([*lines, "", "Image-level labels remove no confusion.", ""])
     lines += ["", "| mask | taken for | without labels | with |", "|---|---|---|---|"]
     lines += [
-        f"| {row['mask']} | {row['taken for']} | {100 * row['without labels']:.2f} "
-        f"| {100 * row['with labels']:.2f} |"
+        f"| {table_cell(row['mask'])} | {table_cell(row['taken for'])} "
+        f"| {100 * row['without labels']:.2f} | {100 * row['with labels']:.2f} |"
         for row in removed
     ]
     return "\n".join(lines) + "\n"

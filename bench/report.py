@@ -12,6 +12,7 @@ from pipeline.files import atomic_path
 from pipeline.metrics import nan_mean
 from pipeline.tables import read_curve, write_table
 from pipeline.visualise import BAR_COLOURS, chart, iou_bars, save_chart
+from pipeline.wording import table_cell
 
 log = logging.getLogger("carb")
 Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed
@@ -105,7 +106,7 @@ def _class_table(scores: Scores) -> str:
     lines = [f"| class | {' | '.join(scores)} |", "|---" * (len(scores) + 1) + "|"]
     for name in next(iter(scores.values()))[0]["IoU"]:
         cells = [_spread(_percent([run["IoU"] for run in runs], name)) for runs in scores.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {table_cell(name)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,24 @@ EdgeRadiusOption = Annotated[
 ]
 
 
+class MaskIdsChoice(StrEnum):
+    """What the ids in human masks are; see `pipeline.mask_ids`."""
+
+    auto = "auto"
+    class_index = "class-index"
+    train_ids = "train-ids"
+    label_ids = "label-ids"
+
+
+MaskIdsOption = Annotated[
+    MaskIdsChoice,
+    typer.Option(
+        help="What the ids in the masks are, where it cannot be told.",
+        rich_help_panel="A folder of photos",
+    ),
+]
+
+
 class PaletteChoice(StrEnum):
     """`pipeline.config.PaletteName` for the command line, whose help must not load pydantic."""
 

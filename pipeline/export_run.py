@@ -16,13 +16,16 @@ MODEL, CARD = "model.onnx", "README.md"
 OURS = {MODEL, CARD}
 
 
-def export(segmenter: Segmenter, out: Path, *, metrics: Path | None) -> None:
+def export(
+    segmenter: Segmenter, out: Path, *, metrics: Path | None, opset: int | None = None
+) -> None:
     """Write ``model.onnx`` and its card, or nothing.
 
     Args:
         segmenter: the model.
         out: folder to write; an earlier export is replaced.
         metrics: ``metrics.json`` of the segmenter's evaluation, for the card; or None.
+        opset: version of ONNX's operators; None: torch's usual one.
 
     Raises:
         ValueError: the network cannot be exported, the file's classes are not the segmenter's,
@@ -33,7 +36,7 @@ def export(segmenter: Segmenter, out: Path, *, metrics: Path | None) -> None:
     figures = None if metrics is None else read_figures(metrics)
     with atomic_path(out) as draft:
         draft.mkdir()
-        write_onnx(draft / MODEL, segmenter)
+        write_onnx(draft / MODEL, segmenter, opset=opset)
         found = differences(draft / MODEL, segmenter)
         for one in found:
             batch, height, width = one.size

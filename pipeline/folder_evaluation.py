@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets import ADAPTERS
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
 from pipeline.files import atomic_path, write_json
 from pipeline.folder_answers import check_out, write_answers
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, Segmenter
+from pipeline.mask_ids import AUTO, find_masks, mask_reader
 from pipeline.photo_files import left_over, look_below, tell_not_read
-from pipeline.scene import PHOTO_ENDINGS, MaskReader, Scene, index_table, read_ids, read_image
+from pipeline.scene import PHOTO_ENDINGS, Scene, read_image
 from pipeline.scored_photos import tell_of_unseen
 from pipeline.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.tables import write_table
@@ -24,13 +23,14 @@ from pipeline.visualise import confusion_figure, save_png
 log = logging.getLogger("carb")
 
 
-def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]:
+def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUTO) -> list[Scene]:
     """The photos of a folder and those below it, with the masks of the same names.
 
     Args:
         images: folder of photos.
         masks: folder of masks, or None; what lies in it is no photo.
         out: folder of an earlier output; what lies in it is no photo either.
+        ids: what the masks hold, see `find_masks`.
 
     Raises:
         ValueError: no such folder, no photo in it, two of one name, or a photo has no mask.
@@ -40,30 +40,20 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path) -> list[Scene]
             raise ValueError(f"{option} {folder}: no such folder; give the folder that holds them")
     others = [folder.resolve() for folder in (masks, out) if folder is not None]
     inside = [folder for folder in others if not images.resolve().is_relative_to(folder)]
-    scenes, found = [], look_below(images)
-    for key, photo in found.photos.items():
-        if any(photo.resolve().is_relative_to(folder) for folder in inside):
-            continue
-        mask = None if masks is None else masks / f"{key}.png"
-        if mask is not None and not mask.is_file():
-            raise ValueError(f"--masks {masks}: has no {key}.png for {photo.name}; add it")
-        scenes.append(Scene(photo, mask, "folder", key))
-    if not scenes:
+    below = look_below(images)
+    photos = {
+        key: photo
+        for key, photo in below.photos.items()
+        if not any(photo.resolve().is_relative_to(folder) for folder in inside)
+    }
+    if not photos:
         raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
-    tell_not_read(images, found, set(), inside)
+    found = {} if masks is None else find_masks(photos, masks, ids)
+    tell_not_read(images, below, set(), inside)
     if masks is not None:
-        used = {path for scene in scenes for path in (scene.image, scene.mask) if path}
-        for line in left_over(masks, used, "files of no photo"):
+        for line in left_over(masks, {*found.values(), *photos.values()}, "other files"):
             log.warning("%s", line)
-    return scenes
-
-
-def mask_reader(segmenter: Segmenter, masks: Path) -> MaskReader:
-    """How mask files count the classes: as the segmenter's data set does, else by class index."""
-    dataset = str(segmenter.extra.get("dataset"))
-    if dataset in ADAPTERS and dataset != "folder":
-        return ADAPTERS[dataset](masks).read_mask
-    return partial(read_ids, table=index_table(len(segmenter.classes)))
+    return [Scene(photo, found.get(key), "folder", key) for key, photo in photos.items()]
 
 
 def evaluate_folder(
@@ -74,6 +64,7 @@ def evaluate_folder(
     out: Path,
     presentation: Presentation,
     submission: bool,
+    mask_ids: str = AUTO,
 ) -> None:
     """Write predictions and overlays of a folder of photos, and with masks their figures.
 
@@ -86,15 +77,17 @@ def evaluate_folder(
             ``confusion.png``.
         presentation: scales, flips and windows.
         submission: also write ``submission/``, as the Cityscapes server takes it.
+        mask_ids: what the ids in the masks are, see `pipeline.mask_ids`.
 
     Raises:
         ValueError: a file is missing, unreadable or does not fit its photo; or ``out`` holds
             other files.
     """
-    scenes = folder_scenes(images, masks, out=out)
+    scenes = folder_scenes(images, masks, out=out, ids=mask_ids)
     check_out(out, {"--images": images} | ({"--masks": masks} if masks else {}))
     names = submission_names(scenes) if submission else {}
     ids = label_ids(segmenter.classes) if submission else None
+    read = _reader(segmenter, scenes, masks, mask_ids)
     count = len(segmenter.classes)
     score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
     with atomic_path(out) as draft:
@@ -102,7 +95,7 @@ def evaluate_folder(
             draft,
             segmenter,
             scenes,
-            read=_reader(segmenter, masks),
+            read=read,
             presentation=presentation,
             palette=segmenter.palette,
             confidence=False,
@@ -125,12 +118,12 @@ def evaluate_folder(
 
 
 def _reader(
-    segmenter: Segmenter, masks: Path | None
+    segmenter: Segmenter, scenes: list[Scene], masks: Path | None, ids: str
 ) -> Callable[[Scene], tuple[Image.Image, np.ndarray | None]]:
     """Reads a photo, and its human mask if there are any."""
     if masks is None:
         return lambda scene: (read_image(scene.image), None)
-    read_mask = mask_reader(segmenter, masks)
+    read_mask = mask_reader(segmenter, scenes, masks, ids=ids)
     return lambda scene: read_annotated(scene, read_mask)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from pipeline.inference import Segmenter
+from pipeline.wording import table_cell
 
 Figures = dict[str, Any]
 PAPER = "Weakly Supervised Semantic Segmentation for Driving Scenes"
@@ -33,10 +34,10 @@ mask = load_segmenter("path/of/this/folder")("photo.jpg")  # [H, W] of classes
 USE_ONNX = """```python
 import json
 import numpy as np, onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession("model.onnx")
 about = json.loads(session.get_modelmeta().custom_metadata_map["carb"])
-photo = Image.open("photo.jpg").convert("RGB")
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 fit = min(about["base_size"][0] / photo.height, about["base_size"][1] / photo.width)
 size = [max(1, round(side * fit / about["stride"])) * about["stride"] for side in photo.size]
 logits = session.run(None, {"photos": np.asarray(photo.resize(size, 2))[None]})[0]
@@ -209,7 +210,7 @@ def _classes(segmenter: Segmenter, figures: Figures | None) -> str:
     for index, (name, colour) in enumerate(
         zip(segmenter.classes, segmenter.palette.tolist(), strict=True)
     ):
-        row = f"| {index} | {name} | {', '.join(map(str, colour))} |"
+        row = f"| {index} | {table_cell(name)} | {', '.join(map(str, colour))} |"
         if figures is not None:
             value = figures["IoU"].get(name)
             row += " not in the data |" if value is None else f" {100 * value:.1f} |"

@@ -137,3 +137,41 @@ def size_divisor(model: nn.Module) -> int:
     """The number that height and width of the input must be multiples of (8, 16 or 32)."""
     encoder: Any = model.encoder
     return int(encoder.output_stride)
+
+
+def check_batch_norm(
+    model: nn.Module, *, batch_size: int, crop: tuple[int, int], name: str
+) -> None:
+    """Refuse a batch of which a BatchNorm is shown a single value per channel: it has no variance.
+
+    So it is with one photo where the network pools the whole map (DeepLab's ASPP, PAN, UPerNet) or
+    its deepest map is of one pixel. Batches are over all devices, and so are their statistics.
+
+    Args:
+        model: images ``[B, 3, H, W]`` to anything.
+        batch_size: B, over all devices.
+        crop: ``(H, W)`` in pixels.
+        name: the parameter that holds the batch size.
+
+    Raises:
+        ValueError: names the parameters to change.
+    """
+    if batch_size > 1 or _trains_on_one(model, crop):
+        return
+    larger = _trains_on_one(model, (2 * crop[0], 2 * crop[1]))
+    raise ValueError(
+        f"params.yaml: {name} is 1 (over all devices), and with views.crop {list(crop)} a "
+        "BatchNorm of this network sees one value per channel; set it to 2 or more"
+        + (", or enlarge views.crop" if larger else "")
+    )
+
+
+def _trains_on_one(model: nn.Module, crop: tuple[int, int]) -> bool:
+    """Whether each BatchNorm takes a single crop; nothing is computed, only sizes."""
+    dry = copy.deepcopy(model).to("meta").train()
+    try:
+        with torch.no_grad():
+            dry(torch.zeros(1, 3, *crop, device="meta"))
+    except ValueError as error:
+        return "more than 1 value per channel" not in str(error)
+    return True

@@ -6,6 +6,9 @@ get mean and deviation wrong.
 
 import copy
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,15 +103,20 @@ def exportable(segmenter: Segmenter) -> FromBytes:
     return whole.eval()
 
 
-def write_onnx(path: Path, segmenter: Segmenter) -> None:
+def write_onnx(path: Path, segmenter: Segmenter, *, opset: int | None = None) -> None:
     """Write the network as one file: photos ``[batch, height, width, 3]`` uint8 RGB, the sides
     multiples of the stride, to logits ``[batch, classes, height, width]``.
 
     ``metadata_props`` holds JSON under the key ``carb``: classes, colours, stride, base size,
     normalisation.
 
+    Args:
+        path: file to write.
+        segmenter: the model.
+        opset: version of ONNX's operators, for an older runtime; None: torch's usual one.
+
     Raises:
-        ValueError: torch cannot export this network.
+        ValueError: torch cannot export this network, or not with these operators.
     """
     height, width = (count * segmenter.stride for count in TRACED)
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
@@ -118,14 +126,16 @@ def write_onnx(path: Path, segmenter: Segmenter) -> None:
         traced = torch.export.export(
             exportable(segmenter), (example,), dynamic_shapes=({0: free, 1: free, 2: free},)
         )
-        made = torch.onnx.export(
-            traced,
-            (),
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            verbose=False,
-        )
+        with _quietly():
+            made = torch.onnx.export(
+                traced,
+                (),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=opset,
+                verbose=False,
+            )
     except LIBRARY_ERRORS as error:
         name = type(segmenter.model).__name__
         raise ValueError(
@@ -133,7 +143,26 @@ def write_onnx(path: Path, segmenter: Segmenter) -> None:
             "another segmenter.arch, such as unet or deeplabv3"
         ) from error
     assert made is not None
-    onnx.save(_without_traces(made.model_proto, segmenter), path)
+    model = _without_traces(made.model_proto, segmenter)
+    if opset is not None:
+        if found := [one.version for one in model.opset_import if one.version != opset]:
+            raise ValueError(
+                f"--opset {opset}: torch {torch.__version__} can write this network with opset "
+                f"{found[0]} at the lowest; take that or a higher one"
+            )
+        model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.save(model, path)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the library's log: a conversion that fails is told in a sentence."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _without_traces(model: onnx.ModelProto, segmenter: Segmenter) -> onnx.ModelProto:
@@ -177,7 +206,13 @@ def differences(path: Path, segmenter: Segmenter) -> list[Difference]:
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is told in a sentence, below
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidArgument, RuntimeException) as error:
+        raise ValueError(
+            f"ONNX Runtime {onnxruntime.__version__} does not open the exported file "
+            f"({one_line(error)}); take a lower --opset, or another segmenter.arch"
+        ) from error
     whole, found = FromBytes(segmenter).eval(), []
     for size in checked_sizes(segmenter):
         photos = drawn_photos(size)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from pipeline.wording import one_line
 
@@ -22,6 +22,7 @@ DEFAULT_LIMIT = 2**27
 # Pillow's names; its other readers are never tried. It can be built without AVIF.
 AVIF = ["AVIF"] if find_spec("PIL._avif") else []
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *AVIF)
+EXACT = ("BMP", "PNG")  # formats that keep each value: a mask's ids must not change
 ORIENTATION = 0x0112  # tag of EXIF
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,6 +37,9 @@ TILE = (322, 323)  # tags of TIFF: width and height of the pieces that are decod
 Image.MAX_IMAGE_PIXELS = None
 # Of damaged EXIF and the like: the lines name no file, and the pixels are whole.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+# Pillow refuses a PNG with more than 1 MB of unpacked ICC profile or text in one chunk. All texts
+# together have a limit of their own, 64 MB, which is enough against bombs.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def max_pixels() -> int:
@@ -68,7 +72,7 @@ def open_picture(path: Path, kind: str) -> Iterator[Image.Image]:
     limit, fault = max_pixels(), ""
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            fault = _fault(picture, kind, limit)
+            fault = picture_fault(picture, kind, limit)
             if not fault:
                 yield picture
     except MemoryError:
@@ -81,9 +85,11 @@ def open_picture(path: Path, kind: str) -> Iterator[Image.Image]:
         raise ValueError(f"{path}: {fault}")
 
 
-def _fault(picture: Image.Image, kind: str, limit: int) -> str:
+def picture_fault(picture: Image.Image, kind: str, limit: int) -> str:
     """Why a picture must not be decoded, by its header, or nothing."""
     width, height = picture.size
+    if not width * height:
+        return f"a {kind} must have pixels, found {width}x{height}; replace it"
     tags = getattr(picture, "tag_v2", {})
     piece = math.prod(int(tags.get(tag, 1)) for tag in TILE)
     if piece > max(limit, 2**20):
@@ -93,15 +99,24 @@ def _fault(picture: Image.Image, kind: str, limit: int) -> str:
             f"has {width}x{height} pixels, more than the limit of {limit}; make it smaller, or set "
             f"{LIMIT}={width * height} if you trust it"
         )
-    tiles = getattr(picture, "tile", [])  # a WebP has none, and 8 bits always
-    stored = f"{tiles[0].args}" if tiles else ""
+    if kind == "mask" and picture.format not in EXACT:
+        return (
+            f"a mask must be a PNG, found {picture.format}, which does not keep ids exactly; "
+            "export it as PNG"
+        )
     # Pillow cuts the first kind off at 255, and drops the low half of the other.
-    if picture.mode.startswith(("I", "F")) or re.search(";16[BLN]", stored):
+    if picture.mode.startswith(("I", "F")) or re.search(";16[BLN]", stored_mode(picture)):
         return (
             f"a {kind} must have 8 bits a channel, found 16 or more (Pillow's mode "
             f"'{picture.mode}'); convert it"
         )
     return ""
+
+
+def stored_mode(picture: Image.Image) -> str:
+    """How the file stores a pixel, in Pillow's words such as ``L;4``; nothing once decoded."""
+    tiles = getattr(picture, "tile", [])  # a WebP has none, and 8 bits always
+    return f"{tiles[0].args}" if tiles else ""
 
 
 def _found(path: Path, error: Exception) -> str:

@@ -24,6 +24,7 @@ from pipeline.launch import (
     watch_parent,
 )
 from pipeline.meters import AboveTheBar, Meter, metered
+from pipeline.own_errors import sentence_of
 from pipeline.stopping import StoppedError, asked_to_stop, stopping_politely
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
@@ -156,10 +157,10 @@ def memory_hint(advice: str) -> Iterator[None]:
 def command(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function a good command line: log lines, and a sentence in place of a traceback.
 
-    ``ValueError`` and ``OSError`` are what users and their disks cause: they print as
-    ``error: <sentence>`` and end the process with exit code 2. A request to stop ends it between
-    two pieces of work, see `pipeline.stopping`. Anything else is our own fault and keeps its
-    traceback.
+    The ``ValueError`` that this project raises, and what the system says of files, are what users
+    and their disks cause: they print as ``error: <sentence>`` and end the process with exit code 2.
+    A request to stop ends it between two pieces of work, see `pipeline.stopping`. Anything else is
+    our own fault and keeps its traceback, also the ``ValueError`` of a library.
     """
 
     @functools.wraps(function)
@@ -172,7 +173,10 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
             except StoppedError as error:
                 _stop(error)
             except (ValueError, OSError) as error:
-                print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+                said = sentence_of(error, function.__code__)
+                if said is None:
+                    raise
+                print(f"error: {said}", file=sys.stderr)
                 leave(2)
             except RuntimeError as error:
                 if not (in_company() and another_stopped(error)):

@@ -8,9 +8,16 @@ import numpy as np
 from PIL import Image
 
 from pipeline.label_spaces import IGNORE_INDEX, LabelSpace
-from pipeline.pictures import FORMATS, open_picture, upright
+from pipeline.pictures import (
+    FORMATS,
+    max_pixels,
+    open_picture,
+    picture_fault,
+    stored_mode,
+    upright,
+)
 from pipeline.places import check_name
-from pipeline.wording import shown
+from pipeline.wording import one_line, shown
 
 _ENDINGS = [".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
 PHOTO_ENDINGS = (*_ENDINGS, *([".avif"] if "AVIF" in FORMATS else []))
@@ -35,6 +42,8 @@ class Scene:
 
 
 MaskReader = Callable[[Path], np.ndarray]
+# What Pillow multiplies the values of a grey PNG of 2 and 4 bits by, to fill 0..255.
+_SCALED = {"L;2": 85, "L;4": 17}
 
 
 def no_remarks(scenes: list[Scene]) -> list[str]:
@@ -111,14 +120,37 @@ def as_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return _upright_rgb(image)
-    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image)
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        return _decoded(image)
+    kind = type(image)
+    found = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    if isinstance(image, np.ndarray):
+        found = f"{'' if image.size else 'an empty '}{image.dtype} {list(image.shape)}"
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.shape[2:] != (3,)
+        or not image.size
+    ):
         raise ValueError(
             "a photo must be a file's path, a Pillow picture, or a uint8 array of [H, W, 3] (RGB), "
             f"got {found}; convert it"
         )
     return Image.fromarray(image)
+
+
+def _decoded(picture: Image.Image) -> Image.Image:
+    """A picture that somebody else opened or made, checked as one of a file."""
+    if fault := picture_fault(picture, "picture", max_pixels()):
+        raise ValueError(fault)
+    try:
+        return _upright_rgb(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoded only now; Pillow raises many kinds
+        raise ValueError(
+            f"a picture of Pillow's mode '{picture.mode}' is not readable ({one_line(error)}); "
+            "replace it, or convert it to RGB"
+        ) from None
 
 
 def _upright_rgb(picture: Image.Image) -> Image.Image:
@@ -150,7 +182,8 @@ def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
         ValueError: the file is unreadable, has several channels, or holds an id not in the table.
     """
     with open_picture(path, "mask") as picture:
-        ids = np.asarray(picture)
+        scale = _SCALED.get(stored_mode(picture), 1)
+        ids = np.asarray(picture) // scale if scale > 1 else np.asarray(picture)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise ValueError(
             f"{path}: a mask must be one 8-bit channel of class ids, found {ids.dtype} of shape "

@@ -24,7 +24,7 @@ from pipeline.index import SceneIndex
 from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
 from pipeline.launch import locked_by_first
-from pipeline.network import build_segmenter, size_divisor
+from pipeline.network import build_segmenter, check_batch_norm, size_divisor
 from pipeline.previews import Previews
 from pipeline.pseudo_masks import check_store
 from pipeline.runtime import memory_hint, start_fabric
@@ -98,7 +98,7 @@ def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
     """The untrained segmenter, its encoder with the weights that the encoder stage chose.
 
     Raises:
-        ValueError: the architecture does not exist, or crops do not fit it.
+        ValueError: the architecture does not exist, or crops or the batch do not fit it.
     """
     torch.manual_seed(params.seed)
     text = params.segmenter.classifier == "text"
@@ -116,6 +116,12 @@ def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
             f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
             f"{list(params.views.crop)}"
         )
+    check_batch_norm(
+        model,
+        batch_size=params.train.batch_size,
+        crop=params.views.crop,
+        name="train.batch_size",
+    )
     return model
 
 

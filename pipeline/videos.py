@@ -3,6 +3,7 @@
 PyAV holds FFmpeg's libraries, so that nothing else need be installed. Sound is not carried over.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,16 +21,27 @@ from pipeline.wording import one_line
 
 # FFmpeg's demultiplexer of each ending: a file of another kind, such as a list of addresses that
 # FFmpeg would go and fetch, is refused.
-DEMUXERS = {".avi": "avi", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
-VIDEO_ENDINGS = tuple(DEMUXERS)
+DEMUXERS = {
+    **dict.fromkeys((".3gp", ".m4v", ".mov", ".mp4"), "mov"),
+    **dict.fromkeys((".m2ts", ".mts", ".ts"), "mpegts"),
+    **dict.fromkeys((".mkv", ".webm"), "matroska"),
+    **dict.fromkeys((".mpeg", ".mpg"), "mpeg"),
+    ".avi": "avi",
+    ".wmv": "asf",
+}
+VIDEO_ENDINGS = tuple(sorted(DEMUXERS))
 BT709 = 1  # as H.264 numbers it
 USUAL_RATE = Fraction(25)
 QUALITY = {"crf": "20", "preset": "veryfast"}  # x264: close to what it encodes, and quick
+# By whether the axes are exchanged, and whether x and y of the result run backwards.
 TURNS = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    -180: Image.Transpose.ROTATE_180,
-    -90: Image.Transpose.ROTATE_270,
+    (False, True, False): Image.Transpose.FLIP_LEFT_RIGHT,
+    (False, False, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (False, True, True): Image.Transpose.ROTATE_180,
+    (True, False, False): Image.Transpose.TRANSPOSE,
+    (True, True, False): Image.Transpose.ROTATE_270,
+    (True, False, True): Image.Transpose.ROTATE_90,
+    (True, True, True): Image.Transpose.TRANSVERSE,
 }
 
 
@@ -142,9 +154,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _upright(frame: Any) -> Image.Image:
-    """A decoded frame as it is shown, RGB: phones store how they were held beside the frames."""
+    """A decoded frame as it is shown, RGB: phones store how they were held, and cameras that look
+    at their owner that they mirror, beside the frames."""
     photo: Image.Image = frame.to_image()
-    turn = TURNS.get(round(frame.rotation / 90) * 90)
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return photo
+    # x' = a x + c y and y' = b x + d y, y downwards: ISO/IEC 14496-12, 8.3.2.
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(stored)[:36])
+    exchanged = abs(b) + abs(c) > abs(a) + abs(d)
+    turn = TURNS.get((exchanged, (c if exchanged else a) < 0, (b if exchanged else d) < 0))
     return photo if turn is None else photo.transpose(turn)
 
 

@@ -25,7 +25,7 @@ from pipeline.files import remove
 from pipeline.finite import check_weights
 from pipeline.index import SceneIndex
 from pipeline.launch import locked_by_first
-from pipeline.network import build_segmenter
+from pipeline.network import build_segmenter, check_batch_norm
 from pipeline.processes import as_one_process, check_shares
 from pipeline.runtime import progress, start_fabric
 from pipeline.schedules import one_cycle_lr, set_lr
@@ -107,6 +107,12 @@ def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Mod
 def _learn_from_clip(
     encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
 ) -> None:
+    check_batch_norm(
+        Student(encoder, 1),
+        batch_size=params.warm_start.batch_size,
+        crop=params.views.crop,
+        name="warm_start.batch_size",
+    )
     fabric = start_fabric(params.train.precision)
     clip = load_clip(
         params.clip.model,

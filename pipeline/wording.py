@@ -29,6 +29,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def table_cell(text: str) -> str:
+    """A text as a cell of a Markdown table, where ``|`` and line breaks would end it."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
 def repair(stage: str) -> str:
     """How to make a stage's damaged output again.
 

@@ -9,6 +9,8 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    MaskIdsChoice,
+    MaskIdsOption,
     ModelOption,
     ScaleOption,
     WindowOption,
@@ -17,6 +19,10 @@ from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
+NEEDS_IMAGES = (
+    "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder of "
+    "photos: name it with --images; the pipeline's own evaluation takes params.yaml: eval"
+)
 
 
 def in_folder(*names: str, help: str) -> Any:
@@ -34,9 +40,8 @@ def in_pipeline(help: str) -> Any:
 @alone
 def main(
     images: Annotated[Path | None, in_folder(help="Photos to predict.")] = None,
-    masks: Annotated[
-        Path | None, in_folder(help="Their human masks (PNG of class ids, same names).")
-    ] = None,
+    masks: Annotated[Path | None, in_folder(help="Their human masks, PNGs of ids.")] = None,
+    mask_ids: MaskIdsOption = MaskIdsChoice.auto,
     submission: Annotated[
         bool, in_folder("--submission", help="Also write what the Cityscapes server takes.")
     ] = False,
@@ -69,16 +74,18 @@ def main(
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
     if images is None and (masks or scale or submission or presentation != Presentation()):
-        raise ValueError(
-            "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder "
-            "of photos: name it with --images; the pipeline's own evaluation takes params.yaml: "
-            "eval"
-        )
+        raise ValueError(NEEDS_IMAGES)
     segmenter = load_segmenter(model)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
         if images is not None:
             evaluate_folder(
-                segmenter, images, masks, out=out, presentation=presentation, submission=submission
+                segmenter,
+                images,
+                masks,
+                out=out,
+                presentation=presentation,
+                submission=submission,
+                mask_ids=mask_ids.value,
             )
             return
         segmenter_report(

@@ -21,6 +21,12 @@ def main(
     metrics: Annotated[
         Path | None, typer.Option(help="The segmenter's metrics.json, for the card.")
     ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            min=16, max=24, help="ONNX operator set, for an older runtime.", show_default="20"
+        ),
+    ] = None,
 ) -> None:
     """Export a segmenter as model.onnx for ONNX Runtime, with a model card.
 
@@ -31,7 +37,7 @@ def main(
     from pipeline.export_run import export
     from pipeline.segmenter import load_segmenter
 
-    export(load_segmenter(model), out, metrics=metrics)
+    export(load_segmenter(model), out, metrics=metrics, opset=opset)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(
 ) -> None:
     """Predict photos and videos: masks (PNG of class ids), overlays, confidence, a legend.
 
-    A video (mp4, mov, avi, mkv) gives an mp4 of its size and frame rate, without sound.
+    A video (mp4, mov, webm and others) gives an mp4 of its size and frame rate, without sound.
 
         python -m stages.predict ride.mp4 --model models/segmenter --out answers
     """

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from pipeline.export_run import check_agreement
 from pipeline.label_spaces import LABEL_SPACES
+from pipeline.model_card import card_of
 from pipeline.network import build_segmenter
 from pipeline.onnx_export import Difference, EvenPool, write_onnx
 from pipeline.segmenter import load_segmenter, save_segmenter
@@ -132,6 +134,50 @@ def test_the_cards_ten_lines_give_the_segmenters_mask(segmenter, exported, tmp_p
     # Of a small photo enlarged classes: load_segmenter enlarges logits.
     ours = Image.fromarray(load_segmenter(segmenter)(small)).resize(size, Image.Resampling.NEAREST)
     assert (mask == np.asarray(ours)).mean() > 0.999
+
+
+def test_the_cards_ten_lines_turn_a_phones_photo(exported, tmp_path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    with Image.open(photo_in(tmp_path)) as photo:
+        photo.save(tmp_path / "turned.png", exif=turned)
+        photo.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+    masks = []
+    for name in ("turned", "upright"):
+        program = snippet_of(exported[0] / "README.md")
+        program = program.replace('"model.onnx"', repr(str(exported[0] / "model.onnx")))
+        run_alone(program.replace("photo.jpg", f"{name}.png") + "\nmask.save('mask.bmp')", tmp_path)
+        with Image.open(tmp_path / "mask.bmp") as picture:
+            masks.append(np.asarray(picture))
+    assert masks[0].shape == (131, 83)
+    assert np.array_equal(*masks)
+
+
+@pytest.mark.parametrize(("opset", "version"), [("17", 8), ("19", 9)])
+def test_an_older_operator_set_gives_the_same_classes(segmenter, tmp_path, opset, version) -> None:
+    arguments = ["--model", segmenter, "--out", tmp_path / "onnx", "--opset", opset]
+    done = CliRunner().invoke(export.app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    model = onnx.load(tmp_path / "onnx/model.onnx")
+    onnx.checker.check_model(model)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", int(opset))]
+    assert model.ir_version == version
+
+
+def test_an_operator_set_that_is_not_reached_is_told(segmenter, tmp_path, monkeypatch) -> None:
+    written = torch.onnx.export
+    monkeypatch.setattr(  # the conversion fails for some networks, and leaves opset 18
+        torch.onnx, "export", lambda *one, **more: written(*one, **more | {"opset_version": 18})
+    )
+    with pytest.raises(ValueError, match=r"^--opset 16: torch .* opset 18 at the lowest"):
+        write_onnx(tmp_path / "x.onnx", load_segmenter(segmenter), opset=16)
+
+
+def test_class_names_do_not_break_the_cards_table(segmenter) -> None:
+    names = ["a|b", "two\nlines", "back\\slash", *SPACE.names[3:]]
+    text = card_of(replace(load_segmenter(segmenter), classes=names), figures=None, onnx=True)
+    for index, cell in enumerate([r"a\|b", "two lines", r"back\\slash"]):
+        assert f"\n| {index} | {cell} | " in text
 
 
 def test_the_export_tells_how_near_it_is_at_several_sizes(exported) -> None:

@@ -6,6 +6,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +181,46 @@ def test_a_data_set_may_be_a_link_and_its_files_links_of_dvc(
     Path("data/demo").symlink_to(tmp_path / "elsewhere")
     result = run_stage("prepare")
     assert result.exit_code == 0, result.output
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    end = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + end
+
+
+CHUNKS = {
+    "iCCP": lambda raw: b"icc\0\0" + zlib.compress(raw),
+    "zTXt": lambda raw: b"Comment\0\0" + zlib.compress(raw),
+    "iTXt": lambda raw: b"Comment\0\1\0\0\0" + zlib.compress(raw),
+    "tEXt": lambda raw: b"Comment\0" + raw,
+}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["before the pixels", "after the pixels"])
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_a_png_with_megabytes_of_profile_or_text_is_read(
+    tmp_path: Path, kind: str, last: bool
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    place = len(content) - 12 if last else 33  # before IEND, or behind IHDR
+    extra = chunk(kind.encode(), CHUNKS[kind](b"x" * 5_000_000))
+    (tmp_path / "x.png").write_bytes(content[:place] + extra + content[place:])
+    assert np.array_equal(np.asarray(read_image(tmp_path / "x.png")), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt"])
+def test_a_text_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    head = CHUNKS[kind](b"").removesuffix(zlib.compress(b""))
+    extra = chunk(kind.encode(), head + bomb)
+    (tmp_path / "x.png").write_bytes(content[:33] + extra + content[33:])
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"x.png: not readable as a picture \(Decompressed data"):
+        read_image(tmp_path / "x.png")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**28

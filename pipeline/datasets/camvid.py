@@ -56,7 +56,7 @@ def split_of(name: str) -> str:
     return "train"
 
 
-def _id_table() -> np.ndarray:
+def id_table() -> np.ndarray:
     """Ids 0..10 are the classes, 11 is void."""
     table = np.full(256, -1, dtype=np.int16)
     table[:11] = np.arange(11)
@@ -64,7 +64,7 @@ def _id_table() -> np.ndarray:
     return table
 
 
-def _read_colours(path: Path) -> np.ndarray:
+def read_colours(path: Path) -> np.ndarray:
     """Read a mask of 32 colours as class indices, ``[H, W]`` uint8.
 
     Raises:
@@ -144,7 +144,7 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_original_scenes if original else _find_segnet_scenes, root),
-        read_mask=_read_colours if original else partial(read_ids, table=_id_table()),
+        read_mask=read_colours if original else partial(read_ids, table=id_table()),
         remarks=partial(_remarks, root, original),
         layout=f"train/*.png with trainannot/*.png, and the same for val; or {PHOTOS}/*.png with "
         f"{MASKS}/*_L.png",
