@@ -13,7 +13,18 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters", "own_errors"],
+    [
+        "wording",
+        "file_faults",
+        "stopping",
+        "disk",
+        "files",
+        "world",
+        "launch",
+        "tensors",
+        "meters",
+        "own_errors",
+    ],
     ["command_options"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["spreadsheets", "label_tables"],
