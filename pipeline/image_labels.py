@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import DatasetParams
+from pipeline.file_faults import Faults
 from pipeline.label_files import ImageLabels, match_keys, read_label_file
 from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.photo_files import named
 from pipeline.runtime import progress
 from pipeline.scene import Dataset, MaskReader, Scene, read_image
-from pipeline.wording import Faults
 
 log = logging.getLogger("carb")
 

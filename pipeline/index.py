@@ -11,6 +11,7 @@ from typing import Annotated
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
+from pipeline.file_faults import Faults
 from pipeline.files import atomic_path, file_digest
 from pipeline.label_spaces import ClassInfo, LabelSpace
 from pipeline.photo_files import named
@@ -18,7 +19,7 @@ from pipeline.pictures import holds_several
 from pipeline.places import written_path
 from pipeline.runtime import progress
 from pipeline.scene import Dataset, Scene, read_image
-from pipeline.wording import Faults, one_line
+from pipeline.wording import one_line
 
 log = logging.getLogger("carb")
 USED = ("train", "val")  # splits

@@ -2,11 +2,8 @@
 
 import re
 import reprlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 
-NAMED_FAULTS = 20  # in one message
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
@@ -52,36 +49,3 @@ def repair(stage: str) -> str:
     Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
     """
     return f"run `dvc repro --force --single-item {stage}` to make it again"
-
-
-class Faults:
-    """Collects what is wrong with files, so that all are named at once.
-
-    Args:
-        what: the files, in the plural.
-    """
-
-    def __init__(self, what: str) -> None:
-        self.what, self._found = what, list[str]()
-
-    @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Continue after a ValueError."""
-        try:
-            yield
-        except ValueError as error:
-            self._found.append(str(error))
-
-    def check(self) -> None:
-        """Raise one error for all.
-
-        Raises:
-            ValueError: as it was if it is the only one; else their number and the first of them.
-        """
-        if len(self._found) > 1:
-            more = len(self._found) - NAMED_FAULTS
-            rest = f" | and {more} more" if more > 0 else ""
-            listed = " | ".join(self._found[:NAMED_FAULTS])
-            raise ValueError(f"{len(self._found)} {self.what} cannot be used: {listed}{rest}")
-        if self._found:
-            raise ValueError(self._found[0])

@@ -15,6 +15,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 LAYERS = [
     [
         "wording",
+        "file_faults",
         "stopping",
         "streams",
         "disk",
