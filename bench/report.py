@@ -16,6 +16,7 @@ from pipeline.visualise import BAR_COLOURS, chart, iou_bars, save_chart
 log = logging.getLogger("carb")
 Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed
 CURVES = {"weight": "lambda", "reliable_fraction": "share of reliable pixels"}
+WRITTEN = ("table.md", "runs.csv", "miou.png", "iou.png", *(f"{name}.png" for name in CURVES))
 
 
 def write_report(

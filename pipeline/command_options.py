@@ -35,6 +35,11 @@ EdgeRadiusOption = Annotated[
 ]
 
 
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Predict finished photos and videos of this folder again.")
+]
+
+
 class PaletteChoice(StrEnum):
     """`pipeline.config.PaletteName` for the command line, whose help must not load pydantic."""
 

@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    ForceOption,
     ModelOption,
     ScaleOption,
     WindowOption,
@@ -40,6 +41,7 @@ def main(
     submission: Annotated[
         bool, in_folder("--submission", help="Also write what the Cityscapes server takes.")
     ] = False,
+    force: ForceOption = False,
     scale: ScaleOption = None,
     flip: FlipOption = False,
     window: WindowOption = None,
@@ -63,26 +65,40 @@ def main(
     """
     from pipeline.folder_evaluation import evaluate_folder
     from pipeline.inference import Presentation
+    from pipeline.output_folders import check_outputs, outputs
     from pipeline.reports import segmenter_report
     from pipeline.runtime import memory_hint
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    if images is None and (masks or scale or submission or presentation != Presentation()):
+    more = masks or scale or submission or force or presentation != Presentation()
+    if images is None and more:
         raise ValueError(
-            "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder "
-            "of photos: name it with --images; the pipeline's own evaluation takes params.yaml: "
-            "eval"
+            "--masks, --scale, --flip, --window, --edge-radius, --submission and --force concern a "
+            "folder of photos: name it with --images; the pipeline's own evaluation takes "
+            "params.yaml: eval"
         )
-    segmenter = load_segmenter(model)
-    with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
-        if images is not None:
+    hint = memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales")
+    if images is not None:
+        sources = {"--images": images, "--masks": masks, "--model": model}
+        check_outputs("eval", folders={"--out": out}, files={}, sources=sources)
+        with hint:
             evaluate_folder(
-                segmenter, images, masks, out=out, presentation=presentation, submission=submission
+                load_segmenter(model),
+                images,
+                masks,
+                out=out,
+                presentation=presentation,
+                submission=submission,
+                force=force,
             )
-            return
+        return
+    sources = {"--model": model, "--store": store, "--image-labels": image_labels}
+    sources["--params"] = params
+    written = outputs("eval", folders={"--out": out}, files={"--summary": summary}, sources=sources)
+    with written, hint:
         segmenter_report(
-            segmenter,
+            load_segmenter(model),
             store=store,
             image_labels=image_labels,
             params=params,

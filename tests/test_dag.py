@@ -13,7 +13,8 @@ DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
-    ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters"],
+    ["wording", "stopping", "disk", "replacing", "files", "world", "launch", "tensors", "meters"],
+    ["output_lists", "output_folders"],
     ["command_options"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["spreadsheets", "label_tables"],
@@ -30,7 +31,7 @@ LAYERS = [
     ["training_loss", "training", "evaluation", "submission", "folder_answers"],
     ["pseudo_pictures", "segmenter_pictures", "previews"],
     ["warm_start", "training_run", "reports", "folder_evaluation", "data_report", "pseudo_report"],
-    ["prediction_run", "export_run"],
+    ["prediction_sources", "prediction_run", "export_run"],
     ["proposal_sheets", "proposal_run"],
     ["run_results", "run_summary", "report_pictures", "html_report"],
 ]
