@@ -9,21 +9,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.launch import process_number
 from pipeline.output_lists import is_known, known_files, list_files, visible_files
 from pipeline.wording import shown
-
-ANSWERS = {"masks", "overlays", "confidence", "legend.png", "submission"}
-# What commands wrote before they kept lists, by the names of files and folders in an output.
-EARLIER = (
-    ANSWERS | {"metrics.json", "per_class.csv", "confusion.png"},
-    {"model.onnx", "README.md"},
-    {"README.md", "carb.json", "config.json", "model.safetensors"},
-)
 
 
 def outputs(
@@ -172,23 +163,33 @@ def check_folder(named: str, path: Path) -> None:
     if not path.is_dir():
         raise ValueError(f"{named}: is a file; name a folder")
     known = known_files(path)
-    found = (name for name in visible_files(path) if not is_known(path / name, known.get(name, [])))
-    strange = list(islice(found, 1000))
+    strange = [
+        name for name in visible_files(path) if not is_known(path / name, known.get(name, []))
+    ]
     if not strange:
         return
-    changed = strange[0] in known
-    tops = list(dict.fromkeys(strange if known else (name.split("/")[0] for name in strange)))
-    names = f"{shown(tops[0])}" + (f" and {len(tops) - 1} others" if len(tops) > 1 else "")
-    if not known and any({*tops} <= names_then for names_then in EARLIER):
+    changed = [name for name in strange if name in known]
+    if changed:
         raise ValueError(
-            f"{named}: contains {names}, maybe of an earlier version of carb, which left no list "
-            "of its files; delete them or move them away, or name a new folder"
+            f"{named}: {_listed(changed)} changed since carb wrote it; move it away, or name a new "
+            "folder"
         )
-    verb = "was changed since carb wrote it" if changed else "which carb did not write"
+    if known:
+        raise ValueError(
+            f"{named}: contains {_listed(strange)}, which carb did not write; move it away, or "
+            "name a new folder"
+        )
+    tops = list(dict.fromkeys(name.split("/")[0] for name in strange))
     raise ValueError(
-        f"{named}: contains {names}, {'of which the first ' if changed and len(tops) > 1 else ''}"
-        f"{verb}; move {'it' if len(tops) == 1 else 'them'} away, or name a new folder"
+        f"{named}: contains {_listed(tops)}, which carb did not write (or an earlier version did, "
+        "which kept no list of its files); move or delete it yourself, or name a new folder"
     )
+
+
+def _listed(names: list[str]) -> str:
+    """The first name, and how many there are."""
+    more = len(names) - 1
+    return shown(names[0]) + (f" and {more} {'others' if more > 1 else 'other'}" if more else "")
 
 
 def _check_file(named: str, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pipeline.datasets.folder import photos_below
 from pipeline.folder_answers import CONFIDENCE, MASKS, OVERLAYS
+from pipeline.replacing import LIST
 from pipeline.scene import PHOTO_ENDINGS
 from pipeline.videos import VIDEO_ENDINGS
 
@@ -117,14 +118,13 @@ def check_capitals(out: Path, found: Found) -> None:
     """Refuse names that differ by capitals alone, on a disk that does not tell them apart.
 
     Args:
-        out: where predictions go; it holds at least a file.
+        out: where predictions go; it holds a list of them.
         found: what is predicted.
 
     Raises:
         ValueError: names both sources.
     """
-    here = next(out.iterdir())
-    if not here.with_name(here.name.swapcase()).exists() or here.name.swapcase() == here.name:
+    if not (out / LIST.swapcase()).exists():
         return
     seen: dict[str, Path] = {}
     for name, path in _files_of(found):
