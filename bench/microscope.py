@@ -8,7 +8,7 @@ It reads what `dvc repro` made, and human masks to score against; what it finds 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from torch import nn
@@ -146,14 +146,8 @@ def main(
     if not segmenter.classes == store.classes == dataset.label_space.names:
         raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
     findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
-    scored = score_segmenter(
-        segmenter,
-        scenes,
-        read_mask=dataset.read_mask,
-        store=None,
-        labels={},
-        presentation=presentation,
-    )
+    how: dict[str, Any] = {"store": None, "labels": {}, "presentation": presentation}
+    scored = score_segmenter(segmenter, scenes, read_mask=dataset.read_mask, **how)
     worst = {"pseudo-masks": findings.photo_iou[store.near], "segmenter": scored.photo_iou}
     text = summary(findings, store.classes, store.near)
     with written, atomic_path(out) as draft:

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from pipeline.files import remove
+from pipeline.disk import telling_of_full_disk
+from pipeline.files import locked, remove
 from pipeline.inference import Presentation, Segmenter, answers
 from pipeline.output_lists import OutputList
 from pipeline.replacing import LIST
@@ -51,7 +52,16 @@ def opened_list(out: Path, made: dict[str, Any], *, force: bool) -> Iterator[Out
     """A folder of answers, to go on with; that of another model or other options is emptied.
 
     Nothing is left of a new folder that nothing was written to.
+
+    Raises:
+        ValueError: another run writes there, or the disk is full.
     """
+    with locked(out), telling_of_full_disk(out, out), _opened(out, made, force=force) as written:
+        yield written
+
+
+@contextmanager
+def _opened(out: Path, made: dict[str, Any], *, force: bool) -> Iterator[OutputList]:
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     written = OutputList(out, made)

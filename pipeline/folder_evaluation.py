@@ -10,9 +10,8 @@ from PIL import Image
 
 from pipeline.datasets import ADAPTERS
 from pipeline.datasets.folder import photos_below
-from pipeline.disk import telling_of_full_disk
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
-from pipeline.files import locked, write_json
+from pipeline.files import write_json
 from pipeline.folder_answers import (
     PHOTO,
     Faults,
@@ -88,29 +87,24 @@ def evaluate_folder(
         segmenter: the model.
         images: folder of photos, in any sub-folders.
         masks: folder of human masks of the same names (``.png``), or None.
-        out: folder to write; finished photos of an earlier run of the same model and options are
-            kept: ``masks/`` (palette PNGs of class indices), ``overlays/``, and with masks
-            ``metrics.json``, ``per_class.csv``, ``confusion.png``.
+        out: folder to write, see `opened_list`: ``masks/`` (palette PNGs of class indices),
+            ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``, ``confusion.png``.
         presentation: scales, flips and windows.
         submission: also write ``submission/``, as the Cityscapes server takes it.
         force: predict finished photos again.
 
     Raises:
-        ValueError: a file is missing, unreadable or does not fit its photo; what is readable is
-            written before.
+        ValueError: a file is missing, unreadable or does not fit its photo; the others are written.
     """
     scenes, faults = folder_scenes(images, masks, out=out), Faults()
     submit = _submission(segmenter, scenes) if submission else lambda folder, scene, classes: None
     read = _reader(segmenter, masks)
     named = {PHOTO + scene.key: source_of(scene.image, submission) for scene in scenes}
-    opened = opened_list(
-        out, made_with("eval", segmenter, presentation, segmenter.palette), force=force
-    )
-    with locked(out), telling_of_full_disk(out, out), opened as written:
+    made = made_with("eval", segmenter, presentation, segmenter.palette)
+    with opened_list(out, made, force=force) as written:
         todo = pending(written, named, force=force)
         written.drop(FIGURES)
-        count = len(segmenter.classes)
-        score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
+        score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
         for scene, mask, classes in write_answers(
             written,
             segmenter,
@@ -129,8 +123,8 @@ def evaluate_folder(
         for scene, _, mask in readable(finished, read, faults) if masks is not None else ():
             if mask is not None:
                 score.add(scene.key, written_classes(out, scene.key), mask)
-        if score.photo_iou:
-            scored = [scene for scene in scenes if scene.key in score.photo_iou]
+        scored = [scene for scene in scenes if scene.key in score.photo_iou]
+        if scored:
             how = protocol(segmenter, scored, str(scenes[0].image.parent), presentation)
             with written.item(FIGURES) as folder:
                 _write_figures(folder, segmenter, score, how | faults.as_figures(images), out)

@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.disk import telling_of_full_disk
-from pipeline.files import locked
 from pipeline.folder_answers import (
     LEGEND,
     OVERLAYS,
@@ -63,11 +62,11 @@ def predict(
     Raises:
         ValueError: files were not readable; the others are written before.
     """
+    scenes = [Scene(path, None, "folder", key) for key, path in found.photos.items()]
     named = {PHOTO + key: source_of(path) for key, path in found.photos.items()}
     named |= {VIDEO + key: source_of(path, frames) for key, path in found.videos.items()}
     made, faults = made_with("predict", segmenter, presentation, palette), Faults()
-    opened = opened_list(out, made, force=force)
-    with locked(out), telling_of_full_disk(out, out), opened as written:
+    with opened_list(out, made, force=force) as written:
         check_capitals(out, found)
         todo = pending(written, named, force=force)
         videos = {key: path for key, path in found.videos.items() if VIDEO + key in todo}
@@ -75,7 +74,7 @@ def predict(
         for _ in write_answers(
             written,
             segmenter,
-            [Scene(p, None, "folder", k) for k, p in found.photos.items() if PHOTO + k in todo],
+            [scene for scene in scenes if PHOTO + scene.key in todo],
             read=lambda scene: (read_image(scene.image), None),
             presentation=presentation,
             palette=palette,
@@ -84,17 +83,12 @@ def predict(
             named=named,
         ):
             pass
+        show = partial(
+            predict_video, segmenter, presentation=presentation, palette=palette, frames=frames
+        )
         for key, video in films.items():
             with faults.of(video.path), written.item(VIDEO + key, named[VIDEO + key]) as folder:
-                predict_video(
-                    segmenter,
-                    video,
-                    key,
-                    folder=folder,
-                    presentation=presentation,
-                    palette=palette,
-                    frames=frames,
-                )
+                show(video, key, folder)
         if written.names:
             with written.item("legend") as folder:
                 save_png(folder / LEGEND, class_legend(segmenter.classes, palette))
@@ -126,8 +120,8 @@ def predict_video(
     segmenter: Segmenter,
     video: Video,
     key: str,
-    *,
     folder: Path,
+    *,
     presentation: Presentation,
     palette: Picture,
     frames: bool,

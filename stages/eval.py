@@ -30,6 +30,16 @@ def in_pipeline(help: str) -> Any:
     return typer.Option(help=help, rich_help_panel="In the pipeline")
 
 
+def check_folder_options(images: Path | None, given: bool) -> None:
+    """Refuse options that concern a folder of photos where none is named."""
+    if images is None and given:
+        raise ValueError(
+            "--masks, --scale, --flip, --window, --edge-radius, --submission and --force concern a "
+            "folder of photos: name it with --images; the pipeline's own evaluation takes "
+            "params.yaml: eval"
+        )
+
+
 @app.command()
 @command
 @alone
@@ -65,26 +75,23 @@ def main(
     """
     from pipeline.folder_evaluation import evaluate_folder
     from pipeline.inference import Presentation
-    from pipeline.output_folders import check_outputs, outputs
+    from pipeline.output_folders import outputs
     from pipeline.reports import segmenter_report
     from pipeline.runtime import memory_hint
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    more = masks or scale or submission or force or presentation != Presentation()
-    if images is None and more:
-        raise ValueError(
-            "--masks, --scale, --flip, --window, --edge-radius, --submission and --force concern a "
-            "folder of photos: name it with --images; the pipeline's own evaluation takes "
-            "params.yaml: eval"
-        )
-    hint = memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales")
-    if images is not None:
-        sources = {"--images": images, "--masks": masks, "--model": model}
-        check_outputs("eval", folders={"--out": out}, files={}, sources=sources)
-        with hint:
+    of_folder = masks or scale or submission or force or presentation != Presentation()
+    check_folder_options(images, bool(of_folder))
+    inputs = {"store": store, "image_labels": image_labels, "params": params}
+    sources = {"--images": images, "--masks": masks, "--model": model, **inputs}
+    files = {"--summary": summary} if images is None else {}
+    written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
+    segmenter = load_segmenter(model)
+    with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
+        if images is not None:
             evaluate_folder(
-                load_segmenter(model),
+                segmenter,
                 images,
                 masks,
                 out=out,
@@ -92,19 +99,9 @@ def main(
                 submission=submission,
                 force=force,
             )
-        return
-    sources = {"--model": model, "--store": store, "--image-labels": image_labels}
-    sources["--params"] = params
-    written = outputs("eval", folders={"--out": out}, files={"--summary": summary}, sources=sources)
-    with written, hint:
-        segmenter_report(
-            load_segmenter(model),
-            store=store,
-            image_labels=image_labels,
-            params=params,
-            out=out,
-            summary=summary,
-        )
+            return
+        with written:
+            segmenter_report(segmenter, **inputs, out=out, summary=summary)
 
 
 if __name__ == "__main__":
