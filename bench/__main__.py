@@ -15,6 +15,7 @@ import typer
 from bench.harness import BENCHES, in_own_process, machine, run_bench, table_of
 from bench.timing import Measure
 from pipeline.files import write_json
+from pipeline.output_folders import outputs
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
@@ -37,10 +38,11 @@ def main(
         raise ValueError(f"benches are {', '.join(BENCHES)}, devices cpu and cuda; got {found}")
     about = in_own_process(machine, device)
     measures: list[Measure] = []
-    for name in names or BENCHES:
-        log.info("%s ...", name)
-        measures += in_own_process(run_bench, name, device.upper())
-    write_json(out, {**about, "measures": [asdict(one) | {"met": one.met} for one in measures]})
+    with outputs("bench", files={"--out": out}):
+        for name in names or BENCHES:
+            log.info("%s ...", name)
+            measures += in_own_process(run_bench, name, device.upper())
+        write_json(out, {**about, "measures": [asdict(one) | {"met": one.met} for one in measures]})
     from rich.console import Console
 
     Console().print(table_of(measures))

@@ -9,7 +9,6 @@ parameters, and changes nothing of theirs. What is finished is kept: a run that 
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,10 +19,12 @@ from typing import Annotated
 
 import typer
 
-from bench.report import write_report
+from bench.report import WRITTEN, write_report
 from bench.settings import TABLES, Changes, recipe_changes, write_changed
 from pipeline.config import load_params
 from pipeline.files import atomic_path, file_digest, remove, write_json
+from pipeline.output_folders import outputs
+from pipeline.replacing import copy_into
 from pipeline.runtime import command, progress
 
 app = typer.Typer(add_completion=False)
@@ -95,8 +96,9 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
         stage("prepare", folder, *labels, "--report", folder / "prepare")
     if "clip" in sections:
         if not own.masks.is_dir():  # what both ask of CLIP need not be asked again
-            with atomic_path(own.masks) as draft:
-                shutil.copytree(shared.masks, draft)
+            listed = outputs("ablation", folders={"its store": own.masks})
+            with listed, atomic_path(own.masks) as draft:
+                copy_into(shared.masks, draft)
         files = ("--index", own.index, "--out", own.masks, "--scratch", folder / "scratch")
         stage("pseudo", folder, *files)
     return own
@@ -220,7 +222,8 @@ def main(
     for path in vars(shared).values():
         if not path.exists():
             raise ValueError(f"{path}: no such file; run `dvc repro` first")
-    folders = plan(params, settings, seeds=seeds, out=out / table)
+    folders, tables = plan(params, settings, seeds=seeds, out=out / table), report or out / table
+    written = outputs("ablation", files={f"--report {name}": tables / name for name in WRITTEN})
     check_inputs(shared, out / table)
     inputs, pseudo = {}, {}
     for folder, name in folders.items():
@@ -240,7 +243,8 @@ def main(
         execute(todo, jobs=jobs), label="runs", total=len(runs), done=done, unit="runs"
     ):
         log.info("%s, seed %d: finished", run.setting, run.seed)
-    write_report(report or out / table, folders, pseudo, seeds=seeds)
+    with written:
+        write_report(tables, folders, pseudo, seeds=seeds)
 
 
 if __name__ == "__main__":

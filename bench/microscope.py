@@ -8,7 +8,7 @@ It reads what `dvc repro` made, and human masks to score against; what it finds 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from torch import nn
@@ -21,6 +21,7 @@ from pipeline.files import atomic_path, remove
 from pipeline.inference import WHOLE
 from pipeline.label_files import ImageLabels
 from pipeline.metrics import mean_iou
+from pipeline.output_folders import outputs
 from pipeline.reports import presentation_of
 from pipeline.runtime import command, start_fabric
 from pipeline.scene import Dataset, Scene
@@ -131,6 +132,7 @@ def main(
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Count what goes wrong, by level, class and object size, and what would put it right."""
+    written = outputs("microscope", folders={"--out": out})
     settings = load_params(params)
     inputs = Inputs.read(
         index=data / "scenes.json",
@@ -146,23 +148,18 @@ def main(
     if not segmenter.classes == store.classes == dataset.label_space.names:
         raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
     findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
-    scored = score_segmenter(
-        segmenter,
-        scenes,
-        read_mask=dataset.read_mask,
-        store=None,
-        labels={},
-        presentation=presentation,
-    )
+    how: dict[str, Any] = {"store": None, "labels": {}, "presentation": presentation}
+    scored = score_segmenter(segmenter, scenes, read_mask=dataset.read_mask, **how)
     worst = {"pseudo-masks": findings.photo_iou[store.near], "segmenter": scored.photo_iou}
     text = summary(findings, store.classes, store.near)
-    with atomic_path(out) as draft:
+    with written, atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
-        palette = segmenter.palette
-        sources = Sources(segmenter, presentation, store, labels, dataset.read_mask, palette)
+        sources = Sources(
+            segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
+        )
         for name, photo_iou in worst.items():
             last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
             heading = f"Where the mIoU of a photo by itself is lowest: {name}"

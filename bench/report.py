@@ -17,6 +17,7 @@ from pipeline.wording import table_cell
 log = logging.getLogger("carb")
 Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed
 CURVES = {"weight": "lambda", "reliable_fraction": "share of reliable pixels"}
+WRITTEN = ("table.md", "runs.csv", "miou.png", "iou.png", *(f"{name}.png" for name in CURVES))
 
 
 def write_report(

@@ -19,6 +19,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.files import remove, write_json
+from pipeline.output_folders import outputs
+from pipeline.output_lists import visible_files
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
@@ -110,10 +112,18 @@ def steps_of(photos: int) -> list[Step]:
     ]
 
 
+def _is_own(folder: Path) -> bool:
+    """Whether `lay_out` made a folder."""
+    file = folder / "dvc.yaml"
+    return file.is_file() and file.read_text("utf-8", "replace") == STAGES
+
+
 def lay_out(folder: Path) -> None:
     """An empty project for tiny photos: parameters, and a DVC repository of its own."""
     from bench.settings import write_changed
 
+    if any(visible_files(folder)) and not _is_own(folder):
+        raise ValueError(f"--out: {folder} holds other files; name a new folder")
     remove(folder)
     write_changed(HERE / "params.yaml", folder / "params.yaml", PARAMS)
     (folder / "dvc.yaml").write_text(STAGES, "utf-8")
@@ -201,6 +211,7 @@ def main(
 ) -> None:
     """Measure every step at a tenth of the photos and at all of them."""
     ledger, costs = out / "costs.json", list[Cost]()
+    outputs("scale", files={"--out": ledger})
     if only and ledger.exists():
         costs = [Cost(**cost) for cost in json.loads(ledger.read_text("utf-8"))]
     for count in (photos // 10, photos):
@@ -215,7 +226,8 @@ def main(
             costs = [cost for cost in costs if (cost.photos, cost.step) != (count, step.name)]
             costs.append(measure(step, out / f"{count}", count))
             typer.echo(f"{count} {step.name}: {' '.join(_cells(costs[-1]))}")
-            write_json(ledger, [asdict(cost) for cost in costs])
+            with outputs("scale", files={"--out": ledger}):
+                write_json(ledger, [asdict(cost) for cost in costs])
     show(costs)
 
 

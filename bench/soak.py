@@ -26,6 +26,7 @@ from pipeline.evaluation import score_segmenter
 from pipeline.files import write_json
 from pipeline.inference import WHOLE
 from pipeline.metrics import mean_iou
+from pipeline.output_folders import outputs
 from pipeline.previews import Previews
 from pipeline.runtime import command, start_fabric
 from pipeline.store import PseudoMaskStore
@@ -221,13 +222,13 @@ def main(
         raise ValueError("bench.soak reads /proc, which only Linux has")
     if steps // every < SETTLED + 2:
         raise ValueError(f"--steps {steps}: must be at least {SETTLED + 2} times --every {every}")
-    with tempfile.TemporaryDirectory() as folder:
+    with outputs("soak", files={"--out": out}), tempfile.TemporaryDirectory() as folder:
         street = draw(Path(folder), steps=steps, every=every)
         store = PseudoMaskStore.open(store_maker(street, random_clip(""))())
         samples = soak(street, store)
-    found = growth(samples)
-    about = {"processor": processor(), "grew": found}
-    write_json(out, about | {"samples": [asdict(sample) for sample in samples]})
+        found = growth(samples)
+        about = {"processor": processor(), "grew": found}
+        write_json(out, about | {"samples": [asdict(sample) for sample in samples]})
     print_table(samples)
     for sentence in found:
         typer.echo(sentence)

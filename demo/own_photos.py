@@ -15,6 +15,7 @@ from PIL import Image
 
 from demo.street import draw_scene
 from pipeline.label_spaces import LABEL_SPACES
+from pipeline.output_folders import outputs
 from pipeline.pictures import ORIENTATION
 from pipeline.runtime import command, progress
 
@@ -23,13 +24,18 @@ SCALES = (1.0, 0.75, 1.5)
 SEEN = 8  # pixels of a class that a person sees
 
 
-def save_oddly(scene: np.ndarray, number: int, folder: Path) -> str:
-    """Save a scene as a phone, a browser or a dash cam would; gives its path within the folder."""
-    name = (
+def odd_name(number: int) -> str:
+    """A photo's path within the folder, as a phone, a browser or a dash cam would name it."""
+    return (
         f"Fahrt nach M\u00fcnchen/IMG {number:04d}.JPG",
         f"stra\u00dfe-{number}.webp",
         f"dashcam.{number}.PNG",
     )[number % 3]
+
+
+def save_oddly(scene: np.ndarray, number: int, folder: Path) -> str:
+    """Save a scene as its camera would; gives its path within the folder."""
+    name = odd_name(number)
     scale = SCALES[number // 3 % len(SCALES)]
     photo = Image.fromarray(scene)
     photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
@@ -55,15 +61,17 @@ def main(
     ] = None,
 ) -> None:
     """Draw a folder of photos as people have them."""
-    names, rows = LABEL_SPACES["demo"].names, []
-    for number in progress(range(count), label="draw", total=count):
-        scene, mask = draw_scene(seed, number)
-        pixels = np.bincount(mask[mask < len(names)], minlength=len(names))
-        tags = [name for name, seen in zip(names, pixels >= SEEN, strict=True) if seen]
-        rows.append([save_oddly(scene, number, out), "|".join(tags)])
-    if truth is not None:
-        with truth.open("w", newline="", encoding="utf-8") as handle:
-            csv.writer(handle, lineterminator="\n").writerows([["photo", "tags"], *rows])
+    files = {f"photo {number}": out / odd_name(number) for number in range(count)}
+    with outputs("own_photos", files=files | ({"--truth": truth} if truth else {})):
+        names, rows = LABEL_SPACES["demo"].names, []
+        for number in progress(range(count), label="draw", total=count):
+            scene, mask = draw_scene(seed, number)
+            pixels = np.bincount(mask[mask < len(names)], minlength=len(names))
+            tags = [name for name, seen in zip(names, pixels >= SEEN, strict=True) if seen]
+            rows.append([save_oddly(scene, number, out), "|".join(tags)])
+        if truth is not None:
+            with truth.open("w", newline="", encoding="utf-8") as handle:
+                csv.writer(handle, lineterminator="\n").writerows([["photo", "tags"], *rows])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from demo.tiny_clip import (
     save_clip,
 )
 from pipeline.files import atomic_path, remove
+from pipeline.output_folders import outputs
 from pipeline.runtime import command, log
 
 WARMUP_STEPS = 100
@@ -208,6 +210,7 @@ def fit(
 @command
 def train_clip(out: Path, recipe: Recipe, *, threads: int, compiled: bool) -> None:
     """Draw the scenes, train to the last step, write the model folder ``out``."""
+    written = outputs("train_clip", folders={"--out": out})
     started = time.monotonic()
     pool = draw_pool(recipe.num_scenes, seed=recipe.seed, processes=threads)
     log.info(f"{recipe.num_scenes} scenes drawn in {time.monotonic() - started:.0f} s")
@@ -223,8 +226,11 @@ def train_clip(out: Path, recipe: Recipe, *, threads: int, compiled: bool) -> No
     )
     loader = load_batches(batches, start=training.step, stop=recipe.steps)
     fit(training, loader, recipe, scratch=scratch, compiled=compiled)
-    save_clip(out, training.average, vocabulary.token_ids)
-    remove(scratch)
+    with written:
+        save_clip(out, training.average, vocabulary.token_ids)
+    remove(scratch / "state.pt")
+    with suppress(OSError):  # somebody put something there
+        scratch.rmdir()
     log.info(f"wrote {out} after {(time.monotonic() - started) / 60:.1f} min")
 
 

@@ -15,6 +15,7 @@ from pipeline.config import load_params
 from pipeline.datasets import open_dataset
 from pipeline.encoders import save_encoder
 from pipeline.index import index_scenes
+from pipeline.output_folders import outputs
 from pipeline.runtime import command
 from pipeline.warm_start import first_encoder
 
@@ -39,6 +40,7 @@ def make_encoder(
     folder: Path, params: Path, *, out: Path, steps: int, batch: int, scenes: int
 ) -> None:
     """Draw, index, learn, and write the encoder in float16."""
+    written = outputs("train_encoder", files={"--out": out})
     settings = load_params(params)
     draw_split(folder, "train", seed=SEED, count=scenes)
     dataset = open_dataset("demo", folder)
@@ -55,7 +57,9 @@ def make_encoder(
             ),
         }
     )
-    save_encoder(first_encoder(index, settings, scratch=folder), out, half=True)
+    encoder = first_encoder(index, settings, scratch=folder)
+    with written:
+        save_encoder(encoder, out, half=True)
 
 
 if __name__ == "__main__":

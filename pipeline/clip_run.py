@@ -3,7 +3,6 @@
 import errno
 import logging
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
@@ -20,6 +19,7 @@ from pipeline.fabric import locked_by_first
 from pipeline.files import atomic_path, locked, put_in_place, remove
 from pipeline.index import SceneIndex, read_unchanged
 from pipeline.pseudo_masks import asked_of_clip
+from pipeline.replacing import copy_into
 from pipeline.runtime import READERS, ahead, fetched, progress
 from pipeline.store import FUSED, Photo, Plan, PseudoMaskStore
 from pipeline.store_probe import Probe
@@ -284,7 +284,7 @@ def _publish(finished: Path, out: Path) -> None:
         if error.errno != errno.EXDEV:  # two mounts, be they of one disk
             raise
         with atomic_path(out) as place:
-            shutil.copytree(finished, place)
+            copy_into(finished, place)
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:

@@ -51,6 +51,9 @@ MaskIdsOption = Annotated[
         rich_help_panel="A folder of photos",
     ),
 ]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Predict finished photos and videos of this folder again.")
+]
 
 
 class PaletteChoice(StrEnum):

@@ -13,7 +13,6 @@ from pipeline.wording import one_line
 
 log = logging.getLogger("carb")
 MODEL, CARD = "model.onnx", "README.md"
-OURS = {MODEL, CARD}
 
 
 def export(
@@ -29,10 +28,8 @@ def export(
 
     Raises:
         ValueError: the network cannot be exported, the file's classes are not the segmenter's,
-            ``metrics`` is not such a file, or ``out`` holds other files.
+            or ``metrics`` is not such a file.
     """
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= OURS):
-        raise ValueError(f"--out {out}: holds other files; give the name of a new folder")
     figures = None if metrics is None else read_figures(metrics)
     with atomic_path(out) as draft:
         draft.mkdir()

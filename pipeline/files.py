@@ -6,55 +6,32 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.disk import telling_of_full_disk
+from pipeline.replacing import hidden_path
+from pipeline.replacing import put_in_place as put_in_place
+from pipeline.replacing import remove as remove
 
 # What file systems say that know no locks, such as Lustre without the option flock.
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a directory (with all below it) to the disk.
-
-    Files get the mode that the user's umask gives: safetensors makes them the owner's alone.
-    """
-    umask = os.umask(0)
-    os.umask(umask)
-    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if entry.is_file() and not entry.is_symlink():
-            entry.chmod(0o666 & ~umask)
-        handle = os.open(entry, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def remove(path: Path) -> None:
-    """Delete a file, link or directory, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other runs from writing ``path`` meanwhile.
 
-    The lock is a hidden file beside it. It belongs to the process and not to its children, and ends
-    with it, however it ends.
+    The lock is a hidden file beside it, or in a folder that stays where it is. It belongs to the
+    process and not to its children, and ends with it, however it ends.
 
     Raises:
         ValueError: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = hidden_path(path, "lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
     handle = _hold(lock, path)
     try:
         yield
@@ -86,39 +63,19 @@ def _hold(lock: Path, path: Path) -> int:
         os.close(handle)
 
 
-def put_in_place(made: Path, path: Path) -> None:
-    """Let a finished file or folder take the place of ``path``, on the same file system.
-
-    At each moment ``made`` or ``path`` is whole. An existing ``path`` may be a link into DVC's
-    cache: it is replaced, never written through.
-    """
-    _sync(made)
-    old = path.with_name(f".{path.name}.old")
-    if made.is_dir() and os.path.lexists(path):  # rename() replaces files, not directories
-        remove(old)
-        path.rename(old)
-        try:
-            made.rename(path)
-        except OSError:
-            old.rename(path)
-            raise
-    else:
-        made.replace(path)
-    remove(old)
-
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it takes the place of ``path`` only if all went
     well.
 
-    Readers see the old content or the new, never a half. Works for a file and for a directory.
+    Readers see the old content or the new, never a half; see `put_in_place` for what stays. Works
+    for a file and for a directory.
 
     Raises:
         ValueError: another run writes there, or the disk is full.
     """
-    draft = path.with_name(f".{path.name}.draft")
     with locked(path):
+        draft = hidden_path(path, "draft")
         remove(draft)
         try:
             with telling_of_full_disk(path, draft):

@@ -1,15 +1,25 @@
 """Score or predict a plain folder of photos with a trained segmenter."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.evaluation import Figures, SegmenterScore, figures_of, per_class_rows, protocol
-from pipeline.files import atomic_path, write_json
-from pipeline.folder_answers import check_out, write_answers
+from pipeline.files import write_json
+from pipeline.folder_answers import (
+    PHOTO,
+    Faults,
+    made_with,
+    opened_list,
+    pending,
+    readable,
+    source_of,
+    write_answers,
+    written_classes,
+)
 from pipeline.image_labels import read_annotated
 from pipeline.inference import Presentation, Segmenter
 from pipeline.mask_ids import AUTO, find_masks, mask_reader
@@ -22,6 +32,7 @@ from pipeline.visualise import confusion_figure, save_png
 from pipeline.wording import without_folders
 
 log = logging.getLogger("carb")
+FIGURES = "figures"  # the item of metrics.json and its like
 
 
 def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUTO) -> list[Scene]:
@@ -67,6 +78,7 @@ def evaluate_folder(
     presentation: Presentation,
     submission: bool,
     mask_ids: str = AUTO,
+    force: bool = False,
 ) -> None:
     """Write predictions and overlays of a folder of photos, and with masks their figures.
 
@@ -74,50 +86,71 @@ def evaluate_folder(
         segmenter: the model.
         images: folder of photos, in any sub-folders.
         masks: folder of human masks of the same names (``.png``), or None.
-        out: folder to write, an earlier output is replaced: ``masks/`` (palette PNGs of class
-            indices), ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``,
-            ``confusion.png``.
+        out: folder to write, see `opened_list`: ``masks/`` (palette PNGs of class indices),
+            ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``, ``confusion.png``.
         presentation: scales, flips and windows.
         submission: also write ``submission/``, as the Cityscapes server takes it.
         mask_ids: what the ids in the masks are, see `pipeline.mask_ids`.
+        force: predict finished photos again.
 
     Raises:
-        ValueError: a file is missing, unreadable or does not fit its photo; or ``out`` holds
-            other files.
+        ValueError: a file is missing, unreadable or does not fit its photo; the others are written.
     """
-    scenes = folder_scenes(images, masks, out=out, ids=mask_ids)
-    check_out(out, {"--images": images} | ({"--masks": masks} if masks else {}))
-    names = submission_names(scenes) if submission else {}
-    ids = label_ids(segmenter.classes) if submission else None
+    scenes, faults = folder_scenes(images, masks, out=out, ids=mask_ids), Faults()
+    submit = _submission(segmenter, scenes) if submission else lambda folder, scene, classes: None
     read = _reader(segmenter, scenes, masks, mask_ids)
-    count = len(segmenter.classes)
-    score = SegmenterScore(np.zeros((count, count), dtype=np.int64))
-    with atomic_path(out) as draft:
+    named = {PHOTO + scene.key: source_of(scene.image, submission) for scene in scenes}
+    made = made_with("eval", segmenter, presentation, segmenter.palette)
+    with opened_list(out, made, force=force) as written:
+        todo = pending(written, named, force=force)
+        written.drop(FIGURES)
+        score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
         for scene, mask, classes in write_answers(
-            draft,
+            written,
             segmenter,
-            scenes,
+            [scene for scene in scenes if PHOTO + scene.key in todo],
             read=read,
             presentation=presentation,
             palette=segmenter.palette,
             confidence=False,
+            faults=faults,
+            also=submit,
+            named=named,
         ):
-            if ids is not None:
-                save_png(draft / "submission" / names[scene.key], Image.fromarray(ids[classes]))
             if mask is not None:
                 score.add(scene.key, classes, mask)
-        if masks is not None:
+        finished = [scene for scene in scenes if PHOTO + scene.key not in todo]
+        for scene, _, mask in readable(finished, read, faults) if masks is not None else ():
+            if mask is not None:
+                score.add(scene.key, written_classes(out, scene.key), mask)
+        scored = [scene for scene in scenes if scene.key in score.photo_iou]
+        if scored:
             data = without_folders(str(scenes[0].image.parent))
-            made = protocol(segmenter, scenes, data, presentation)
-            _write_figures(draft, segmenter, score, made)
-    log.info("wrote %d predictions to %s", len(scenes), out)
-    if submission and len(names) != TEST_PHOTOS:
+            how = protocol(segmenter, scored, data, presentation)
+            with written.item(FIGURES) as folder:
+                _write_figures(folder, segmenter, score, how | faults.as_figures(images), out)
+        log.info("%d of %d predictions are in %s", len(scenes) - len(faults), len(scenes), out)
+        faults.check(len(scenes))
+        written.finish()
+
+
+def _submission(
+    segmenter: Segmenter, scenes: Sequence[Scene]
+) -> Callable[[Path, Scene, np.ndarray], None]:
+    """Writes a photo's prediction as the Cityscapes server takes it."""
+    names, ids = submission_names(scenes), label_ids(segmenter.classes)
+    if len(names) != TEST_PHOTOS:
         log.warning(
             "the server scores the %d photos of the test split together and refuses less; these "
             "are %d",
             TEST_PHOTOS,
             len(names),
         )
+
+    def write(folder: Path, scene: Scene, classes: np.ndarray) -> None:
+        save_png(folder / "submission" / names[scene.key], Image.fromarray(ids[classes]))
+
+    return write
 
 
 def _reader(
@@ -131,11 +164,14 @@ def _reader(
 
 
 def _write_figures(
-    folder: Path, segmenter: Segmenter, score: SegmenterScore, made: Figures
+    folder: Path, segmenter: Segmenter, score: SegmenterScore, made: Figures, out: Path
 ) -> None:
     figures = figures_of(score.confusion, segmenter.classes)
     write_json(folder / "metrics.json", {**figures, "protocol": made})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
     confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")
     tell_of_unseen(score.confusion, segmenter.classes)
-    log.info("mIoU %.1f on %d photos", 100 * figures["mIoU"], len(score.photo_iou))
+    log.info(
+        "mIoU %.1f on %d photos, see %s",
+        *(100 * figures["mIoU"], len(score.photo_iou), out / "metrics.json"),
+    )

@@ -1,26 +1,36 @@
-"""Let a segmenter loose on somebody's photos and videos: files in, files out."""
+"""Predicting photos, videos and folders of them from the command line: files in, files out."""
 
 import logging
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.files import atomic_path
 from pipeline.folder_answers import (
     LEGEND,
     OVERLAYS,
-    check_out,
+    PHOTO,
+    UNREADABLE,
+    VIDEO,
+    DamagedError,
+    Faults,
+    made_with,
+    opened_list,
     painted,
+    pending,
     probability,
     save_maps,
+    source_of,
     write_answers,
 )
 from pipeline.inference import Presentation, Segmenter, answers
 from pipeline.panels import class_legend
-from pipeline.photo_files import look_below, photos_below, tell_not_read
+from pipeline.prediction_sources import Found, check_capitals
 from pipeline.runtime import progress
-from pipeline.scene import PHOTO_ENDINGS, Scene, read_image
-from pipeline.videos import VIDEO_ENDINGS, Film, Video, frames_of, look_at
+from pipeline.scene import Scene, read_image
+from pipeline.stopping import StoppedError, asked_to_stop
+from pipeline.videos import Film, Frame, Video, frames_of, look_at
 from pipeline.visualise import Picture, save_png
 
 log = logging.getLogger("carb")
@@ -28,91 +38,90 @@ log = logging.getLogger("carb")
 
 def predict(
     segmenter: Segmenter,
-    source: Path,
+    found: Found,
     *,
     out: Path,
     presentation: Presentation,
     palette: Picture,
     frames: bool,
+    force: bool,
 ) -> None:
-    """Write what a segmenter sees in a photo, a video, or all of a folder.
+    """Write what a segmenter sees in photos and videos, each whole; leave out the unreadable.
 
     Args:
         segmenter: the model.
-        source: a photo, a video, or a folder of both, in any sub-folders.
-        out: folder to write, an earlier output is replaced: ``masks/`` (PNG of class indices),
-            ``overlays/`` (the videos', too), ``confidence/`` (PNG, 255 for certain) and
-            ``legend.png``.
+        found: the photos and videos, see `found_in`.
+        out: folder to write; what is finished of an earlier run of the same model and options is
+            kept: ``masks/`` (PNG of class indices), ``overlays/`` (the videos', too),
+            ``confidence/`` (PNG, 255 for certain) and ``legend.png``.
         presentation: scales, flips and windows.
         palette: colours of the classes, ``[C, 3]`` uint8 RGB.
         frames: also write masks and confidence of each frame of a video.
+        force: predict finished files again.
 
     Raises:
-        ValueError: a file is missing, unreadable or of another kind; or ``out`` holds other files.
+        ValueError: files were not readable; the others are written before.
     """
-    check_out(out, {"the source": source})
-    photos, videos = found_in(source, out)
-    scenes = [Scene(path, None, "folder", key) for key, path in photos.items()]
-    films = {key: look_at(path) for key, path in videos.items()}  # before any work is done
-    with atomic_path(out) as draft:
+    scenes = [Scene(path, None, "folder", key) for key, path in found.photos.items()]
+    named = {PHOTO + key: source_of(path) for key, path in found.photos.items()}
+    named |= {VIDEO + key: source_of(path, frames) for key, path in found.videos.items()}
+    made, faults = made_with("predict", segmenter, presentation, palette), Faults()
+    with opened_list(out, made, force=force) as written:
+        check_capitals(out, found)
+        todo = pending(written, named, force=force)
+        videos = {key: path for key, path in found.videos.items() if VIDEO + key in todo}
+        films = _films(videos, faults)  # what is no video is told before the long work
         for _ in write_answers(
-            draft,
+            written,
             segmenter,
-            scenes,
+            [scene for scene in scenes if PHOTO + scene.key in todo],
             read=lambda scene: (read_image(scene.image), None),
             presentation=presentation,
             palette=palette,
             confidence=True,
+            faults=faults,
+            named=named,
         ):
             pass
+        show = partial(
+            predict_video, segmenter, presentation=presentation, palette=palette, frames=frames
+        )
         for key, video in films.items():
-            predict_video(
-                segmenter,
-                video,
-                key,
-                folder=draft,
-                presentation=presentation,
-                palette=palette,
-                frames=frames,
-            )
-        save_png(draft / LEGEND, class_legend(segmenter.classes, palette))
-    log.info("wrote %d photos and %d videos to %s", len(scenes), len(films), out)
+            with faults.of(video.path), written.item(VIDEO + key, named[VIDEO + key]) as folder:
+                show(video, key, folder)
+        if written.names:
+            with written.item("legend") as folder:
+                save_png(folder / LEGEND, class_legend(segmenter.classes, palette))
+        log.info("wrote %d of %d predictions to %s", len(todo) - len(faults), len(named), out)
+        faults.check(len(named))
+        written.finish()
 
 
-def found_in(source: Path, out: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The photos and the videos that a path names, by name without ending.
+def _films(videos: Mapping[str, Path], faults: Faults) -> dict[str, Video]:
+    """The videos whose first frame is readable."""
+    films = {}
+    for key, path in videos.items():
+        try:
+            films[key] = look_at(path)
+        except UNREADABLE as error:
+            faults.add(path, error)
+    return films
 
-    Raises:
-        ValueError: there is nothing there, nothing of these kinds, or two of one name.
-    """
-    kinds = f"a photo ({', '.join(PHOTO_ENDINGS)}) or a video ({', '.join(VIDEO_ENDINGS)})"
-    if source.is_dir():
-        found = look_below(source)
-        photos, videos = found.photos, photos_below(source, endings=VIDEO_ENDINGS)
-        if out.resolve().is_relative_to(source.resolve()):  # an earlier output
-            photos, videos = (
-                {k: p for k, p in kind.items() if not p.resolve().is_relative_to(out.resolve())}
-                for kind in (photos, videos)
-            )
-        tell_not_read(source, found, {*videos.values()}, [out])
-        if not photos and not videos:
-            raise ValueError(f"{source}: holds neither {kinds}; give a folder that does")
-        return photos, videos
-    if not source.exists():
-        raise ValueError(f"{source}: no such file or folder; give the path of {kinds}")
-    ending = source.suffix.lower()
-    if ending not in PHOTO_ENDINGS + VIDEO_ENDINGS:
-        raise ValueError(f"{source}: must be {kinds}, or a folder of them; convert the file")
-    one = {source.stem: source}
-    return (one, {}) if ending in PHOTO_ENDINGS else ({}, one)
+
+def _frames(video: Video) -> Iterator[Frame]:
+    """The frames of a video; what is wrong with the file is told apart from all else."""
+    try:
+        yield from frames_of(video)
+    except UNREADABLE as error:
+        raise DamagedError(str(error)) from None
 
 
 def predict_video(
     segmenter: Segmenter,
     video: Video,
     key: str,
-    *,
     folder: Path,
+    *,
     presentation: Presentation,
     palette: Picture,
     frames: bool,
@@ -127,12 +136,16 @@ def predict_video(
         presentation: how the frames are shown.
         palette: colours of the classes, ``[C, 3]`` uint8 RGB.
         frames: also write ``masks/<key>/000000.png`` and so on, and ``confidence/...``.
+
+    Raises:
+        DamagedError: a frame is not readable.
+        StoppedError: the run was asked to stop.
     """
     if video.sound:
         log.info("%s: its sound is left out", video.path)
     path = folder / OVERLAYS / f"{key}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    items = ((count, frame.photo, frame.time) for count, frame in enumerate(frames_of(video)))
+    items = ((count, frame.photo, frame.time) for count, frame in enumerate(_frames(video)))
     seen = answers(
         segmenter,
         items,
@@ -142,11 +155,14 @@ def predict_video(
     count = -1
     with Film(path, video) as film:
         for count, photo, time, maps in progress(
-            seen, label=video.path.name, total=video.count, unit="frames"
+            seen, label=video.path.name, total=video.count, unit="frames", stops=False
         ):
             film.add(np.ascontiguousarray(painted(photo, maps[0], palette)), time)
             if frames:
                 save_maps(folder, f"{key}/{count:06d}", maps, palette)
+            if asked_to_stop():
+                done = f"{video.path.name} {count + 1}/{video.count} frames"
+                raise StoppedError(f"{done}, which begins anew next time")
     if count + 1 < 0.98 * video.count:
         log.warning(
             "%s: ended after %d of about %d frames; it may have been cut off",

@@ -7,6 +7,7 @@ from pipeline.config import load_params
 from pipeline.data_remarks import tell_of_data
 from pipeline.datasets import open_dataset
 from pipeline.index import used_scenes
+from pipeline.output_folders import outputs
 from pipeline.prompts import resolve_templates
 from pipeline.proposal_sheets import write_sheets
 from pipeline.proposals import SHEETS, check_no_labels, propose, write_proposals
@@ -34,9 +35,12 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
     dataset = open_dataset(named.name, named.root)
     check_no_labels(dataset.root, force=force)
     tell_of_data(dataset, used_scenes(dataset))
+    sheets = dataset.root / SHEETS
+    written = outputs("propose-labels", folders={"the folder of proposals": sheets})
     clip = load_clip(asked.model, asked.pretrained)
     clip = as_the_authors(clip, normalisation=asked.normalisation, activation=asked.activation)
-    with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):
+    hint = "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"
+    with written, memory_hint(hint):
         found = propose(
             start_fabric(asked.precision),
             clip,
@@ -45,5 +49,5 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
             words=dataset.label_space.words(asked.words),
             templates=resolve_templates(asked.templates),
         )
-    write_sheets(dataset.root / SHEETS, found, dataset.label_space, threshold=threshold)
+        write_sheets(sheets, found, dataset.label_space, threshold=threshold)
     write_proposals(dataset.root, found, dataset.label_space.names, threshold=threshold)

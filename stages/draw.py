@@ -28,8 +28,9 @@ def main(
     """
     from demo.drawn_dataset import draw_split
     from pipeline.files import atomic_path
+    from pipeline.output_folders import outputs
 
-    with atomic_path(out) as draft:
+    with outputs("draw", folders={"--out": out}), atomic_path(out) as draft:
         draw_split(draft, "train", seed=2 * seed, count=train)
         draw_split(draft, "val", seed=2 * seed + 1, count=val)
 

@@ -30,16 +30,19 @@ def main(
     from pipeline.encoders import save_encoder
     from pipeline.index import SceneIndex
     from pipeline.launch import process_number
+    from pipeline.output_folders import outputs
     from pipeline.runtime import memory_hint
     from pipeline.warm_start import first_encoder
     from pipeline.watched_files import watch
 
-    settings = load_params(params)
-    watch("encoder", settings, params)
-    with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
-        encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
-    if process_number(os.environ) == 0:
-        save_encoder(encoder, out, half=False)
+    sources = {"--index": index, "--params": params}
+    with outputs("encoder", files={"--out": out}, sources=sources):
+        settings = load_params(params)
+        watch("encoder", settings, params)
+        with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
+            encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
+        if process_number(os.environ) == 0:
+            save_encoder(encoder, out, half=False)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    ForceOption,
     MaskIdsChoice,
     MaskIdsOption,
     ModelOption,
@@ -19,10 +20,6 @@ from pipeline.launch import alone
 from pipeline.runtime import command
 
 app = typer.Typer(add_completion=False)
-NEEDS_IMAGES = (
-    "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder of "
-    "photos: name it with --images; the pipeline's own evaluation takes params.yaml: eval"
-)
 
 
 def in_folder(*names: str, help: str) -> Any:
@@ -35,6 +32,16 @@ def in_pipeline(help: str) -> Any:
     return typer.Option(help=help, rich_help_panel="In the pipeline")
 
 
+def check_folder_options(images: Path | None, given: bool) -> None:
+    """Refuse options that concern a folder of photos where none is named."""
+    if images is None and given:
+        raise ValueError(
+            "--masks, --scale, --flip, --window, --edge-radius, --submission and --force concern a "
+            "folder of photos: name it with --images; the pipeline's own evaluation takes "
+            "params.yaml: eval"
+        )
+
+
 @app.command()
 @command
 @alone
@@ -45,6 +52,7 @@ def main(
     submission: Annotated[
         bool, in_folder("--submission", help="Also write what the Cityscapes server takes.")
     ] = False,
+    force: ForceOption = False,
     scale: ScaleOption = None,
     flip: FlipOption = False,
     window: WindowOption = None,
@@ -68,13 +76,18 @@ def main(
     """
     from pipeline.folder_evaluation import evaluate_folder
     from pipeline.inference import Presentation
+    from pipeline.output_folders import outputs
     from pipeline.reports import segmenter_report
     from pipeline.runtime import memory_hint
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    if images is None and (masks or scale or submission or presentation != Presentation()):
-        raise ValueError(NEEDS_IMAGES)
+    of_folder = masks or scale or submission or force or presentation != Presentation()
+    check_folder_options(images, bool(of_folder))
+    inputs = {"store": store, "image_labels": image_labels, "params": params}
+    sources = {"--images": images, "--masks": masks, "--model": model, **inputs}
+    files = {"--summary": summary} if images is None else {}
+    written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
     segmenter = load_segmenter(model)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
         if images is not None:
@@ -86,16 +99,11 @@ def main(
                 presentation=presentation,
                 submission=submission,
                 mask_ids=mask_ids.value,
+                force=force,
             )
             return
-        segmenter_report(
-            segmenter,
-            store=store,
-            image_labels=image_labels,
-            params=params,
-            out=out,
-            summary=summary,
-        )
+        with written:
+            segmenter_report(segmenter, **inputs, out=out, summary=summary)
 
 
 if __name__ == "__main__":

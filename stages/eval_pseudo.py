@@ -37,25 +37,30 @@ def main(
     from pipeline.config import load_params
     from pipeline.datasets import open_dataset
     from pipeline.label_files import read_label_file
+    from pipeline.output_folders import outputs
     from pipeline.reports import pseudo_report
     from pipeline.store import PseudoMaskStore
     from pipeline.watched_files import watch
 
-    settings = load_params(params)
-    watch("eval_pseudo", settings, params)
-    named = settings.dataset
-    dataset = open_dataset(named.name, named.root)
-    store = PseudoMaskStore.open(masks)
-    labels = read_label_file(image_labels, store.classes)
-    pseudo_report(
-        store,
-        labels,
-        dataset,
-        photos=settings.eval.photos,
-        palette=settings.pictures.palette,
-        out=out,
-        summary=summary,
-    )
+    sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
+    with outputs(
+        "eval_pseudo", folders={"--out": out}, files={"--summary": summary}, sources=sources
+    ):
+        settings = load_params(params)
+        watch("eval_pseudo", settings, params)
+        named = settings.dataset
+        dataset = open_dataset(named.name, named.root)
+        store = PseudoMaskStore.open(masks)
+        labels = read_label_file(image_labels, store.classes)
+        pseudo_report(
+            store,
+            labels,
+            dataset,
+            photos=settings.eval.photos,
+            palette=settings.pictures.palette,
+            out=out,
+            summary=summary,
+        )
 
 
 if __name__ == "__main__":

@@ -35,9 +35,12 @@ def main(
         carb export --model models/segmenter --out models/onnx --metrics results/eval/metrics.json
     """
     from pipeline.export_run import export
+    from pipeline.output_folders import outputs
     from pipeline.segmenter import load_segmenter
 
-    export(load_segmenter(model), out, metrics=metrics, opset=opset)
+    sources = {"--model": model, "--metrics": metrics}
+    with outputs("export", folders={"--out": out}, sources=sources):
+        export(load_segmenter(model), out, metrics=metrics, opset=opset)
 
 
 if __name__ == "__main__":

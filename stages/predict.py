@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    ForceOption,
     ModelOption,
     PaletteChoice,
     ScaleOption,
@@ -24,15 +25,18 @@ app = typer.Typer(add_completion=False)
 @command
 @alone
 def main(
-    source: Annotated[Path, typer.Argument(help="A photo, a video, or a folder of them.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Photos, videos, or folders of them.", show_default=False)
+    ],
     model: ModelOption = Path("models/segmenter"),
-    out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     palette: Annotated[
         PaletteChoice, typer.Option(help="Colours of the classes.")
     ] = PaletteChoice.dataset,
     frames: Annotated[
         bool, typer.Option("--frames", help="Of videos: each frame's mask and confidence, too.")
     ] = False,
+    force: ForceOption = False,
     scale: ScaleOption = None,
     flip: FlipOption = False,
     window: WindowOption = None,
@@ -40,25 +44,33 @@ def main(
 ) -> None:
     """Predict photos and videos: masks (PNG of class ids), overlays, confidence, a legend.
 
-    A video (mp4, mov, webm and others) gives an mp4 of its size and frame rate, without sound.
+    A video (mp4, mov, webm and others) gives an mp4 of its size and frame rate, without sound. A
+    stopped run goes on where it was; files that are not readable are left out, and named at the
+    end.
 
         python -m stages.predict ride.mp4 --model models/segmenter --out answers
     """
     from pipeline.inference import Presentation
+    from pipeline.output_folders import check_outputs
     from pipeline.palettes import palette_of
     from pipeline.prediction_run import predict
+    from pipeline.prediction_sources import found_in
     from pipeline.runtime import memory_hint
     from pipeline.segmenter import load_segmenter
 
+    inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
+    check_outputs("predict", folders={"--out": out}, files={}, sources={**inputs, "--model": model})
+    found = found_in(sources, out, frames=frames)
     segmenter = load_segmenter(model)
     with memory_hint("show the photos through windows (--window), or lower --scale"):
         predict(
             segmenter,
-            source,
+            found,
             out=out,
             presentation=Presentation(tuple(scale or [1.0]), flip, window, edge_radius),
             palette=palette_of(palette.value, segmenter.palette),
             frames=frames,
+            force=force,
         )
 
 

@@ -41,20 +41,23 @@ def main(
     from pipeline.image_labels import given_image_labels, simulated_image_labels
     from pipeline.index import index_scenes, used_scenes
     from pipeline.label_files import write_image_labels
+    from pipeline.output_folders import outputs
     from pipeline.watched_files import watch
 
-    settings = load_params(params)
-    watch("prepare", settings, params)
-    dataset = open_dataset(settings.dataset.name, settings.dataset.root)
-    scenes = used_scenes(dataset)
-    tell_of_data(dataset, scenes)
-    labels = given_image_labels(scenes, dataset, settings.dataset)
-    found = index_scenes(dataset, scenes)
-    if labels is None:
-        labels = simulated_image_labels(scenes, dataset, settings.dataset)
-    found.write(index)
-    write_image_labels(image_labels, labels, found.label_space.names)
-    prepare_report(report, found, labels, root=dataset.root)
+    files = {"--index": index, "--image-labels": image_labels}
+    with outputs("prepare", folders={"--report": report}, files=files):
+        settings = load_params(params)
+        watch("prepare", settings, params)
+        dataset = open_dataset(settings.dataset.name, settings.dataset.root)
+        scenes = used_scenes(dataset)
+        tell_of_data(dataset, scenes)
+        labels = given_image_labels(scenes, dataset, settings.dataset)
+        found = index_scenes(dataset, scenes)
+        if labels is None:
+            labels = simulated_image_labels(scenes, dataset, settings.dataset)
+        prepare_report(report, found, labels, root=dataset.root)  # files may lie in that folder
+        found.write(index)
+        write_image_labels(image_labels, labels, found.label_space.names)
 
 
 @app.command()

@@ -31,39 +31,44 @@ def main(
     from pipeline.clip_run import make_store
     from pipeline.config import load_params
     from pipeline.index import SceneIndex
+    from pipeline.output_folders import outputs
     from pipeline.prompts import resolve_templates
     from pipeline.pseudo_report import clip_report
     from pipeline.runtime import memory_hint, start_fabric
     from pipeline.watched_files import watch
 
-    settings = load_params(params)
-    watch("pseudo", settings, params)
-    scenes = SceneIndex.read(index)
-    templates = resolve_templates(settings.clip.templates)
-    clip = as_the_authors(
-        load_clip(
-            settings.clip.model,
-            settings.clip.pretrained,
-            dense=settings.clip.dense,
-            repair=settings.clip.repair_outliers,
-        ),
-        normalisation=settings.clip.normalisation,
-        activation=settings.clip.activation,
-    )
-    fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
-    with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):
-        make_store(
-            fabric,
-            clip,
-            scenes,
-            root=root,
-            params=settings.clip,
-            templates=templates,
-            out=out,
-            scratch=scratch,
+    sources, folders = {"--index": index, "--params": params}, {"--out": out, "--report": report}
+    with outputs("pseudo", folders=folders, sources=sources):
+        settings = load_params(params)
+        watch("pseudo", settings, params)
+        scenes = SceneIndex.read(index)
+        templates = resolve_templates(settings.clip.templates)
+        clip = as_the_authors(
+            load_clip(
+                settings.clip.model,
+                settings.clip.pretrained,
+                dense=settings.clip.dense,
+                repair=settings.clip.repair_outliers,
+            ),
+            normalisation=settings.clip.normalisation,
+            activation=settings.clip.activation,
         )
-    if fabric.global_rank == 0:
-        clip_report(report, out, scenes, root=root, palette=settings.pictures.palette)
+        fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
+        with memory_hint(
+            "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"
+        ):
+            make_store(
+                fabric,
+                clip,
+                scenes,
+                root=root,
+                params=settings.clip,
+                templates=templates,
+                out=out,
+                scratch=scratch,
+            )
+        if fabric.global_rank == 0:
+            clip_report(report, out, scenes, root=root, palette=settings.pictures.palette)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,14 @@ def main(
 
     from pipeline.config import load_params
     from pipeline.html_report import write_report
+    from pipeline.output_folders import outputs
     from pipeline.run_results import RunResults
     from pipeline.run_summary import print_summary
 
-    found, settings = RunResults.read(results, index), load_params(params)
-    write_report(found, settings, out)
+    sources = {"--results": results, "--index": index, "--params": params}
+    with outputs("report", files={"--out": out}, sources=sources):
+        found, settings = RunResults.read(results, index), load_params(params)
+        write_report(found, settings, out)
     print_summary(found, settings, Console(markup=False, highlight=False, emoji=False))
 
 

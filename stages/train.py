@@ -37,13 +37,18 @@ def main(
         carb train --params other.yaml --out models/other --curves results/other
     """
     from pipeline.config import load_params
+    from pipeline.output_folders import outputs
     from pipeline.training_run import Inputs, train_segmenter
 
-    settings = load_params(params)
-    inputs = Inputs.read(
-        index=index, image_labels=image_labels, masks=masks, encoder=encoder, params=settings
-    )
-    train_segmenter(inputs, settings, out=out, curves=curves, scratch=scratch)
+    folders = {"--out": out, "--curves": curves}
+    sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
+    sources |= {"--encoder": encoder, "--params": params}
+    with outputs("train", folders=folders, sources=sources):
+        settings = load_params(params)
+        inputs = Inputs.read(
+            index=index, image_labels=image_labels, masks=masks, encoder=encoder, params=settings
+        )
+        train_segmenter(inputs, settings, out=out, curves=curves, scratch=scratch)
 
 
 if __name__ == "__main__":
