@@ -17,7 +17,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
     Args:
         params: the parameter file.
         threshold: a class is proposed from this confidence on.
-        force: replace ``labels.csv``.
+        force: write a new ``labels.csv`` and keep the earlier one as ``labels.1.csv``.
 
     Raises:
         ValueError: the data set is none of one's own, or has labels.

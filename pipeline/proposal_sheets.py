@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.datasets.folder import PAGE
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, fingerprint
 from pipeline.label_spaces import LabelSpace
 from pipeline.panels import FAINT, GAP, INK, PAPER
 from pipeline.proposals import THUMBNAIL, Proposal
@@ -145,6 +145,8 @@ def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: floa
             for each in found
         ],
     }
+    # By this the browser knows the page again whose corrections it keeps.
+    content["id"] = fingerprint(content)[:16]
     # A name may hold the sign that would end the script.
     text = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     return files("pipeline").joinpath(PAGE).read_text("utf-8").replace(CONTENT, text)

@@ -58,7 +58,9 @@ def propose_labels(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Tag a photo from this confidence on.")
     ] = 0.5,
-    force: Annotated[bool, typer.Option("--force", help="Replace labels.csv.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Propose anew; keeps labels.csv as labels.1.csv.")
+    ] = False,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Let CLIP propose the labels of your own photos; then correct them and run dvc repro.
