@@ -5,6 +5,8 @@ from pathlib import Path
 from pipeline.clip_dense import as_the_authors, load_clip
 from pipeline.config import load_params
 from pipeline.datasets import open_dataset
+from pipeline.datasets.folder import photo_folder
+from pipeline.fonts import use_font
 from pipeline.prompts import resolve_templates
 from pipeline.proposal_sheets import write_sheets
 from pipeline.proposals import SHEETS, check_no_labels, propose, write_proposals
@@ -31,6 +33,9 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
         )
     dataset = open_dataset(named.name, named.root)
     check_no_labels(dataset.root, force=force)
+    home = photo_folder(dataset.root)
+    photos = [s.image.relative_to(home).as_posix() for s in dataset.scenes("train")]
+    use_font(settings.pictures.font, [*dataset.label_space.names, *photos])
     clip = load_clip(asked.model, asked.pretrained)
     clip = as_the_authors(clip, normalisation=asked.normalisation, activation=asked.activation)
     with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):

@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    FontOption,
     ModelOption,
     ScaleOption,
     WindowOption,
@@ -40,6 +41,7 @@ def main(
     submission: Annotated[
         bool, in_folder("--submission", help="Also write what the Cityscapes server takes.")
     ] = False,
+    font: FontOption = None,
     scale: ScaleOption = None,
     flip: FlipOption = False,
     window: WindowOption = None,
@@ -62,21 +64,23 @@ def main(
         carb eval --images photos --masks annotations --out scored
     """
     from pipeline.folder_evaluation import evaluate_folder
+    from pipeline.fonts import use_font
     from pipeline.inference import Presentation
     from pipeline.reports import segmenter_report
     from pipeline.runtime import memory_hint
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    if images is None and (masks or scale or submission or presentation != Presentation()):
+    if images is None and (masks or scale or submission or font or presentation != Presentation()):
         raise ValueError(
-            "--masks, --scale, --flip, --window, --edge-radius and --submission concern a folder "
-            "of photos: name it with --images; the pipeline's own evaluation takes params.yaml: "
-            "eval"
+            "--masks, --scale, --flip, --window, --edge-radius, --font and --submission concern a "
+            "folder of photos: name it with --images; the pipeline's own evaluation takes "
+            "params.yaml: eval and pictures"
         )
     segmenter = load_segmenter(model)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
         if images is not None:
+            use_font(str(font) if font else None, segmenter.classes, setting="--font")
             evaluate_folder(
                 segmenter, images, masks, out=out, presentation=presentation, submission=submission
             )

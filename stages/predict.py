@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    FontOption,
     ModelOption,
     PaletteChoice,
     ScaleOption,
@@ -30,6 +31,7 @@ def main(
     palette: Annotated[
         PaletteChoice, typer.Option(help="Colours of the classes.")
     ] = PaletteChoice.dataset,
+    font: FontOption = None,
     frames: Annotated[
         bool, typer.Option("--frames", help="Of videos: each frame's mask and confidence, too.")
     ] = False,
@@ -44,6 +46,7 @@ def main(
 
         python -m stages.predict ride.mp4 --model models/segmenter --out answers
     """
+    from pipeline.fonts import use_font
     from pipeline.inference import Presentation
     from pipeline.palettes import palette_of
     from pipeline.prediction_run import predict
@@ -51,6 +54,7 @@ def main(
     from pipeline.segmenter import load_segmenter
 
     segmenter = load_segmenter(model)
+    use_font(str(font) if font else None, segmenter.classes, setting="--font")
     with memory_hint("show the photos through windows (--window), or lower --scale"):
         predict(
             segmenter,

@@ -37,6 +37,7 @@ def main(
     from pipeline.config import load_params
     from pipeline.data_report import prepare_report
     from pipeline.datasets import open_dataset
+    from pipeline.fonts import use_font
     from pipeline.image_labels import collect_image_labels
     from pipeline.index import index_scenes, used_scenes
     from pipeline.label_files import write_image_labels
@@ -45,9 +46,11 @@ def main(
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     scenes = used_scenes(dataset)
     found = index_scenes(dataset, scenes)
+    names = found.label_space.names
+    use_font(settings.pictures.font, [*names, *(photo.key for photo in found.photos)])
     labels = collect_image_labels(scenes, dataset, settings.dataset)
     found.write(index)
-    write_image_labels(image_labels, labels, found.label_space.names)
+    write_image_labels(image_labels, labels, names)
     prepare_report(report, found, labels, root=dataset.root)
 
 

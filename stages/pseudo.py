@@ -30,6 +30,7 @@ def main(
     from pipeline.clip_dense import as_the_authors, load_clip
     from pipeline.clip_run import make_store
     from pipeline.config import load_params
+    from pipeline.fonts import use_font
     from pipeline.index import SceneIndex
     from pipeline.prompts import resolve_templates
     from pipeline.pseudo_report import clip_report
@@ -37,6 +38,8 @@ def main(
 
     settings = load_params(params)
     scenes = SceneIndex.read(index)
+    keys = [photo.key for photo in scenes.photos]
+    use_font(settings.pictures.font, [*scenes.label_space.names, *keys])
     templates = resolve_templates(settings.clip.templates)
     clip = as_the_authors(
         load_clip(

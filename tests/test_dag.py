@@ -14,7 +14,7 @@ STAGES: dict[str, Any] = DAG["stages"]
 # Which modules may import which: a module imports those of earlier rows and of its own.
 LAYERS = [
     ["wording", "stopping", "disk", "files", "world", "launch", "tensors", "meters"],
-    ["command_options"],
+    ["command_options", "fonts"],
     ["config", "config_faults", "runtime", "label_spaces", "metrics", "tables", "edges"],
     ["spreadsheets", "label_tables"],
     ["pictures", "places", "store_attributes"],
