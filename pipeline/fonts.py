@@ -19,6 +19,7 @@ from pipeline.wording import one_line
 log = logging.getLogger("carb")
 FONT = "DejaVu Sans"
 PARAMETER = "params.yaml: pictures.font"
+BOX = "\u25a1"
 NAMED = 20  # letters in a warning
 _chosen: list[Path] = []  # the font of this process; empty: DejaVu Sans
 
@@ -40,8 +41,7 @@ def use_font(path: str | None, texts: Iterable[str], *, setting: str = PARAMETER
         _check(file, setting)
         _chosen.append(file)
     known = letters(font_file())
-    wanted = {letter for text in texts for letter in plain(text) if _is_drawn(letter)}
-    if lacking := sorted(wanted - known):
+    if lacking := sorted({letter for text in texts for letter in text if _shows(letter)} - known):
         more = ", ..." if len(lacking) > NAMED else ""
         log.warning(
             "%s: %d letters of names of classes or photos are missing in %s and drawn as boxes: "
@@ -68,8 +68,8 @@ def _check(path: Path, setting: str) -> None:
         ) from None
 
 
-def _is_drawn(letter: str) -> bool:
-    """Whether a letter shows: no space, joiner or mark of direction."""
+def _shows(letter: str) -> bool:
+    """Whether a letter is to be seen: no space, control character, joiner or lone surrogate."""
     return unicodedata.category(letter)[0] not in "ZC" and not "\ufe00" <= letter <= "\ufe0f"
 
 
@@ -102,11 +102,7 @@ def letters(path: Path) -> frozenset[str]:
 
 def chart_settings() -> dict[Any, Any]:
     """The font in use, for matplotlib, to which ``$`` is a dollar sign then."""
-    import matplotlib
-
     settings: dict[Any, Any] = {"text.parse_math": False}
-    if "font.enable_last_resort" in matplotlib.rcParams:  # from 3.11 on: boxes three times as wide
-        settings["font.enable_last_resort"] = False
     if _chosen:
         settings["font.family"] = _family(_chosen[0])
     return settings
@@ -118,13 +114,21 @@ def _family(path: Path) -> str:
     from matplotlib.font_manager import FontEntry, fontManager
 
     name = f"carb {path.resolve()}"
-    fontManager.ttflist.append(FontEntry(fname=str(path.resolve()), name=name))
+    for weight in (400, 700):  # the file stands for bold, too
+        fontManager.ttflist.append(FontEntry(str(path.resolve()), name=name, weight=weight))
     return name
 
 
 def plain(text: str) -> str:
-    """A text in one line, of characters that can be drawn; names of files may hold any bytes."""
-    return re.sub(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]", " ", text)
+    """A text in one line, with a box for each letter that the font in use lacks.
+
+    Names of files may hold any bytes. What matplotlib draws in place of a missing letter has no
+    width, or three times that of a letter, by its version.
+    """
+    known = letters(font_file())
+    box = BOX if BOX in known else "?"
+    text = re.sub(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]", " ", text)
+    return "".join(letter if letter in known else box if _shows(letter) else "" for letter in text)
 
 
 def ended(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

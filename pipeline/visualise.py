@@ -4,7 +4,6 @@ Equal input gives equal bytes: PNG files carry no date and no version, matplotli
 own defaults, and the font is that of `pipeline.fonts`.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,8 +159,7 @@ def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
 
 def save_chart(figure: "Figure", path: Path) -> None:
     """Write a chart as PNG, whole or not at all."""
-    with atomic_path(path) as draft, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # use_font has said so
+    with atomic_path(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
 
 

@@ -1,4 +1,4 @@
-"""Names in pictures: all letters of DejaVu Sans, another font by name, and a dollar sign as such."""
+"""Names in pictures: letters of DejaVu Sans, another font by name, a dollar sign as such."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.fonts import chart_settings, fitted, font_file, picture_font, plain, use_font
+from pipeline.fonts import chart_settings, fitted, font_file, letters, picture_font, plain, use_font
 from pipeline.panels import Block, class_entries, class_legend, contact_sheet, panel
 from pipeline.visualise import chart, confusion_figure, iou_bars, save_chart
 
@@ -122,4 +122,10 @@ def test_beginning_and_end_of_a_long_name_are_kept():
     assert short.endswith("are")
     assert "..." in short
     assert fitted("road", font, 120) == "road"
+
+
+def test_a_text_is_one_line_with_boxes_for_missing_letters():
     assert plain("a\r\n\tb\udcff") == "a   b "
+    assert plain(f"a{CHINESE}\U000e0001 b") == "a\u25a1\u25a1 b"
+    use_font(str(OTHER), [])
+    assert plain("a\u4e00") == "a?" if "\u25a1" not in letters(OTHER) else "a\u25a1"
