@@ -43,7 +43,7 @@ def use_font(path: str | None, texts: Iterable[str], *, setting: str = PARAMETER
     known = letters(font_file())
     if lacking := sorted({letter for text in texts for letter in text if _shows(letter)} - known):
         more = ", ..." if len(lacking) > NAMED else ""
-        log.warning(
+        log.info(  # no warning: of several processes the first one alone is to say it
             "%s: %d letters of names of classes or photos are missing in %s and drawn as boxes: "
             "%s%s; name the file of a font that has them",
             setting,

@@ -38,8 +38,6 @@ def main(
 
     settings = load_params(params)
     scenes = SceneIndex.read(index)
-    keys = [photo.key for photo in scenes.photos]
-    use_font(settings.pictures.font, [*scenes.label_space.names, *keys])
     templates = resolve_templates(settings.clip.templates)
     clip = as_the_authors(
         load_clip(
@@ -52,6 +50,8 @@ def main(
         activation=settings.clip.activation,
     )
     fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
+    keys = [photo.key for photo in scenes.photos]
+    use_font(settings.pictures.font, [*scenes.label_space.names, *keys])
     with memory_hint("lower the windows of params.yaml: clip.levels, or take a smaller clip.model"):
         make_store(
             fabric,

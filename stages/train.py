@@ -37,16 +37,12 @@ def main(
         carb train --params other.yaml --out models/other --curves results/other
     """
     from pipeline.config import load_params
-    from pipeline.fonts import use_font
     from pipeline.training_run import Inputs, train_segmenter
 
     settings = load_params(params)
     inputs = Inputs.read(
         index=index, image_labels=image_labels, masks=masks, encoder=encoder, params=settings
     )
-    # A change of the font does not train again: it is not among this stage's params in dvc.yaml.
-    keys = [photo.key for photo in inputs.index.photos]
-    use_font(settings.pictures.font, [*inputs.index.label_space.names, *keys])
     train_segmenter(inputs, settings, out=out, curves=curves, scratch=scratch)
 
 

@@ -21,7 +21,8 @@ OTHER = Path(mpl.get_data_path()) / "fonts/ttf/STIXGeneral.ttf"
 
 
 @pytest.fixture(autouse=True)
-def default_again():
+def default_again(caplog):
+    caplog.set_level("INFO", "carb")
     yield
     use_font(None, [])
 
