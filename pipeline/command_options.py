@@ -33,6 +33,9 @@ EdgeRadiusOption = Annotated[
         rich_help_panel=SHOWING,
     ),
 ]
+FontOption = Annotated[
+    Path | None, typer.Option(help="Font of class names (.ttf, .otf, .ttc); else DejaVu Sans.")
+]
 
 
 class MaskIdsChoice(StrEnum):

@@ -244,6 +244,7 @@ class PicturesParams(Section):
     """How pictures look; no figure depends on it."""
 
     palette: PaletteName
+    font: Text | None = None
 
 
 class WarmStartParams(Section):

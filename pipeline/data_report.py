@@ -16,7 +16,7 @@ from pipeline.label_files import ImageLabels
 from pipeline.panels import as_shown, contact_sheet
 from pipeline.scene import read_image
 from pipeline.tables import write_table
-from pipeline.visualise import BAR_COLOURS, chart, save_chart, save_png
+from pipeline.visualise import BAR_COLOURS, chart, chart_names, save_chart, save_png
 
 log = logging.getLogger("carb")
 SHEET = 12  # photos of the contact sheet
@@ -62,6 +62,7 @@ def frequency_bars(rows: Mapping[str, Rows], classes: Sequence[str], path: Path)
         classes: C class names.
         path: file to write.
     """
+    shown = chart_names(classes)[0]
     order = np.argsort(-next(iter(rows.values())).sum(axis=0), kind="stable")
     thick = 0.8 / len(rows)
     height = len(classes) * (0.16 + 0.17 * len(rows)) + 0.9 + 0.25 * len(rows)
@@ -75,7 +76,7 @@ def frequency_bars(rows: Mapping[str, Rows], classes: Sequence[str], path: Path)
             for middle, count, share in zip(middles, counts, percent, strict=True):
                 text = f"{count} ({share:.0f} %)"
                 axes.text(share + 0.8, middle, text, va="center", size=8, c="0.2")
-        axes.set_yticks(range(len(classes)), [classes[place] for place in order])
+        axes.set_yticks(range(len(classes)), [shown[place] for place in order])
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.set_xlim(0, 112)
         axes.set_xticks(range(0, 101, 20))

@@ -1,7 +1,7 @@
 """Score or predict a plain folder of photos with a trained segmenter."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ def evaluate_folder(
     Args:
         segmenter: the model.
         images: folder of photos, in any sub-folders.
-        masks: folder of human masks of the same names (``.png``), or None.
+        masks: folder of human masks, or None.
         out: folder to write, see `opened_list`: ``masks/`` (palette PNGs of class indices),
             ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``, ``confusion.png``.
         presentation: scales, flips and windows.
@@ -101,10 +101,10 @@ def evaluate_folder(
     read = _reader(segmenter, scenes, masks, mask_ids)
     named = {PHOTO + scene.key: source_of(scene.image, submission) for scene in scenes}
     made = made_with("eval", segmenter, presentation, segmenter.palette)
+    score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
     with opened_list(out, made, force=force) as written:
         todo = pending(written, named, force=force)
         written.drop(FIGURES)
-        score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
         for scene, mask, classes in write_answers(
             written,
             segmenter,
@@ -119,19 +119,27 @@ def evaluate_folder(
         ):
             if mask is not None:
                 score.add(scene.key, classes, mask)
-        finished = [scene for scene in scenes if PHOTO + scene.key not in todo]
-        for scene, _, mask in readable(finished, read, faults) if masks is not None else ():
-            if mask is not None:
-                score.add(scene.key, written_classes(out, scene.key), mask)
-        scored = [scene for scene in scenes if scene.key in score.photo_iou]
-        if scored:
+        finished = [scene for scene in scenes if masks and PHOTO + scene.key not in todo]
+        _score_written(out, readable(finished, read, faults), score)
+        if scored := [scene for scene in scenes if scene.key in score.photo_iou]:
             data = without_folders(str(scenes[0].image.parent))
-            how = protocol(segmenter, scored, data, presentation)
+            how = protocol(segmenter, scored, data, presentation) | faults.as_figures(images)
             with written.item(FIGURES) as folder:
-                _write_figures(folder, segmenter, score, how | faults.as_figures(images), out)
+                _write_figures(folder, segmenter, score, how, out)
         log.info("%d of %d predictions are in %s", len(scenes) - len(faults), len(scenes), out)
         faults.check(len(scenes))
         written.finish()
+
+
+def _score_written(
+    out: Path,
+    found: Iterable[tuple[Scene, Image.Image, np.ndarray | None]],
+    score: SegmenterScore,
+) -> None:
+    """Count predictions of an earlier run, as they were written."""
+    for scene, _, mask in found:
+        assert mask is not None
+        score.add(scene.key, written_classes(out, scene.key), mask)
 
 
 def _submission(

@@ -4,11 +4,13 @@ A sheet fits into a browser's window. Equal input gives equal bytes: see `pipeli
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
+from pipeline.fonts import ended, fitted
+from pipeline.fonts import picture_font as _font
 from pipeline.visualise import IGNORE_COLOUR, Picture
 
 INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
@@ -16,6 +18,7 @@ PANEL_WIDTH, CELL_SIDE = 1400, 640  # at most, in pixels
 LINE_COLUMNS = 5  # at most; what is narrower than a fifth of a window cannot be read
 SHOWN_SIDE = 1280  # larger photos are reduced before anything is made of them
 GAP, TITLE_HEIGHT = 8, 30
+LEGEND_WIDTH = 700  # of a legend by itself
 SHEET_HEIGHT, LABEL_HEIGHT = 210, 24  # of a row of a contact sheet, and of the name below
 
 
@@ -53,7 +56,7 @@ def class_entries(names: Sequence[str], palette: Picture) -> list[Entry]:
 
 def class_legend(names: Sequence[str], palette: Picture) -> Image.Image:
     """The colour and name of each class, as a picture of its own."""
-    return _legend(class_entries(names, palette)[:-1], 700)  # predictions ignore nothing
+    return _legend(class_entries(names, palette)[:-1], LEGEND_WIDTH)  # predictions ignore nothing
 
 
 def panel(
@@ -118,7 +121,7 @@ def _sheet_row(photos: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     for name, photo in photos:
         row.paste(photo, (left, GAP))
         place = (left, GAP + SHEET_HEIGHT + LABEL_HEIGHT // 2)
-        draw.text(place, _shortened(name, _font(14), photo.width), INK, _font(14), anchor="lm")
+        draw.text(place, ended(name, _font(14), photo.width), INK, _font(14), anchor="lm")
         left += photo.width + GAP
     return row
 
@@ -143,7 +146,7 @@ def _block(
             zip(titles[part], block.pictures[part], strict=True)
         ):
             left = GAP + column * (column_width + GAP)
-            text = _shortened(title, _font(18), column_width)
+            text = ended(title, _font(18), column_width)
             middle = (left + column_width // 2, TITLE_HEIGHT // 2)
             draw.text(middle, text, INK, _font(18), anchor="mm")
             line.paste(_fit(picture, cell), (left + (column_width - cell[0]) // 2, top))
@@ -168,22 +171,10 @@ def _fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
     return ImageOps.pad(image, size, method, color=PAPER)
 
 
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def _shortened(text: str, font: Any, width: int) -> str:
-    """The text, or its end where it is too wide; keys of photos differ at their ends."""
-    kept = text
-    while kept and font.getlength(kept if kept == text else f"...{kept}") > width:
-        kept = kept[1:]
-    return kept if kept == text else f"...{kept}"
-
-
 def _line_of_text(text: str, width: int, size: int) -> Image.Image:
     """Text from the left."""
     line = Image.new("RGB", (width, size + 2 * GAP), PAPER)
-    shown = _shortened(text, _font(size), width - 2 * GAP)
+    shown = ended(text, _font(size), width - 2 * GAP)
     ImageDraw.Draw(line).text((GAP, line.height // 2), shown, INK, _font(size), anchor="lm")
     return line
 
@@ -191,8 +182,11 @@ def _line_of_text(text: str, width: int, size: int) -> Image.Image:
 def _legend(entries: Sequence[Entry], width: int) -> Image.Image:
     """A sample and its meaning each, in equal columns."""
     font, line = _font(16), 28
-    widths = [entry.sample.shape[1] + 8 + int(font.getlength(entry.name)) for entry in entries]
-    column = max(widths) + 26
+    room = max(width, LEGEND_WIDTH) - 2 * GAP - 34
+    samples = [entry.sample for entry in entries]
+    names = [fitted(name, font, room - sample.shape[1]) for name, sample in entries]
+    texts = zip(names, samples, strict=True)
+    column = max(sample.shape[1] + 8 + int(font.getlength(name)) for name, sample in texts) + 26
     num_columns = max(1, min(len(entries), (width - GAP) // column))
     num_lines = -(-len(entries) // num_columns)
     num_columns = -(-len(entries) // num_lines)  # as even as they go
@@ -200,7 +194,7 @@ def _legend(entries: Sequence[Entry], width: int) -> Image.Image:
     size = (max(width, left + num_columns * column), num_lines * line + 2 * GAP)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    for index, (name, sample) in enumerate(entries):
+    for index, (name, sample) in enumerate(zip(names, samples, strict=True)):
         x, y = left + index % num_columns * column, GAP + index // num_columns * line
         sheet.paste(Image.fromarray(sample), (x, y))
         draw.text((x + sample.shape[1] + 8, y + 9), name, INK, font, anchor="lm")

@@ -20,7 +20,8 @@ from pipeline.visualise import colour_mask, mark_region
 class Previews:
     """Pictures of a few photos, again and again while the segmenter learns.
 
-    They keep the data set's own colours: a change of ``pictures`` must not train again.
+    They keep the data set's own colours, and the font of their time: a change of ``pictures`` must
+    not train again.
 
     Args:
         photos: the photos.

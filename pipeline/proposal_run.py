@@ -6,6 +6,8 @@ from pipeline.clip_dense import as_the_authors, load_clip
 from pipeline.config import load_params
 from pipeline.data_remarks import tell_of_data
 from pipeline.datasets import open_dataset
+from pipeline.datasets.folder import photo_folder
+from pipeline.fonts import use_font
 from pipeline.index import used_scenes
 from pipeline.output_folders import outputs
 from pipeline.prompts import resolve_templates
@@ -20,7 +22,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
     Args:
         params: the parameter file.
         threshold: a class is proposed from this confidence on.
-        force: replace ``labels.csv``.
+        force: write a new ``labels.csv`` and keep the earlier one as ``labels.1.csv``.
 
     Raises:
         ValueError: the data set is none of one's own, or has labels.
@@ -37,6 +39,9 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
     tell_of_data(dataset, used_scenes(dataset))
     sheets = dataset.root / SHEETS
     written = outputs("propose-labels", folders={"the folder of proposals": sheets})
+    home = photo_folder(dataset.root)
+    photos = [s.image.relative_to(home).as_posix() for s in dataset.scenes("train")]
+    use_font(settings.pictures.font, [*dataset.label_space.names, *photos])
     clip = load_clip(asked.model, asked.pretrained)
     clip = as_the_authors(clip, normalisation=asked.normalisation, activation=asked.activation)
     hint = "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"

@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, fingerprint
+from pipeline.fonts import ended, fitted, picture_font
 from pipeline.label_spaces import LabelSpace
 from pipeline.panels import FAINT, GAP, INK, PAPER
 from pipeline.photo_files import PAGE
@@ -78,19 +79,13 @@ def class_sheet(found: list[Proposal], place: int, name: str, *, threshold: floa
     return sheet
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Matplotlib's own: Pillow's lacks letters that names of photos have."""
-    import matplotlib  # here, not on top: it takes a moment
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
-
-
 def _bar(text: str, size: int) -> Image.Image:
     """A line of text above photos."""
     bar = Image.new("RGB", (COLUMNS * (THUMBNAIL[0] + GAP) + GAP, 40), PAPER)
     draw = ImageDraw.Draw(bar)
     draw.line((GAP, 2, bar.width - GAP, 2), INK, 2)
-    draw.text((GAP, 22), text, INK, _font(size), anchor="lm")
+    font = picture_font(size)
+    draw.text((GAP, 22), fitted(text, font, bar.width - 2 * GAP), INK, font, anchor="lm")
     return bar
 
 
@@ -113,19 +108,15 @@ def _grid(shown: list[Proposal], place: int, threshold: float) -> Image.Image:
         start = (left + 2 * FRAME, top + height + CAPTION // 2 - 2)
         if abs(value - threshold) < NEAR:
             draw.rectangle((start[0] - 3, start[1] - 8, start[0] + 29, start[1] + 8), UNSURE)
-        draw.text(start, _cut(f"{value:.2f}  {each.photo}"), INK, _font(12), anchor="lm")
+        draw.text(start, _cut(f"{value:.2f}  {each.photo}"), INK, picture_font(12), anchor="lm")
     return grid
 
 
 def _cut(text: str) -> str:
     """A caption that fits below a photo; of a long path the end tells photos apart."""
-    font, room = _font(12), THUMBNAIL[0] - 4 * FRAME
-    if font.getlength(text) <= room:
-        return text
     number, name = text.split("  ", 1)
-    while name and font.getlength(f"{number}  ...{name}") > room:
-        name = name[1:]
-    return f"{number}  ...{name}"
+    font, start = picture_font(12), f"{number}  "
+    return start + ended(name, font, THUMBNAIL[0] - 4 * FRAME - int(font.getlength(start)))
 
 
 def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: float) -> str:
@@ -145,6 +136,8 @@ def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: floa
             for each in found
         ],
     }
+    # By this the browser knows the page again whose corrections it keeps.
+    content["id"] = fingerprint(content)[:16]
     # A name may hold the sign that would end the script.
     text = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     return files("pipeline").joinpath(PAGE).read_text("utf-8").replace(CONTENT, text)

@@ -6,7 +6,10 @@ in the photo, and large in one of its windows. docs/proposals.md compares this w
 """
 
 import csv
+import itertools
 import logging
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +147,7 @@ def propose(
 
 
 def check_no_labels(root: Path, *, force: bool) -> None:
-    """Refuse to write over labels, which may be somebody's work.
+    """Refuse to replace labels, which may be somebody's work, unasked.
 
     Raises:
         ValueError: there are labels; says which.
@@ -154,14 +157,41 @@ def check_no_labels(root: Path, *, force: bool) -> None:
         raise ValueError(f"{path}: holds labels already; move it away to have some proposed")
     if path is not None and not force:
         raise ValueError(
-            f"{path}: is there already; --force replaces it, and what was corrected in it"
+            f"{path}: is there already; --force proposes anew and keeps this one as "
+            f"{_free_name(path).name}"
         )
+
+
+def _free_name(path: Path) -> Path:
+    """Where an earlier file is kept: ``labels.1.csv``, or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def keep_labels(root: Path) -> None:
+    """Copy ``labels.csv``, if there is one, to a name of its own. Says where, and what is lost."""
+    path = root / LABELS[0]
+    if not path.exists():
+        return
+    kept = _free_name(path)
+    with atomic_path(kept) as draft:
+        shutil.copyfile(path, draft)
+    log.warning(
+        "%s: kept as %s, with its corrections; the new page loads it. Corrections on the earlier "
+        "page that were not downloaded are not in it",
+        path,
+        kept.name,
+    )
 
 
 def write_proposals(
     root: Path, found: list[Proposal], classes: list[str], *, threshold: float
 ) -> None:
-    """Write ``labels.csv``, and how sure CLIP is of each into ``label_confidence.csv``."""
+    """Write ``labels.csv``, and how sure CLIP is of each into ``label_confidence.csv``.
+
+    Earlier labels are kept beside them, see `keep_labels`.
+    """
+    keep_labels(root)
     tagged = [(each.confidence >= threshold).astype(int).tolist() for each in found]
     sure = [[f"{value:.3f}" for value in each.confidence] for each in found]
     for name, rows in ((CONFIDENCE, sure), (LABELS[0], tagged)):

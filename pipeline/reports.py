@@ -21,6 +21,7 @@ from pipeline.evaluation import (
     score_store,
 )
 from pipeline.files import atomic_path, file_digest, write_json
+from pipeline.fonts import use_font
 from pipeline.image_labels import read_scene_mask
 from pipeline.inference import Presentation, Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
@@ -134,11 +135,13 @@ def segmenter_report(
             f"the segmenter knows {len(classes)} classes that are not those of "
             f"'{named.name}' ({params.name}: dataset.name); run `dvc repro train`"
         )
+    labels = read_label_file(image_labels, classes)
+    use_font(settings.pictures.font, [*classes, *labels])
     sources = Sources(
         segmenter=segmenter,
         presentation=presentation_of(settings.eval),
         store=PseudoMaskStore.open(store),
-        labels=read_label_file(image_labels, classes),
+        labels=labels,
         read_mask=dataset.read_mask,
         palette=palette_of(settings.pictures.palette, dataset.label_space.palette),
     )

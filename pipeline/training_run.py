@@ -21,6 +21,7 @@ from pipeline.disk import bytes_below, check_room
 from pipeline.encoders import load_encoder
 from pipeline.fabric import locked_by_first
 from pipeline.files import atomic_path, file_digest, fingerprint, remove
+from pipeline.fonts import use_font
 from pipeline.index import SceneIndex
 from pipeline.inference import Segmenter
 from pipeline.label_files import ImageLabels, read_label_file
@@ -137,6 +138,8 @@ def train_segmenter(
     """
     work = scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
+    # For the previews; a change of it does not train again: dvc.yaml does not name it there.
+    use_font(params.pictures.font, [*inputs.store.classes, *inputs.store.keys])
     with locked_by_first(fabric, work):
         model = first_segmenter(inputs, params)
         state = checkpoint_bytes(model, params.train.optimizer)

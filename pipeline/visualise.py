@@ -1,7 +1,7 @@
 """Pictures a person can look at: masks in colour, marks on photos, confusion matrix, IoU bars.
 
 Equal input gives equal bytes: PNG files carry no date and no version, matplotlib's settings are its
-own defaults, and all fonts come with Pillow and matplotlib.
+own defaults, and the font is that of `pipeline.fonts`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.files import atomic_path
+from pipeline.fonts import chart_settings, fitted, picture_font
 from pipeline.metrics import areas, nan_mean
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and panels do not need it
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and panels do not need
 Picture = npt.NDArray[np.uint8]
 AnyMask = npt.NDArray[Any]
 
+DPI = 110
+NAME_WIDTH, USUAL_WIDTH = 330, 130  # pixels of a class's name in a chart: at most, and of most
 IGNORE_COLOUR = (255, 255, 255)
 MARK_STRIPES, MARK_OUTLINE = ((255, 190, 30), (165, 95, 0)), (40, 20, 0)
 # Okabe and Ito's colours: told apart with any kind of colour vision.
@@ -141,12 +144,12 @@ def save_png(path: Path, image: Image.Image | Picture) -> None:
 @contextmanager
 def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
     """An empty chart of so many inches, untouched by the user's matplotlib settings and display."""
-    from matplotlib import style
+    from matplotlib import rc_context, style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with style.context("default"):
-        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    with style.context("default"), rc_context(chart_settings()):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         axes.tick_params(length=0)
@@ -160,6 +163,14 @@ def save_chart(figure: "Figure", path: Path) -> None:
         figure.savefig(draft, format="png", metadata={"Software": None})
 
 
+def chart_names(names: Sequence[str]) -> tuple[list[str], float]:
+    """Names as a chart has room for them, and how many inches the longest needs beyond the usual
+    ones."""
+    font = picture_font(15)  # about that of the charts, in pixels
+    shown = [fitted(name, font, NAME_WIDTH) for name in names]
+    return shown, max(0.0, max(map(font.getlength, shown), default=0) - USUAL_WIDTH) / DPI
+
+
 def confusion_figure(confusion: npt.NDArray[np.int64], names: Sequence[str], path: Path) -> None:
     """Draw where the pixels of each class went, in percent of the class, as a PNG.
 
@@ -171,12 +182,12 @@ def confusion_figure(confusion: npt.NDArray[np.int64], names: Sequence[str], pat
     annotated = areas(confusion)[2][:, None]
     percent = np.full(confusion.shape, np.nan)
     np.divide(100.0 * np.asarray(confusion), annotated, out=percent, where=annotated > 0)
-    size = len(names)
-    with chart(0.46 * size + 2.6, 0.4 * size + 1.8) as (figure, axes):
+    size, (shown_names, more) = len(names), chart_names(names)
+    with chart(0.46 * size + 2.6 + 1.7 * more, 0.4 * size + 1.8 + 0.7 * more) as (figure, axes):
         shown = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         _write_cells(axes, percent)
-        axes.set_xticks(range(size), names, rotation=45, ha="left", rotation_mode="anchor")
-        axes.set_yticks(range(size), names)
+        axes.set_xticks(range(size), shown_names, rotation=45, ha="left", rotation_mode="anchor")
+        axes.set_yticks(range(size), shown_names)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.tick_params(length=0)
@@ -227,7 +238,7 @@ def iou_bars(
             for middle, value in zip(middles, percent, strict=True):
                 text = "absent" if np.isnan(value) else f"{value:.1f}"
                 axes.text(np.nan_to_num(value) + 0.8, middle, text, va="center", size=8, c="0.2")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), chart_names(names)[0])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlim(0, 100)
         axes.set_xlabel("IoU in %", color="0.35")

@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    FontOption,
     ForceOption,
     MaskIdsChoice,
     MaskIdsOption,
@@ -32,13 +33,16 @@ def in_pipeline(help: str) -> Any:
     return typer.Option(help=help, rich_help_panel="In the pipeline")
 
 
+SummaryOption = Annotated[Path, in_pipeline("Main figures, for DVC.")]
+
+
 def check_folder_options(images: Path | None, given: bool) -> None:
     """Refuse options that concern a folder of photos where none is named."""
     if images is None and given:
         raise ValueError(
-            "--masks, --scale, --flip, --window, --edge-radius, --submission and --force concern a "
-            "folder of photos: name it with --images; the pipeline's own evaluation takes "
-            "params.yaml: eval"
+            "--masks, --scale, --flip, --window, --edge-radius, --submission, --font and --force "
+            "concern a folder of photos: name it with --images; the pipeline's own evaluation "
+            "takes params.yaml: eval and pictures"
         )
 
 
@@ -52,6 +56,7 @@ def main(
     submission: Annotated[
         bool, in_folder("--submission", help="Also write what the Cityscapes server takes.")
     ] = False,
+    font: FontOption = None,
     force: ForceOption = False,
     scale: ScaleOption = None,
     flip: FlipOption = False,
@@ -59,9 +64,7 @@ def main(
     edge_radius: EdgeRadiusOption = None,
     model: ModelOption = Path("models/segmenter"),
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
-    summary: Annotated[Path, in_pipeline("Main figures, for DVC.")] = Path(
-        "results/segmenter.json"
-    ),
+    summary: SummaryOption = Path("results/segmenter.json"),
     store: Annotated[Path, in_pipeline("Pseudo-masks.")] = Path("data/masks.zarr"),
     image_labels: Annotated[Path, in_pipeline("Image-level labels.")] = Path(
         "data/image_labels.csv"
@@ -75,6 +78,7 @@ def main(
         carb eval --images photos --masks annotations --out scored
     """
     from pipeline.folder_evaluation import evaluate_folder
+    from pipeline.fonts import use_font
     from pipeline.inference import Presentation
     from pipeline.output_folders import outputs
     from pipeline.reports import segmenter_report
@@ -82,7 +86,7 @@ def main(
     from pipeline.segmenter import load_segmenter
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    of_folder = masks or scale or submission or force or presentation != Presentation()
+    of_folder = masks or scale or submission or font or force or presentation != Presentation()
     check_folder_options(images, bool(of_folder))
     inputs = {"store": store, "image_labels": image_labels, "params": params}
     sources = {"--images": images, "--masks": masks, "--model": model, **inputs}
@@ -91,6 +95,7 @@ def main(
     segmenter = load_segmenter(model)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
         if images is not None:
+            use_font(str(font) if font else None, segmenter.classes, setting="--font")
             evaluate_folder(
                 segmenter,
                 images,

@@ -36,6 +36,7 @@ def main(
     """
     from pipeline.config import load_params
     from pipeline.datasets import open_dataset
+    from pipeline.fonts import use_font
     from pipeline.label_files import read_label_file
     from pipeline.output_folders import outputs
     from pipeline.reports import pseudo_report
@@ -51,6 +52,7 @@ def main(
         named = settings.dataset
         dataset = open_dataset(named.name, named.root)
         store = PseudoMaskStore.open(masks)
+        use_font(settings.pictures.font, [*store.classes, *store.keys])
         labels = read_label_file(image_labels, store.classes)
         pseudo_report(
             store,

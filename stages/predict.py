@@ -9,6 +9,7 @@ import typer
 from pipeline.command_options import (
     EdgeRadiusOption,
     FlipOption,
+    FontOption,
     ForceOption,
     ModelOption,
     PaletteChoice,
@@ -33,6 +34,7 @@ def main(
     palette: Annotated[
         PaletteChoice, typer.Option(help="Colours of the classes.")
     ] = PaletteChoice.dataset,
+    font: FontOption = None,
     frames: Annotated[
         bool, typer.Option("--frames", help="Of videos: each frame's mask and confidence, too.")
     ] = False,
@@ -50,6 +52,7 @@ def main(
 
         python -m stages.predict ride.mp4 --model models/segmenter --out answers
     """
+    from pipeline.fonts import use_font
     from pipeline.inference import Presentation
     from pipeline.output_folders import check_outputs
     from pipeline.palettes import palette_of
@@ -62,6 +65,7 @@ def main(
     check_outputs("predict", folders={"--out": out}, files={}, sources={**inputs, "--model": model})
     found = found_in(sources, out, frames=frames)
     segmenter = load_segmenter(model)
+    use_font(str(font) if font else None, segmenter.classes, setting="--font")
     with memory_hint("show the photos through windows (--window), or lower --scale"):
         predict(
             segmenter,

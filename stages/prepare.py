@@ -38,6 +38,7 @@ def main(
     from pipeline.data_remarks import tell_of_data
     from pipeline.data_report import prepare_report
     from pipeline.datasets import open_dataset
+    from pipeline.fonts import use_font
     from pipeline.image_labels import given_image_labels, simulated_image_labels
     from pipeline.index import index_scenes, used_scenes
     from pipeline.label_files import write_image_labels
@@ -50,6 +51,8 @@ def main(
         watch("prepare", settings, params)
         dataset = open_dataset(settings.dataset.name, settings.dataset.root)
         scenes = used_scenes(dataset)
+        names = dataset.label_space.names
+        use_font(settings.pictures.font, [*names, *(scene.key for scene in scenes)])
         tell_of_data(dataset, scenes)
         labels = given_image_labels(scenes, dataset, settings.dataset)
         found = index_scenes(dataset, scenes)
@@ -57,7 +60,7 @@ def main(
             labels = simulated_image_labels(scenes, dataset, settings.dataset)
         prepare_report(report, found, labels, root=dataset.root)  # files may lie in that folder
         found.write(index)
-        write_image_labels(image_labels, labels, found.label_space.names)
+        write_image_labels(image_labels, labels, names)
 
 
 @app.command()
@@ -67,7 +70,9 @@ def propose_labels(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Tag a photo from this confidence on.")
     ] = 0.5,
-    force: Annotated[bool, typer.Option("--force", help="Replace labels.csv.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Propose anew; keeps labels.csv as labels.1.csv.")
+    ] = False,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Let CLIP propose the labels of your own photos; then correct them and run dvc repro.

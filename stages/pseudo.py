@@ -30,6 +30,7 @@ def main(
     from pipeline.clip_dense import as_the_authors, load_clip
     from pipeline.clip_run import make_store
     from pipeline.config import load_params
+    from pipeline.fonts import use_font
     from pipeline.index import SceneIndex
     from pipeline.output_folders import outputs
     from pipeline.prompts import resolve_templates
@@ -54,6 +55,8 @@ def main(
             activation=settings.clip.activation,
         )
         fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
+        keys = [photo.key for photo in scenes.photos]
+        use_font(settings.pictures.font, [*scenes.label_space.names, *keys])
         with memory_hint(
             "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"
         ):

@@ -29,7 +29,7 @@ LAYERS = [
         "own_errors",
     ],
     ["output_lists", "output_folders"],
-    ["command_options"],
+    ["command_options", "fonts"],
     ["config", "config_faults", "config_file", "config_types"],
     ["runtime", "label_spaces", "metrics", "tables", "edges"],
     ["spreadsheets", "label_tables", "watched_files"],

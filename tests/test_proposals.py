@@ -83,8 +83,21 @@ def test_labels_are_not_written_over_unasked(tmp_path: Path) -> None:
     check_no_labels(tmp_path, force=False)
     (tmp_path / "labels.csv").touch()
     check_no_labels(tmp_path, force=True)
-    with pytest.raises(ValueError, match=r"labels\.csv: is there already; --force replaces it"):
+    with pytest.raises(ValueError, match=r"already; --force .* keeps this one as labels\.1\.csv"):
         check_no_labels(tmp_path, force=False)
+
+
+def test_earlier_labels_are_kept_under_a_name_of_their_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = tmp_path / "labels.csv"
+    for number, text in enumerate(("first work", "second work"), start=1):
+        labels.write_text(text)
+        write_proposals(tmp_path, FOUND, SPACE.names, threshold=0.25)
+        assert (tmp_path / f"labels.{number}.csv").read_text() == text
+        assert f"{labels}: kept as labels.{number}.csv, with its corrections" in caplog.text
+    assert (tmp_path / "labels.1.csv").read_text() == "first work"
+    assert labels.read_text("utf-8-sig").startswith("photo,road")
 
 
 def test_each_class_has_a_sheet_of_its_own(tmp_path: Path) -> None:
