@@ -108,9 +108,13 @@ def watch(stage: str, params: Params, path: Path, *, folder: Path = FOLDER) -> N
     """
     if path != Path("params.yaml") or process_number(os.environ) > 0:
         return
-    _write_links(folder / stage, [file.path for file in named_files(stage, params)])
-    if stage in OF_DATASET and not (folder / stage / LINKED).is_file():
-        _write_linked(folder / stage, linked_folders(Path(params.dataset.root), None))
+    try:
+        _write_links(folder / stage, [file.path for file in named_files(stage, params)])
+        if stage in OF_DATASET and not (folder / stage / LINKED).is_file():
+            _write_linked(folder / stage, linked_folders(Path(params.dataset.root), None))
+    except OSError as error:  # a clone on a disk that is read only, and results that go elsewhere
+        reason = error.strerror or error
+        log.warning("%s: cannot be written (%s); DVC will not see what was read", folder, reason)
 
 
 def _unreadable(path: Path) -> str:
