@@ -39,11 +39,14 @@ class NamedFile(NamedTuple):
 
 def named_files(stage: str, params: Params) -> list[NamedFile]:
     """The files that a stage reads because params.yaml names them."""
+    font = _named("pictures.font", params.pictures.font)
     if stage == "prepare":
-        return _named("dataset.image_labels", params.dataset.image_labels)
+        return _named("dataset.image_labels", params.dataset.image_labels) + font
     if stage in ("eval", "eval_pseudo"):
-        return _named("eval.photos", params.eval.photos)
-    weights = "clip" if stage == "pseudo" else params.segmenter.encoder_weights
+        return _named("eval.photos", params.eval.photos) + font
+    if stage == "pseudo":
+        return _clip_files(params.clip) + font
+    weights = params.segmenter.encoder_weights
     if weights == "clip":
         return _clip_files(params.clip)
     if weights in ("none", "imagenet"):
@@ -108,9 +111,13 @@ def watch(stage: str, params: Params, path: Path, *, folder: Path = FOLDER) -> N
     """
     if path != Path("params.yaml") or process_number(os.environ) > 0:
         return
-    _write_links(folder / stage, [file.path for file in named_files(stage, params)])
-    if stage in OF_DATASET and not (folder / stage / LINKED).is_file():
-        _write_linked(folder / stage, linked_folders(Path(params.dataset.root), None))
+    try:
+        _write_links(folder / stage, [file.path for file in named_files(stage, params)])
+        if stage in OF_DATASET and not (folder / stage / LINKED).is_file():
+            _write_linked(folder / stage, linked_folders(Path(params.dataset.root), None))
+    except OSError as error:  # a clone on a disk that is read only, and results that go elsewhere
+        reason = error.strerror or error
+        log.warning("%s: cannot be written (%s); DVC will not see what was read", folder, reason)
 
 
 def _unreadable(path: Path) -> str:

@@ -187,6 +187,14 @@ def test_a_stage_run_by_hand_watches_its_own_files_and_leaves_the_others(here: P
     assert list(links("eval_pseudo")) == ["half.txt"]
 
 
+def test_a_stage_run_by_hand_needs_no_place_for_them(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(Path("data"), "a file, so that nothing can be written below")
+    watch("eval", asked(), Path("params.yaml"))
+    assert "data/inputs: cannot be written (Not a directory)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "reason"),
     [
