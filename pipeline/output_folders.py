@@ -85,7 +85,7 @@ def check_outputs(
             if source is not None and source.resolve().is_relative_to(path.resolve()):
                 raise ValueError(
                     f"{option} {path}: would be replaced, and {name} {source} lies there; name a "
-                    "new one"
+                    f"new {'folder' if option in folders else 'file'}"
                 )
     for option, path in folders.items():
         for other, place in {**folders, **files}.items():

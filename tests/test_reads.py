@@ -26,11 +26,12 @@ PHOTOS = "data/demo"  # data/scenes.json has their digests, and `pseudo` and `tr
 UNWATCHED_FILES = {"pseudo": {PHOTOS}, "encoder": {PHOTOS}, "train": {PHOTOS}}
 WHERE = {"dataset.root"}  # where photos are, not which
 SPEED = {"train.workers"}
+PREVIEWS = {"pictures.font"}  # a font must not train again
 CLIP = {f"clip.{name}" for name in load_params(ROOT / "params.yaml").clip.model_dump()}
 UNWATCHED = {
     "pseudo": WHERE,
     "encoder": WHERE | SPEED,
-    "train": WHERE | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
+    "train": WHERE | PREVIEWS | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
 }
 
 
