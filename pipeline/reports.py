@@ -151,7 +151,6 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
-    watch("eval", settings, params)
     named, classes = settings.dataset, segmenter.classes
     dataset = open_dataset(named.name, named.root)
     if classes != dataset.label_space.names:
@@ -173,6 +172,7 @@ def segmenter_report(
         scenes = listed(scenes, Path(settings.eval.photos))
     if scenes:
         _scored_report(scenes, sources, settings, out=out, summary=summary)
+        watch("eval", settings, params)
         return
     log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
     few = [replace(scene, mask=None) for scene in spread(photos, PANELS)]
@@ -181,6 +181,7 @@ def segmenter_report(
         draft.mkdir()
         save_png(draft / "panels.png", sheet)
     write_json(summary, {})
+    watch("eval", settings, params)
 
 
 def _scored_report(

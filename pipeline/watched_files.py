@@ -97,7 +97,7 @@ def watch_all(params: Params, *, memory: Path, folder: Path = FOLDER) -> None:
 
 
 def watch(stage: str, params: Params, path: Path, *, folder: Path = FOLDER) -> None:
-    """Write the folder of one stage, at its start.
+    """Write the folder of one stage, at its end: one that fails leaves everything as it was.
 
     Digests of linked folders are left as the stage ``inputs`` wrote them, if it ran.
 

@@ -42,7 +42,6 @@ def main(
     from pipeline.watched_files import watch
 
     settings = load_params(params)
-    watch("eval_pseudo", settings, params)
     named = settings.dataset
     dataset = open_dataset(named.name, named.root)
     store = PseudoMaskStore.open(masks)
@@ -56,6 +55,7 @@ def main(
         out=out,
         summary=summary,
     )
+    watch("eval_pseudo", settings, params)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ def main(
     from pipeline.watched_files import watch
 
     settings = load_params(params)
-    watch("prepare", settings, params)
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     scenes = used_scenes(dataset)
     found = index_scenes(dataset, scenes)
@@ -51,6 +50,7 @@ def main(
     found.write(index)
     write_image_labels(image_labels, labels, found.label_space.names)
     prepare_report(report, found, labels, root=dataset.root)
+    watch("prepare", settings, params)
 
 
 @app.command()

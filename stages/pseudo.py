@@ -37,7 +37,6 @@ def main(
     from pipeline.watched_files import watch
 
     settings = load_params(params)
-    watch("pseudo", settings, params)
     scenes = SceneIndex.read(index)
     templates = resolve_templates(settings.clip.templates)
     clip = as_the_authors(
@@ -64,6 +63,7 @@ def main(
         )
     if fabric.global_rank == 0:
         clip_report(report, out, scenes, root=root, palette=settings.pictures.palette)
+        watch("pseudo", settings, params)
 
 
 if __name__ == "__main__":
