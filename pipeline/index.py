@@ -59,9 +59,10 @@ def read_unchanged(path: Path, digest: str) -> Image.Image:
     Raises:
         ValueError: it is unreadable, or another one.
     """
+    image = read_image(path)  # first: it says what is wrong with a file that is gone
     if file_digest(path) != digest:
         raise ValueError(f"{path}: has changed since it was indexed; run `dvc repro`")
-    return read_image(path)
+    return image
 
 
 @dataclass(frozen=True)

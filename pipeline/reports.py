@@ -127,7 +127,6 @@ def segmenter_report(
         ValueError: an input is missing or made for other classes.
     """
     settings = load_params(params)
-    watch("eval", settings, params)
     named, classes = settings.dataset, segmenter.classes
     dataset = open_dataset(named.name, named.root)
     if classes != dataset.label_space.names:
@@ -152,6 +151,7 @@ def segmenter_report(
     with_logits([scene for scene in scenes if scene.key in sources.labels], sources.store)
     if scenes:
         _scored_report(scenes, sources, settings, out=out, summary=summary)
+        watch("eval", settings, params)
         return
     log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
     few = [replace(scene, mask=None) for scene in spread(photos, PANELS)]
@@ -160,6 +160,7 @@ def segmenter_report(
         draft.mkdir()
         save_png(draft / "panels.png", sheet)
     write_json(summary, {})
+    watch("eval", settings, params)
 
 
 def _scored_report(

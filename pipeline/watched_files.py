@@ -86,12 +86,13 @@ def watch_all(params: Params, *, memory: Path, folder: Path = FOLDER) -> None:
     """
     for stage in STAGES:
         files = named_files(stage, params)
-        for file, reason in ((file, _unreadable(file.path)) for file in files):
-            sentence = f"params.yaml: {file.parameter}: {file.path}: {reason}"
-            if reason and not file.weights:
-                raise ValueError(f"{sentence}; correct the path")
+        for name, path, weights in files:
+            reason = _unreadable(path)
+            if reason and not weights:
+                raise ValueError(f"params.yaml: {name}: {path}: {reason}; correct the path")
             if reason:
-                log.warning("%s; stage '%s' cannot run without it", sentence, stage)
+                found = (name, path, reason, stage)
+                log.warning("params.yaml: %s: %s: %s; stage '%s' cannot run without it", *found)
         _write_links(folder / stage, [file.path for file in files])
     linked = linked_folders(Path(params.dataset.root), memory)
     for stage in OF_DATASET:
@@ -99,7 +100,7 @@ def watch_all(params: Params, *, memory: Path, folder: Path = FOLDER) -> None:
 
 
 def watch(stage: str, params: Params, path: Path, *, folder: Path = FOLDER) -> None:
-    """Write the folder of one stage, at its start.
+    """Write the folder of one stage, at its end: one that fails leaves everything as it was.
 
     Digests of linked folders are left as the stage ``inputs`` wrote them, if it ran.
 

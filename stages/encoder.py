@@ -38,11 +38,11 @@ def main(
     sources = {"--index": index, "--params": params}
     with outputs("encoder", files={"--out": out}, sources=sources):
         settings = load_params(params)
-        watch("encoder", settings, params)
         with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
             encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
         if process_number(os.environ) == 0:
             save_encoder(encoder, out, half=False)
+        watch("encoder", settings, params)
 
 
 if __name__ == "__main__":

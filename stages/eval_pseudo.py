@@ -48,7 +48,6 @@ def main(
         "eval_pseudo", folders={"--out": out}, files={"--summary": summary}, sources=sources
     ):
         settings = load_params(params)
-        watch("eval_pseudo", settings, params)
         named = settings.dataset
         dataset = open_dataset(named.name, named.root)
         store = PseudoMaskStore.open(masks)
@@ -63,6 +62,7 @@ def main(
             out=out,
             summary=summary,
         )
+        watch("eval_pseudo", settings, params)
 
 
 if __name__ == "__main__":

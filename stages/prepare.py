@@ -48,7 +48,6 @@ def main(
     files = {"--index": index, "--image-labels": image_labels}
     with outputs("prepare", folders={"--report": report}, files=files):
         settings = load_params(params)
-        watch("prepare", settings, params)
         dataset = open_dataset(settings.dataset.name, settings.dataset.root)
         scenes = used_scenes(dataset)
         names = dataset.label_space.names
@@ -61,6 +60,7 @@ def main(
         prepare_report(report, found, labels, root=dataset.root)  # files may lie in that folder
         found.write(index)
         write_image_labels(image_labels, labels, names)
+        watch("prepare", settings, params)
 
 
 @app.command()

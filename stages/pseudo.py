@@ -41,7 +41,6 @@ def main(
     sources, folders = {"--index": index, "--params": params}, {"--out": out, "--report": report}
     with outputs("pseudo", folders=folders, sources=sources):
         settings = load_params(params)
-        watch("pseudo", settings, params)
         scenes = SceneIndex.read(index)
         templates = resolve_templates(settings.clip.templates)
         clip = as_the_authors(
@@ -72,6 +71,7 @@ def main(
             )
         if fabric.global_rank == 0:
             clip_report(report, out, scenes, root=root, palette=settings.pictures.palette)
+        watch("pseudo", settings, params)
 
 
 if __name__ == "__main__":
