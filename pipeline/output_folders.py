@@ -82,7 +82,9 @@ def check_outputs(
     for option, path in {**folders, **files}.items():
         _check_place(f"{option} {path}", path)
         for name, source in sources.items():
-            if source is not None and source.resolve().is_relative_to(path.resolve()):
+            if source is None or not source.exists():
+                continue
+            if source.resolve().is_relative_to(path.resolve()):
                 raise ValueError(
                     f"{option} {path}: would be replaced, and {name} {source} lies there; name a "
                     f"new {'folder' if option in folders else 'file'}"
@@ -202,6 +204,6 @@ def _check_file(named: str, path: Path) -> None:
         raise ValueError(f"{named}: is no ordinary file; name another")
     if path.stat().st_size and not is_known(path, known_files(path.parent).get(path.name, [])):
         raise ValueError(
-            f"{named}: is there already, and carb did not write it, or it was changed since; move "
-            "it away, or name a new file"
+            f"{named}: is there already, and carb did not write it, or it was changed since, or an "
+            "earlier version wrote it; move it away, or name a new file"
         )

@@ -89,7 +89,8 @@ def main(
     of_folder = masks or scale or submission or font or force or presentation != Presentation()
     check_folder_options(images, bool(of_folder))
     inputs = {"store": store, "image_labels": image_labels, "params": params}
-    sources = {"--images": images, "--masks": masks, "--model": model, **inputs}
+    sources = {"--model": model, "--images": images, "--masks": masks}
+    sources |= {f"--{name}": path for name, path in inputs.items() if images is None}
     files = {"--summary": summary} if images is None else {}
     written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
     segmenter = load_segmenter(model)

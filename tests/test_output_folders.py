@@ -211,6 +211,11 @@ def test_sources_are_never_replaced() -> None:
     )
 
 
+def test_a_default_that_does_not_exist_is_no_source() -> None:
+    with outputs("eval", folders={"--out": Path()}, sources={"--model": Path("models/none")}):
+        pass
+
+
 def test_outputs_lie_apart() -> None:
     refused("must lie apart", folders={"--out": Path("o"), "--curves": Path("o/curves")})
     refused("must lie apart", folders={"--out": Path("o"), "--curves": Path("./o")})

@@ -260,6 +260,9 @@ def test_the_current_folder_and_several_sources(
         assert "0/0" not in said
     assert {"masks/a.png", "overlays/b.png", "overlays/ride.mp4"} <= {*files(Path())}
     assert "0/0" not in run("../ride.mp4", "--out", "../alone", model=segmenter)
+    scored = ["--images", "../photos", "--masks", "../human", "--out", "."]
+    assert "all of it is replaced" in run(*scored, model=segmenter, app=evaluate.app)
+    assert "overlays/ride.mp4" not in files(Path())
 
 
 @pytest.mark.parametrize("length", [244, 251])
