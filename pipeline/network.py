@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.base.initialization import initialize_head
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from torch import Tensor, nn
 
 from pipeline.encoders import check_encoder
@@ -71,9 +72,11 @@ def build_segmenter(
     """
     _check_options(arch, encoder, options)
     check_encoder(encoder)
+    architecture = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
+    head = {"upsampling": 1} if "upsampling" in known_options(architecture, encoder) else {}
     try:
         model: nn.Module = smp.create_model(
-            arch, encoder_name=encoder, encoder_weights=None, classes=num_classes, **options
+            arch, encoder_name=encoder, encoder_weights=None, classes=num_classes, **options, **head
         )
     except LIBRARY_ERRORS as error:
         raise ValueError(
@@ -82,7 +85,32 @@ def build_segmenter(
         ) from error
     if text is not None:
         _freeze_classifier(model, text)
+    return with_own_upsampling(model)
+
+
+def with_own_upsampling(model: nn.Module) -> nn.Module:
+    """Let a network answer at its input's size: bilinear, align_corners False, in float32.
+
+    As the authors do, and as the pseudo-masks are upsampled. smp's heads take align_corners True,
+    which at stride 8 moves the logits by up to 3.5 pixels; they are built with ``upsampling: 1``.
+    Upsampling within decoders stays smp's. Plain ``smp.from_pretrained`` gives the small logits.
+
+    Args:
+        model: an smp model; it is changed. One that answers at full size gives what it gave.
+    """
+    head = model.segmentation_head
+    if isinstance(head, DPTSegmentationHead):  # has no option (smp 0.6.0)
+        head.upsampling_factor = 1
+    model.register_forward_hook(_upsampled)
     return model
+
+
+def _upsampled(model: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    """Logits ``[B, C, h, w]`` at the size of the input ``[B, 3, H, W]``."""
+    size = inputs[0].shape[-2:]
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
 
 def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
@@ -93,11 +121,16 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
             f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
         )
     known = known_options(models[arch.lower()], encoder)
+    if "upsampling" in options:
+        raise ValueError(
+            "params.yaml: segmenter.options: 'upsampling' is set by the pipeline, which brings "
+            "logits to the image's size itself (align_corners False); remove it"
+        )
     for name in options:
         if name not in known:
             raise ValueError(
                 f"params.yaml: segmenter.options: '{arch}' does not take '{name}'; "
-                f"it takes {', '.join(sorted(known))}"
+                f"it takes {', '.join(sorted(known - {'upsampling'}))}"
             )
 
 
