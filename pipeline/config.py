@@ -129,6 +129,7 @@ class ViewsParams(Section):
 class AugmentParams(Section):
     """Photometric changes; each is drawn once a crop."""
 
+    style: Literal["torchvision", "mmseg"]
     brightness: Fraction
     contrast: Annotated[Number, Field(ge=0, lt=1)]
     saturation: Annotated[Number, Field(ge=0, lt=1)]
