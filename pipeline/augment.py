@@ -1,12 +1,37 @@
 """What happens to the colours of a crop; where things are is the business of `views`."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
-from pipeline.config import AugmentParams
+from pipeline.config import AugmentParams, NormalisationParams
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float]
+
+
+class Normalisation(NamedTuple):
+    """What an encoder was trained with: ``(RGB in 0..1 - mean) / std``, for each channel."""
+
+    mean: Channels
+    std: Channels
+
+
+IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+NORMALISATIONS = {
+    "imagenet": IMAGENET,
+    "half": Normalisation((0.5,) * 3, (0.5,) * 3),  # many of timm's
+    "lite": Normalisation((127 / 255,) * 3, (128 / 255,) * 3),  # EfficientNet-Lite: (x - 127) / 128
+}
+
+
+def normalisation_of(asked: str | NormalisationParams) -> Normalisation:
+    """Mean and deviation that ``segmenter.normalisation`` names or gives."""
+    if isinstance(asked, str):
+        return NORMALISATIONS[asked]
+    return Normalisation(asked.mean, asked.std)
 
 
 def distort(image: Tensor, params: AugmentParams, *, generator: torch.Generator) -> Tensor:
@@ -107,18 +132,18 @@ def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 _SECTORS = torch.tensor([[0, 2, 1, 1, 3, 0], [3, 0, 0, 2, 1, 1], [1, 1, 3, 0, 0, 2]])
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Make crops what ImageNet encoders expect.
+def normalise(images: Tensor, normalisation: Normalisation = IMAGENET) -> Tensor:
+    """Make crops what the encoder expects.
 
     Args:
         images: ``[B, 3, H, W]`` uint8 RGB.
+        normalisation: what the encoder was trained with.
 
     Returns:
         ``[B, 3, H, W]`` float32, channels last.
     """
     mean, std = (
-        images.new_tensor(value, dtype=torch.float32)[:, None, None]
-        for value in (IMAGENET_MEAN, IMAGENET_STD)
+        images.new_tensor(value, dtype=torch.float32)[:, None, None] for value in normalisation
     )
     pixels = images.contiguous(memory_format=torch.channels_last).float() / 255
     return (pixels - mean) / std

@@ -27,6 +27,7 @@ Count = Annotated[Whole, Field(gt=0, lt=2**31)]  # libraries in C take no more
 Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
 Side = Annotated[Whole, Field(gt=0, le=2**15)]
 Zoom = Annotated[Number, Field(ge=0.05, le=16)]
+Finite = Annotated[Number, Field(allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Size = tuple[Side, Side]  # (height, width) in pixels
@@ -136,12 +137,20 @@ class AugmentParams(Section):
     hue: Annotated[Number, Field(ge=0, le=0.5)]
 
 
+class NormalisationParams(Section):
+    """What is subtracted from RGB in 0 to 1, and what divides it, a value for each channel."""
+
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
+
+
 class SegmenterParams(Section):
     """The network that is trained."""
 
     arch: str
     encoder: str
     encoder_weights: str
+    normalisation: Literal["imagenet", "half", "lite"] | NormalisationParams
     classifier: Literal["learned", "text"]
     options: dict[str, Any]
 
