@@ -92,7 +92,9 @@ def build_segmenter(
     _check_options(arch, encoder, options)
     check_encoder(encoder)
     architecture = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
-    ours = {"upsampling": 1} if "upsampling" in known_options(architecture, encoder) else {}
+    ours: dict[str, Any] = (
+        {"upsampling": 1} if "upsampling" in known_options(architecture, encoder) else {}
+    )
     if text is not None:
         if text.ndim != 2 or len(text) != num_classes:
             raise ValueError(
@@ -102,7 +104,11 @@ def build_segmenter(
         ours |= _width_of_text(arch.lower(), options, text.shape[-1])
     try:
         model: nn.Module = smp.create_model(
-            arch, encoder_name=encoder, encoder_weights=None, classes=num_classes, **options | ours
+            arch,
+            encoder_name=encoder,
+            encoder_weights=None,
+            classes=num_classes,
+            **{**options, **ours},
         )
     except LIBRARY_ERRORS as error:
         raise ValueError(
