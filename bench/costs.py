@@ -113,19 +113,22 @@ def _tower(name: str) -> tuple[Callable[[tuple[int, int]], float], int]:
 
 def _segmenter(params: "Params", classes: int) -> tuple[float, float]:
     """TFLOP of the segmenter's forward pass and of a training step, for one crop."""
+    import open_clip
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from pipeline.network import build_segmenter
 
-    wanted, found = params.segmenter, []
+    wanted, found, text = params.segmenter, [], None
     with torch.device("meta"):
+        if wanted.classifier == "text":
+            text = torch.empty(classes, open_clip.get_model_config(params.clip.model)["embed_dim"])
         model = build_segmenter(
             arch=wanted.arch,
             encoder=wanted.encoder,
             num_classes=classes,
             options=wanted.options,
-            text=None,
+            text=text,
         )
     crops = torch.empty(2, 3, *params.views.crop, device="meta")  # batch norm wants two
     for backward in (False, True):

@@ -28,7 +28,10 @@ SWITCHES: dict[str, Changes] = {
     "lambda 1": {"carb.weight": 1.0},
     "tau 0.5": {"carb.tau": 0.5},
     "no class weights": {"train.class_weight_power": 0.0},
-    "text classifier": {"segmenter.classifier": "text"},
+    "text classifier": {
+        "segmenter.classifier": "text",
+        "segmenter.options": {"decoder_channels": [96, 64, 32, 16, 128]},  # as wide as the text
+    },
     "one sentence a class": {"clip.templates": "plain"},
     "local zooms 1.5 and 2": {
         "clip.levels": {

@@ -10,7 +10,7 @@ section that is empty there, from recipes/demo-best.yaml), readers from dvc.yaml
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -67,7 +67,12 @@ class Parameter:
 
 
 def section_in(kind: Any) -> type[BaseModel] | None:
-    """The section that a type annotation holds: itself, or one that may be empty or named."""
+    """The section that a type annotation holds: itself, or one that may be empty or named.
+
+    None where a word may stand in its place: that is one parameter.
+    """
+    if any(get_origin(one) is Literal for one in get_args(kind)):
+        return None
     for one in (kind, *get_args(kind)):
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one

@@ -12,7 +12,9 @@ from pipeline.config_faults import sentence
 from pipeline.config_file import read_sections
 from pipeline.config_types import (
     Count,
+    Deviations,
     Fraction,
+    Means,
     NotNegative,
     Positive,
     Precision,
@@ -137,10 +139,18 @@ class ViewsParams(Section):
 class AugmentParams(Section):
     """Photometric changes; each is drawn once a crop."""
 
+    style: Literal["torchvision", "mmseg"]
     brightness: Fraction
     contrast: Annotated[float, Field(ge=0, lt=1)]
     saturation: Annotated[float, Field(ge=0, lt=1)]
     hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class NormalisationParams(Section):
+    """What is subtracted from RGB in 0 to 1, and what divides it, a value for each channel."""
+
+    mean: Means
+    std: Deviations
 
 
 class SegmenterParams(Section):
@@ -149,6 +159,7 @@ class SegmenterParams(Section):
     arch: str
     encoder: str
     encoder_weights: str
+    normalisation: Literal["imagenet", "half", "lite"] | NormalisationParams
     classifier: Literal["learned", "text"]
     options: dict[str, Any]
 

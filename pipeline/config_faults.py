@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -29,6 +30,8 @@ def described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
         return f"a list of {len(arguments)} values, each {described(arguments[0])}"
     if type(None) in arguments:
         return f"null or {described(arguments[0], limits)}"
+    if get_origin(kind) is UnionType or get_origin(kind) is Union:  # words, or a section
+        return ", or ".join(map(_of_union, arguments))
     nouns = {bool: "true or false", str: "text", int: "a whole number", list: "a list"}
     noun = nouns.get(get_origin(kind) or kind)
     if noun is None and kind is not float:
@@ -36,6 +39,14 @@ def described(kind: Any, limits: tuple[Any, ...] = ()) -> str:
     bounds = _bounds(limits)
     noun = f"{noun} that is {bounds}" if noun and bounds else noun or bounds or "a number"
     return f"{noun}, each value {described(arguments[0])}" if arguments else noun
+
+
+def _of_union(kind: Any) -> str:
+    """One of several types; a section by its keys."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return described(kind)
+    fields = (f"{name}: {described(one.annotation)}" for name, one in kind.model_fields.items())
+    return f"the lines {' and '.join(fields)}"
 
 
 def _bounds(limits: tuple[Any, ...]) -> str:

@@ -59,6 +59,12 @@ def imagenet_encoder(
     return made
 
 
+def trained_with(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation that timm's weights of an encoder were trained with, if it is timm's."""
+    about = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    return (tuple(about.mean), tuple(about.std)) if about else None
+
+
 def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
     """Write an encoder's weights as safetensors, whole or not at all.
 

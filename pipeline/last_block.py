@@ -38,7 +38,8 @@ class DenseMode:
 DENSE_MODES = {
     # Zhou et al., Extract Free Dense Labels from CLIP (arXiv 2112.01071); block kept as in CARB
     "value": DenseMode("", whole_block=True),
-    # Li et al., CLIP Surgery (arXiv 2304.05653): value-value, no residual, no MLP; here: one block
+    # ClearCLIP's block with value-value. CLIP Surgery (Li et al., arXiv 2304.05653) is another: it
+    # changes the last six blocks and keeps the residual in its new path.
     "vv": DenseMode("v", whole_block=False),
     # Wang et al., SCLIP (arXiv 2312.01597): query-query plus key-key
     "sclip": DenseMode("qk", whole_block=True),

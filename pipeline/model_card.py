@@ -18,19 +18,27 @@ LIBRARY = "segmentation-models-pytorch"
 
 USE_SMP = """```python
 import segmentation_models_pytorch as smp
+import torch
 
-model = smp.from_pretrained("path/of/this/folder").eval()
+model = smp.from_pretrained("path/of/this/folder").eval(){head}
+images = torch.zeros(1, 3, {rows}, {columns})  # RGB in 0..1, less mean, divided by std
+logits = torch.nn.functional.interpolate(model(images), images.shape[-2:], mode="bilinear")
 ```
 
-Input: RGB photos in 0..1, less `mean`, divided by `std`, resized to fit {height} x {width} pixels
-(height x width), both multiples of {stride}. Output: one map of logits a class. `carb.json` holds
-the class names, their colours, `mean` and `std`. With this project, for photos of any size:
+Input: RGB photos in 0..1, less `mean` {mean}, divided by `std`
+{std}, resized to fit {height} x {width} pixels (height x width),
+both multiples of {stride}. Output: one map of logits a class; by itself the network may answer at a
+fourth or an eighth of the input's size, as DeepLabV3 does: the last line brings logits to the
+input's size, as training did (bilinear, `align_corners=False`). `carb.json` holds the class names,
+their colours, `mean` and `std`. With this project, for photos of any size:
 
 ```python
 from pipeline.segmenter import load_segmenter
 
 mask = load_segmenter("path/of/this/folder")("photo.jpg")  # [H, W] of classes
 ```"""
+# smp's DPT has no option for it (0.6.0)
+DPT_HEAD = "\nmodel.segmentation_head.upsampling_factor = 1  # else with align_corners=True"
 USE_ONNX = """```python
 import json
 import numpy as np, onnxruntime
@@ -45,8 +53,9 @@ mask = Image.fromarray(logits[0].argmax(0).astype(np.uint8)).resize(photo.size, 
 ```
 
 Input `photos`: uint8 RGB, `[batch, height, width, 3]`, both sides multiples of {stride}; the
-normalisation is part of the file. Trained on photos that fit {height} x {width} pixels (height x
-width). Output `logits`: `[batch, {count}, height, width]` float32. The JSON under the key `carb`
+normalisation is part of the file (mean {mean} and std
+{std} of 0..1). Trained on photos that fit {height} x {width} pixels (height
+x width). Output `logits`: `[batch, {count}, height, width]` float32. The JSON under the key `carb`
 of the file's metadata holds classes, colours, stride and base size."""
 CARD = """---
 {front}
@@ -113,8 +122,13 @@ def card_of(segmenter: Segmenter, *, figures: Figures | None, onnx: bool) -> str
     height, width = segmenter.base_size
     count, own = len(segmenter.classes), _ours(segmenter)
     use = (USE_ONNX if onnx else USE_SMP).replace("{count}", str(count))
-    for name, side in (("height", height), ("width", width), ("stride", segmenter.stride)):
-        use = use.replace(f"{{{name}}}", str(side))
+    use = use.replace("{head}", DPT_HEAD if type(segmenter.model).__name__ == "DPT" else "")
+    sides = {"height": height, "width": width, "stride": segmenter.stride}
+    for name, side in (("rows", height), ("columns", width)):
+        sides[name] = max(1, round(side / segmenter.stride)) * segmenter.stride
+    values = {name: list(getattr(segmenter, name)) for name in ("mean", "std")}
+    for name, value in (sides | values).items():
+        use = use.replace(f"{{{name}}}", str(value))
     return CARD.format(
         front=_front(segmenter, figures, onnx=onnx),
         name=type(segmenter.model).__name__,

@@ -9,7 +9,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from segmentation_models_pytorch.base.initialization import initialize_head
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from torch import Tensor, nn
 
 from pipeline.encoders import check_encoder
@@ -19,35 +19,53 @@ from pipeline.wording import one_line, shown
 LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
 
 
-class TextClassifier(nn.Module):
-    """The paper's classifier: features times frozen text embeddings, nothing learned behind them.
+# The option that sets how many channels the decoder gives its classifier; of a list the last value.
+WIDTH_OPTIONS = {
+    "deeplabv3": "decoder_channels",
+    "deeplabv3plus": "decoder_channels",
+    "dpt": "decoder_fusion_channels",
+    "fpn": "decoder_segmentation_channels",
+    "manet": "decoder_channels",
+    "pan": "decoder_channels",
+    "pspnet": "psp_out_channels",
+    "segformer": "decoder_segmentation_channels",
+    "unet": "decoder_channels",
+    "unetplusplus": "decoder_channels",
+    "upernet": "decoder_channels",
+}
 
-    No normalisation, bias or temperature in the product. ``conv`` brings the decoder's channels to
-    CLIP's D. Both maps are linear, so the text is multiplied into the convolution's weights before
-    any pixel is touched: the same function without a map of D channels at full size.
+
+class TextClassifier(nn.Module):
+    """The paper's classifier: the decoder's features times the frozen text embeddings.
+
+    Nothing is learned between them, so that the text restrains the decoder: no map, normalisation,
+    bias or temperature. ``F.conv2d(features, text[:, :, None, None])`` as in the authors' code.
 
     Args:
-        conv: the layer ``in -> D``, stride 1, with a bias.
-        text: CLIP's embedding of each class, ``[C, D]`` float.
+        text: CLIP's embedding of each class, ``[C, D]`` float; the decoder has D channels.
+        kernel_size: of the convolution whose place it takes: the text is its centre tap.
     """
 
     text: Tensor
 
-    def __init__(self, conv: nn.Conv2d, text: Tensor) -> None:
+    def __init__(self, text: Tensor, kernel_size: int = 1) -> None:
         super().__init__()
-        self.conv = conv
+        self.kernel_size = kernel_size
         self.register_buffer("text", text.detach().clone().float())
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight ``[C, in, k, k]`` and bias ``[C]`` of the one convolution that does the same."""
-        assert self.conv.bias is not None
-        weight = torch.einsum("cd,dikl->cikl", self.text, self.conv.weight)
-        return weight, self.text @ self.conv.bias
+    def as_convolution(self) -> nn.Conv2d:
+        """The layer of smp's head that does the same: the text in its centre, 0 elsewhere."""
+        size, (classes, width) = self.kernel_size, self.text.shape
+        conv = nn.Conv2d(width, classes, size, padding=size // 2)
+        assert conv.bias is not None
+        with torch.no_grad():
+            conv.weight.zero_()[:, :, size // 2, size // 2] = self.text
+            conv.bias.zero_()
+        return conv
 
     def forward(self, features: Tensor) -> Tensor:
-        """Score each class: features ``[B, in, H, W]`` to logits ``[B, C, H, W]``."""
-        weight, bias = self.folded()
-        return F.conv2d(features, weight, bias, padding=self.conv.padding)
+        """Score each class: features ``[B, D, H, W]`` to logits ``[B, C, H, W]``."""
+        return F.conv2d(features, self.text[:, :, None, None])
 
 
 def build_segmenter(
@@ -65,16 +83,32 @@ def build_segmenter(
         encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
         num_classes: C.
         options: further arguments of the architecture, such as ``decoder_channels``.
-        text: embeddings ``[C, D]`` of a frozen classifier, or None for a learned one.
+        text: embeddings ``[C, D]`` of a frozen classifier, or None for a learned one. The decoder
+            is then built with D channels where ``options`` do not say how many.
 
     Raises:
         ValueError: the architecture, the encoder or an option is unknown, or they do not fit.
     """
     _check_options(arch, encoder, options)
     check_encoder(encoder)
+    architecture = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
+    ours: dict[str, Any] = (
+        {"upsampling": 1} if "upsampling" in known_options(architecture, encoder) else {}
+    )
+    if text is not None:
+        if text.ndim != 2 or len(text) != num_classes:
+            raise ValueError(
+                f"text embeddings must be [{num_classes}, D], one row a class, "
+                f"got {list(text.shape)}"
+            )
+        ours |= _width_of_text(arch.lower(), options, text.shape[-1])
     try:
         model: nn.Module = smp.create_model(
-            arch, encoder_name=encoder, encoder_weights=None, classes=num_classes, **options
+            arch,
+            encoder_name=encoder,
+            encoder_weights=None,
+            classes=num_classes,
+            **{**options, **ours},
         )
     except LIBRARY_ERRORS as error:
         raise ValueError(
@@ -83,7 +117,32 @@ def build_segmenter(
         ) from error
     if text is not None:
         _freeze_classifier(model, text)
+    return with_own_upsampling(model)
+
+
+def with_own_upsampling(model: nn.Module) -> nn.Module:
+    """Let a network answer at its input's size: bilinear, align_corners False, in float32.
+
+    As the authors do, and as the pseudo-masks are upsampled. smp's heads take align_corners True,
+    which at stride 8 moves the logits by up to 3.5 pixels; they are built with ``upsampling: 1``.
+    Upsampling within decoders stays smp's. Plain ``smp.from_pretrained`` gives the small logits.
+
+    Args:
+        model: an smp model; it is changed. One that answers at full size gives what it gave.
+    """
+    head = model.segmentation_head
+    if isinstance(head, DPTSegmentationHead):  # has no option (smp 0.6.0)
+        head.upsampling_factor = 1
+    model.register_forward_hook(_upsampled)
     return model
+
+
+def _upsampled(model: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    """Logits ``[B, C, h, w]`` at the size of the input ``[B, 3, H, W]``."""
+    size = inputs[0].shape[-2:]
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
 
 def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
@@ -94,12 +153,17 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
             f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
         )
     known = known_options(models[arch.lower()], encoder)
+    if "upsampling" in options:
+        raise ValueError(
+            "params.yaml: segmenter.options: 'upsampling' is set by the pipeline, which brings "
+            "logits to the image's size itself (align_corners False); remove it"
+        )
     usual = inspect.signature(models[arch.lower()]).parameters
     for name, value in options.items():
         if name not in known:
             raise ValueError(
                 f"params.yaml: segmenter.options: '{arch}' does not take '{name}'; "
-                f"it takes {', '.join(sorted(known))}"
+                f"it takes {', '.join(sorted(known - {'upsampling'}))}"
             )
         switch = name in usual and isinstance(usual[name].default, bool)
         if switch and not isinstance(value, bool):  # "no" would be true
@@ -108,35 +172,49 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
             )
 
 
+def _width_of_text(arch: str, options: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """The option that makes the decoder as wide as the text, where the user does not set it.
+
+    Raises:
+        ValueError: it is set, and to another width.
+    """
+    name = WIDTH_OPTIONS.get(arch)
+    if name is None:
+        return {}
+    default = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch].__init__).parameters[name]
+    found = options.get(name, default.default)
+    found = list(found) if isinstance(found, tuple) else found
+    wanted = [*found[:-1], width] if isinstance(found, list) else width
+    if name in options and found != wanted:
+        raise ValueError(
+            f"params.yaml: segmenter.options.{name} must be {shown(wanted)} for "
+            f"segmenter.classifier 'text', whose embeddings have {width} values, got "
+            f"{shown(found)}; write {shown(wanted)}, or remove the line"
+        )
+    return {name: wanted}
+
+
 def _freeze_classifier(model: nn.Module, text: Tensor) -> None:
-    """Put the text embeddings in place of the C outputs of the last convolution."""
+    """Put the text embeddings in place of the last convolution."""
     head = model.segmentation_head
     assert isinstance(head, nn.Module)
     name, last = [pair for pair in head.named_modules() if isinstance(pair[1], nn.Conv2d)][-1]
     assert isinstance(last, nn.Conv2d)
-    if text.ndim != 2 or len(text) != last.out_channels:
+    if text.shape[1] != last.in_channels:
         raise ValueError(
-            f"text embeddings must be [{last.out_channels}, D], one row a class, "
-            f"got {list(text.shape)}"
+            f"params.yaml: segmenter.classifier: 'text' needs a decoder of {text.shape[1]} "
+            f"channels, as the embeddings have, and {type(model).__name__}'s has "
+            f"{last.in_channels}; take a segmenter.arch of {', '.join(WIDTH_OPTIONS)}"
         )
-    conv = _conv_like(last, last.in_channels, text.shape[1])
-    initialize_head(conv)
-    head.set_submodule(name, TextClassifier(conv, text))
-
-
-def _conv_like(like: Any, num_in: int, num_out: int) -> nn.Conv2d:
-    return nn.Conv2d(num_in, num_out, like.kernel_size, padding=like.padding)
+    head.set_submodule(name, TextClassifier(text, last.kernel_size[0]))
 
 
 def plain_network(model: nn.Module) -> nn.Module:
-    """Copy the model to the CPU, the text embeddings multiplied into one ordinary convolution."""
+    """Copy the model to the CPU, the text embeddings as an ordinary convolution."""
     plain = copy.deepcopy(model).cpu()
     for name, module in list(plain.named_modules()):
         if isinstance(module, TextClassifier):
-            weight, bias = module.folded()
-            conv = _conv_like(module.conv, weight.shape[1], len(weight))
-            conv.load_state_dict({"weight": weight, "bias": bias})
-            plain.set_submodule(name, conv)
+            plain.set_submodule(name, module.as_convolution())
     return plain
 
 

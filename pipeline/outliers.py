@@ -1,35 +1,44 @@
 """Mending patches whose tokens went astray in the depth of a vision transformer.
 
 Large towers put what concerns the whole image into a few background patches (Darcet et al., arXiv
-2309.16588), which then look like nothing near them. As Bai et al., Self-Calibrated CLIP (arXiv
-2411.15869) do, they are found before the last block by their local outlier factor (Breunig et al.,
-LOF, SIGMOD 2000) and take the mean of their neighbours. The threshold is ours.
+2309.16588), which then look like nothing near them. As in Bai et al., Self-Calibrated CLIP (arXiv
+2411.15869), the twentieth of the patches that is farthest from its likes before the last block
+takes the mean of its neighbours. Numbers and formula are those of the released code.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NEIGHBOURS = 20  # LOF's customary number of nearest tokens
-THRESHOLD = 1.5  # an inlier's factor is about 1
+NEIGHBOURS = 30  # nearest tokens
+SHARE = 0.05  # of an image's patches, always
 
 
 def outlier_factor(tokens: Tensor, neighbours: int) -> Tensor:
-    """Local outlier factor of each token among its image's, ``[B, N, width] -> [B, N]``.
+    """How sparse it is around each token of an image, ``[B, N, width] -> [B, N]``.
 
-    The mean density around a token's nearest tokens, over the density around the token itself.
+    The local outlier factor (Breunig et al., SIGMOD 2000) as Self-Calibrated CLIP computes it:
+    distances are squared, and what a token reaches is its own distance to the last of its nearest
+    tokens. The mean density around those, over the density around the token itself.
     """
     tokens = tokens.float()
-    distance, nearest = torch.cdist(tokens, tokens).topk(neighbours + 1, largest=False)
-    distance, nearest = distance[..., 1:], nearest[..., 1:]  # the nearest is the token itself
-    reach = distance[..., -1:].expand_as(distance).gather(1, nearest)  # of each nearest token
-    density = 1 / torch.maximum(distance, reach).mean(dim=-1).clamp_min(1e-10)  # [B, N]
-    around = density[..., None].expand_as(distance).gather(1, nearest).mean(dim=-1)
+    distance, nearest = torch.cdist(tokens, tokens).square().topk(neighbours + 1, largest=False)
+    density = 1 / distance[..., -1].clamp_min(1e-10)  # [B, N]; the nearest is the token itself
+    around = density[..., None].expand_as(nearest).gather(1, nearest)[..., 1:].mean(dim=-1)
     return around / density
 
 
+def outlying(tokens: Tensor) -> Tensor:
+    """The patches of each image that outlie, ``[B, N, width] -> [B, N]`` bool.
+
+    Those whose factor is above its 95th percentile (linear between two patches).
+    """
+    factor = outlier_factor(tokens, NEIGHBOURS)
+    return factor > factor.quantile(1 - SHARE, dim=-1, keepdim=True)
+
+
 def repair_outliers(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Give each outlying patch the mean of those around it that do not outlie.
+    """Give each outlying patch the mean of the eight around it that do not outlie.
 
     Args:
         tokens: ``[B, prefix + h * w, width]``; class tokens come first and stay.
@@ -42,7 +51,7 @@ def repair_outliers(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     if count <= NEIGHBOURS:
         return tokens
     prefix, patches = tokens[:, :-count], tokens[:, -count:]
-    sound = (outlier_factor(patches, NEIGHBOURS) <= THRESHOLD).to(patches)[..., None]
+    sound = (~outlying(patches)).to(patches)[..., None]
     around = _sum_of_nine(patches * sound, grid) / _sum_of_nine(sound, grid).clamp_min(1)
     lonely = _sum_of_nine(sound, grid) == 0
     mended = torch.where((sound > 0) | lonely, patches, around)

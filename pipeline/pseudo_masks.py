@@ -12,12 +12,15 @@ from pipeline.config import ClipParams
 from pipeline.label_spaces import LabelSpace
 from pipeline.store import PseudoMaskStore
 
+# Raise it when outliers changes what is stored: stores without repair stay as they are.
+REPAIR_MATHS = 2
+
 
 def asked_of_clip(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
     """The part of a store's recipe that params.yaml alone decides."""
     return {
         "dense": params.dense,
-        "repair_outliers": params.repair_outliers,
+        "repair_outliers": params.repair_outliers and {"maths": REPAIR_MATHS},
         "templates": params.templates,
         "words": words,
         "normalisation": params.normalisation,

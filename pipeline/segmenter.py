@@ -19,7 +19,7 @@ from torch import nn
 from pipeline.files import atomic_path, file_digest, write_json
 from pipeline.inference import Segmenter
 from pipeline.model_card import card_of
-from pipeline.network import LIBRARY_ERRORS, plain_network, size_divisor
+from pipeline.network import LIBRARY_ERRORS, plain_network, size_divisor, with_own_upsampling
 from pipeline.runtime import best_device
 from pipeline.segmenter_files import (
     ABOUT_FILE,
@@ -62,6 +62,7 @@ def save_segmenter(
         "std": list(std),
         "base_size": list(base_size),
         "stride": stride,
+        "align_corners": False,
         "extra": extra,
     }
     plain: Any = plain_network(model)
@@ -97,6 +98,8 @@ def load_segmenter(directory: str | Path) -> Segmenter:
         raise ValueError(
             f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {repair('train')}"
         ) from error
+    if not about.align_corners:
+        model = with_own_upsampling(model)
     return Segmenter(
         model=model.eval().to(best_device(), memory_format=torch.channels_last),
         classes=[info.name for info in about.classes],

@@ -48,6 +48,7 @@ class About(BaseModel):
     std: tuple[Deviation, Deviation, Deviation]
     base_size: tuple[Side, Side]
     extra: dict[str, Any]
+    align_corners: bool = True  # of the last upsampling: older segmenters kept smp's own
     weights_sha256: str | None = None
 
 

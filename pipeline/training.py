@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from pipeline.augment import IMAGENET, Normalisation, normalisation_of
 from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.checkpoints import (
@@ -48,9 +49,11 @@ def train_step(
     batch: Batch,
     *,
     dice: float,
+    normalisation: Normalisation = IMAGENET,
 ) -> CarbTerms:
     """One optimiser update on a batch; its terms, see `loss_of`."""
-    terms = loss_of(batch.to(fabric.device), model, carb, dice=dice)
+    moved = batch.to(fabric.device)
+    terms = loss_of(moved, model, carb, dice=dice, normalisation=normalisation)
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(terms.total)
     optimizer.step()
@@ -167,7 +170,13 @@ class _Run:
         set_lr(self.optimizer, lr)
         seed_step(params.seed, step)
         terms = train_step(
-            self.fabric, self.wrapped, self.optimizer, self.carb, batch, dice=params.train.dice
+            self.fabric,
+            self.wrapped,
+            self.optimizer,
+            self.carb,
+            batch,
+            dice=params.train.dice,
+            normalisation=normalisation_of(params.segmenter.normalisation),
         )
         self.watch.see(terms, step, batch.keys)
         return terms, lr

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.augment import normalise
+from pipeline.augment import IMAGENET, Normalisation, normalise
 from pipeline.batches import Batch, TrainingPhoto
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config import Params
@@ -62,7 +62,14 @@ def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingP
     )
 
 
-def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss, *, dice: float = 0.0) -> CarbTerms:
+def loss_of(
+    batch: Batch,
+    model: nn.Module,
+    carb: CarbLoss,
+    *,
+    dice: float = 0.0,
+    normalisation: Normalisation = IMAGENET,
+) -> CarbTerms:
     """One forward pass: both views' pseudo-masks against the same logits.
 
     Args:
@@ -70,12 +77,13 @@ def loss_of(batch: Batch, model: nn.Module, carb: CarbLoss, *, dice: float = 0.0
         model: the segmenter.
         carb: the loss.
         dice: weight of the Dice loss of the global view, added to the total.
+        normalisation: of the images, as the encoder knows it.
     """
     with torch.no_grad():
         near = batch.near.hard_masks(batch.image_labels)
         if batch.far is not None:
             far = batch.far.hard_masks(batch.image_labels)
-    logits = model(normalise(batch.images))
+    logits = model(normalise(batch.images, normalisation))
     if batch.far is None:  # no local view: an empty window, whose terms are 0
         far = near.new_full((len(near), 1, 1), IGNORE_INDEX)
     boxes = batch.local_boxes or [_NO_WINDOW] * len(near)

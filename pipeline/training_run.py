@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.augment import IMAGENET_MEAN, IMAGENET_STD
+from pipeline.augment import normalisation_of
 from pipeline.batches import TrainingPhoto
 from pipeline.checkpoints import checkpoint_bytes
 from pipeline.config import Params
@@ -155,8 +155,7 @@ def train_segmenter(
                 model,
                 classes=inputs.store.classes,
                 palette=inputs.index.label_space.palette,
-                mean=IMAGENET_MEAN,
-                std=IMAGENET_STD,
+                **normalisation_of(params.segmenter.normalisation)._asdict(),
                 base_size=params.views.base_size,
                 extra=known_of(inputs, params),
             )
@@ -283,8 +282,7 @@ def as_segmenter(
         model=model,
         classes=inputs.store.classes,
         palette=palette,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        **normalisation_of(params.segmenter.normalisation)._asdict(),
         base_size=params.views.base_size,
         stride=size_divisor(model),
         extra={},

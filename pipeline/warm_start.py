@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pipeline.augment import normalise
+from pipeline.augment import IMAGENET, Normalisation, normalisation_of, normalise
 from pipeline.batches import Batch, Crops, Steps, TrainingPhoto, make_loader
 from pipeline.clip_dense import load_clip
 from pipeline.clip_features import FeatureGrids, embed_photos, shared_features
-from pipeline.config import AugmentParams, Params, ViewsParams, WarmStartParams
-from pipeline.encoders import imagenet_encoder, load_encoder
+from pipeline.config import AugmentParams, Params, SegmenterParams, ViewsParams, WarmStartParams
+from pipeline.encoders import imagenet_encoder, load_encoder, trained_with
 from pipeline.fabric import locked_by_first
 from pipeline.files import remove
 from pipeline.finite import check_weights
@@ -86,6 +86,7 @@ def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Mod
     source = params.segmenter.encoder_weights
     torch.manual_seed(params.warm_start.seed)
     if source == "imagenet":
+        _check_normalisation(params.segmenter)
         return imagenet_encoder(
             params.segmenter.encoder, arch=params.segmenter.arch, options=params.segmenter.options
         )
@@ -103,6 +104,17 @@ def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Mod
     elif source != "none":
         load_encoder(model, Path(source))
     return encoder
+
+
+def _check_normalisation(segmenter: SegmenterParams) -> None:
+    """Say where ImageNet's weights know another normalisation than the photos get."""
+    known, ours = trained_with(segmenter.encoder), normalisation_of(segmenter.normalisation)
+    if known is not None and not np.allclose(known, ours, rtol=0, atol=0.005):
+        log.warning(
+            "params.yaml: segmenter.normalisation: the ImageNet weights of %s were trained with "
+            "mean %s and std %s, photos get mean %s and std %s; set it to theirs",
+            *(segmenter.encoder, *map(list, known), *map(list, ours)),
+        )
 
 
 def _learn_from_clip(
@@ -145,6 +157,7 @@ def _learn_from_clip(
             views=params.views,
             augment=params.augment,
             workers=params.train.workers,
+            normalisation=normalisation_of(params.segmenter.normalisation),
         )
         fabric.barrier()
         if fabric.global_rank == 0:
@@ -175,6 +188,7 @@ def learn_encoder(
     views: ViewsParams,
     augment: AugmentParams,
     workers: int,
+    normalisation: Normalisation = IMAGENET,
 ) -> nn.Module:
     """Train the encoder to see what CLIP sees.
 
@@ -187,6 +201,7 @@ def learn_encoder(
         views: sizes of the crops, as in training.
         augment: photometric ranges.
         workers: processes that cut crops.
+        normalisation: of the crops, as in training.
 
     Returns:
         the encoder, in eval mode.
@@ -206,7 +221,7 @@ def learn_encoder(
     for step, batch in enumerate(shown):
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
-        found = wrapped(normalise(moved.images)).float()
+        found = wrapped(normalise(moved.images, normalisation)).float()
         loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)

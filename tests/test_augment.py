@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from pipeline.augment import distort
 from pipeline.config import AugmentParams
 
-NOTHING = AugmentParams(brightness=0, contrast=0, saturation=0, hue=0)
-PAPER = AugmentParams(brightness=32 / 255, contrast=0.5, saturation=0.5, hue=0.1)
+NOTHING = AugmentParams(style="torchvision", brightness=0, contrast=0, saturation=0, hue=0)
+PAPER = NOTHING.model_copy(
+    update={"brightness": 32 / 255, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}
+)
 
 
 def noise(seed: int = 0) -> torch.Tensor:
@@ -37,13 +39,14 @@ def test_zero_ranges_leave_every_value_as_it_is():
     seed=st.integers(0, 1000),
 )
 def test_any_ranges_give_uint8_of_the_same_shape(brightness, contrast, saturation, hue, seed):
-    params = AugmentParams(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+    ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     image = noise(seed)
     before = image.clone()
-    out = distorted(image, params, seed)
-    assert out.dtype == torch.uint8
-    assert out.shape == image.shape
-    assert torch.equal(image, before)
+    for style in ("torchvision", "mmseg"):
+        out = distorted(image, AugmentParams(style=style, **ranges), seed)
+        assert out.dtype == torch.uint8
+        assert out.shape == image.shape
+        assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("value", [0, 255])

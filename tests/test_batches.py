@@ -17,8 +17,8 @@ from pipeline.store import PseudoMaskStore
 Size = tuple[int, int]
 SIZES: list[Size] = [(60, 110), (75, 131), (64, 64), (97, 80), (40, 120)]
 CELL_PX = {"global": 8, "near": 4, "fine": 2}
-NOTHING = AugmentParams(brightness=0, contrast=0, saturation=0, hue=0)
-STRONG = AugmentParams(brightness=0.2, contrast=0.4, saturation=0.4, hue=0.1)
+NOTHING = AugmentParams(style="torchvision", brightness=0, contrast=0, saturation=0, hue=0)
+STRONG = AugmentParams(style="torchvision", brightness=0.2, contrast=0.4, saturation=0.4, hue=0.1)
 VIEWS = ViewsParams(
     base_size=(64, 96), scale=(0.8, 2.0), crop=(48, 64), local_window=(24, 20), flip=0.5
 )

@@ -31,7 +31,7 @@ from pipeline.config import AugmentParams, ViewsParams
 from pipeline.store import PseudoMaskStore
 
 Size = tuple[int, int]
-NOTHING = AugmentParams(brightness=0, contrast=0, saturation=0, hue=0)
+NOTHING = AugmentParams(style="torchvision", brightness=0, contrast=0, saturation=0, hue=0)
 SIZES: list[Size] = [(1, 1), (1, 40), (7, 2), (33, 52), (51, 18), (40, 40)]
 CELL_PX = {"global": 8, "near": 4, "fine": 2}
 CLASSES_OF = [(0, 1, 2, 3), (0, 1), (0, 1, 2, 3), (0, 1, 2, 3), (1, 2, 3), (2, 3)]  # each photo's

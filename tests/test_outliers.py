@@ -1,12 +1,18 @@
 """Outlying patches: their factor, and what takes their place."""
 
+import math
+
 import clip_folder
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from pipeline.clip_dense import load_clip
-from pipeline.outliers import NEIGHBOURS, THRESHOLD, outlier_factor, repair_outliers
+from pipeline.config import load_params
+from pipeline.outliers import NEIGHBOURS, outlier_factor, repair_outliers
+from pipeline.pseudo_masks import asked_of_clip
+from tests.import_closure import ROOT
 
 GRID = (6, 7)
 
@@ -18,69 +24,92 @@ def patches(seed: int = 0) -> Tensor:
 
 
 def slow_factor(tokens: np.ndarray, neighbours: int) -> np.ndarray:
-    """Breunig et al.'s definitions, word by word, for one image ``[N, width]``."""
+    """SC-CLIP's ``lof_pytorch``, token by token, for one image ``[N, width]``."""
     count = len(tokens)
-    distance = np.sqrt(((tokens[:, None] - tokens[None]) ** 2).sum(-1))
-    nearest = [
-        sorted((o for o in range(count) if o != p), key=lambda o, p=p: distance[p, o])[:neighbours]
-        for p in range(count)
-    ]
-    k_distance = [distance[p, nearest[p][-1]] for p in range(count)]
-    density = [
-        1 / np.mean([max(k_distance[o], distance[p, o]) for o in nearest[p]]) for p in range(count)
-    ]
-    return np.array([np.mean([density[o] for o in nearest[p]]) / density[p] for p in range(count)])
+    nearest, density = [], []
+    for place in range(count):
+        squared = [float(((tokens[place] - other) ** 2).sum()) for other in tokens]
+        order = sorted(range(count), key=squared.__getitem__)[1 : neighbours + 1]
+        reach = [max(squared[other], squared[order[-1]]) for other in order]
+        nearest.append(order)
+        density.append(1 / np.mean(reach))
+    return np.array([np.mean([density[o] / density[p] for o in nearest[p]]) for p in range(count)])
 
 
-def test_the_factor_is_breunig_s() -> None:
+def slow_outliers(tokens: np.ndarray) -> list[int]:
+    """The patches above the 95th percentile of the factor."""
+    factor = slow_factor(tokens, 30)
+    return (factor > np.quantile(factor, 0.95)).nonzero()[0].tolist()
+
+
+def slow_repair(tokens: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """SC-CLIP's ``mean_interpolation``, patch by patch."""
+    bad, mended = slow_outliers(tokens), tokens.copy()
+    for patch in bad:
+        row, column = divmod(patch, grid[1])
+        around = [
+            tokens[y * grid[1] + x]
+            for y in range(max(0, row - 1), min(grid[0], row + 2))
+            for x in range(max(0, column - 1), min(grid[1], column + 2))
+            if y * grid[1] + x not in bad
+        ]
+        if around:
+            mended[patch] = np.mean(around, axis=0)
+    return mended
+
+
+def test_the_factor_is_sc_clip_s() -> None:
     tokens = patches()
     found = outlier_factor(tokens, 5)
     for one, image in zip(found, tokens.double().numpy(), strict=True):
         np.testing.assert_allclose(one.numpy(), slow_factor(image, 5), rtol=1e-4)
 
 
-def test_an_outlier_takes_the_mean_of_the_sound_patches_around_it() -> None:
-    tokens = patches()
-    place = 1 + 2 * GRID[1] + 3  # row 2, column 3
-    tokens[0, place] += 50
-    tokens[0, place + 1] -= 50  # its right neighbour outlies as well
-    assert (outlier_factor(tokens[:1, 1:], NEIGHBOURS)[0] > THRESHOLD).nonzero()[:, 0].tolist() == [
-        place - 1,
-        place,
-    ]
-    mended = repair_outliers(tokens, GRID)
-    around = [place + down * GRID[1] + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    sound = [other for other in around if other not in (place, place + 1)]
-    torch.testing.assert_close(mended[0, place], tokens[0, sound].mean(dim=0))
-    same = [other for other in range(tokens.shape[1]) if other not in (place, place + 1)]
-    assert torch.equal(mended[0, same], tokens[0, same])
-    assert torch.equal(mended[1], tokens[1])
+@pytest.mark.parametrize("grid", [(6, 7), (4, 16), (10, 10)])
+def test_the_top_twentieth_of_each_image_is_mended_as_sc_clip_does(grid) -> None:
+    count = grid[0] * grid[1]
+    tokens = torch.randn(3, 1 + count, 8, generator=torch.Generator().manual_seed(1))
+    tokens[1, 5] += 50  # clear outliers or not: always as many
+    mended = repair_outliers(tokens, grid)
+    assert torch.equal(mended[:, 0], tokens[:, 0])  # the class token stays
+    for image, one in zip(tokens[:, 1:].double().numpy(), mended[:, 1:].numpy(), strict=True):
+        np.testing.assert_allclose(one, slow_repair(image, grid), rtol=1e-4, atol=1e-5)
+        assert (one != image.astype(np.float32)).any(axis=1).sum() == math.ceil(0.05 * count)
 
 
 def test_at_a_corner_only_patches_of_the_photo_count() -> None:
     tokens = patches()
     tokens[0, 1] += 50
-    wanted = tokens[0, [2, 1 + GRID[1], 2 + GRID[1]]].mean(dim=0)
-    torch.testing.assert_close(repair_outliers(tokens, GRID)[0, 1], wanted)
+    mended = repair_outliers(tokens, GRID)[0, 1]
+    bad = slow_outliers(tokens[0, 1:].double().numpy())
+    around = [place for place in (1, GRID[1], GRID[1] + 1) if place not in bad]
+    assert 0 in bad
+    torch.testing.assert_close(mended, tokens[0, 1:][around].mean(dim=0))
 
 
 def test_an_outlier_among_outliers_stays() -> None:
     tokens = torch.randn(1, 100, 4, generator=torch.Generator().manual_seed(0))
-    block = [row * 10 + column for row in (0, 1, 2) for column in (0, 1, 2)]
-    tokens[0, block] += 100 * torch.arange(1, 10)[:, None]
+    block = [0, 1, 10, 11]  # a corner and all around it, four of the five that are mended
+    tokens[0, block] += 100 * torch.arange(1, 5)[:, None]
     mended = repair_outliers(tokens, (10, 10))
-    assert torch.equal(mended[0, 0], tokens[0, 0])  # all around the corner outlie
-    assert not torch.equal(mended[0, 22], tokens[0, 22])
+    assert torch.equal(mended[0, 0], tokens[0, 0])
+    assert not torch.equal(mended[0, 11], tokens[0, 11])
 
 
 def test_a_grid_too_small_to_judge_stays() -> None:
     tokens = patches()[:, : 1 + NEIGHBOURS]
     tokens[0, 3] += 50
-    assert torch.equal(repair_outliers(tokens, (4, 5)), tokens)
+    assert torch.equal(repair_outliers(tokens, (5, 6)), tokens)
 
 
-def test_the_switch_mends_before_the_last_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.outliers.THRESHOLD", 1.01)  # random weights make no outliers
+def test_a_store_with_patches_found_the_old_way_is_made_again_and_others_are_not() -> None:
+    clip = load_params(ROOT / "params.yaml").clip
+    assert asked_of_clip(clip, [])["repair_outliers"] is False  # as it was written before
+    repaired = clip.model_copy(update={"repair_outliers": True})
+    assert asked_of_clip(repaired, [])["repair_outliers"] not in (True, False)
+
+
+def test_the_switch_mends_before_the_last_block(tmp_path):
     config = clip_folder.model_config(clip_folder.VIT)
     name = clip_folder.write_clip(tmp_path, config, clip_folder.random_weights(config))
     clip, plain = load_clip(name, None, repair=True), load_clip(name, None)

@@ -160,11 +160,17 @@ def test_second_pseudo_run_asks_clip_nothing(here: Path, caplog: pytest.LogCaptu
 def test_text_classifier_trains_and_saves_a_plain_model(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_params(tmp_path, {"segmenter.classifier": "text", "train.steps": 2})
+    width = PseudoMaskStore.open(here / "data/masks.zarr").text.shape[1]
+    options = {"decoder_channels": [16, 16, 8, 8, width]}
+    changes = {"segmenter.classifier": "text", "segmenter.options": options, "train.steps": 2}
+    write_params(tmp_path, changes)
     arguments = ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "segmenter")]
     result = run_stage("train", *arguments, "--curves", str(tmp_path / "curves"))
     assert result.exit_code == 0, result.output
-    assert smp.from_pretrained(tmp_path / "segmenter").segmentation_head[0].out_channels == 17
+    saved = smp.from_pretrained(tmp_path / "segmenter").segmentation_head[0].weight
+    text = PseudoMaskStore.open(here / "data/masks.zarr").text
+    assert np.array_equal(saved[:, :, 1, 1].detach().numpy(), text)  # of 3x3; never trained
+    assert saved.count_nonzero() == np.count_nonzero(text)
 
 
 def test_encoder_learns_from_clip(here: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.segmenter import load_segmenter, save_segmenter
 
 GOLDEN = Path(__file__).parent / "golden" / "aspp_text_head.npz"
 SPACE = LABEL_SPACES["camvid"]
+WIDTH = 24  # of the text
 UNET = {"decoder_channels": [32, 16, 16, 8, 8]}
 DEEPLAB = {"decoder_channels": 16, "encoder_output_stride": 8, "decoder_atrous_rates": [2, 4, 6]}
 
@@ -40,18 +41,14 @@ class Aspp(nn.Module):
         return torch.stack([branch(features) for branch in self.aspp_modules]).sum(dim=0)
 
 
-def identity_conv(channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, channels, 1)
-    with torch.no_grad():
-        conv.weight.copy_(torch.eye(channels)[:, :, None, None])
-        conv.bias.zero_()
-    return conv
-
-
 def build(arch: str, encoder: str, options: dict, *, text: bool) -> nn.Module:
     """A model whose norms have seen data, so that eval mode says something."""
     torch.manual_seed(3)
-    embeddings = nn.functional.normalize(torch.randn(11, 24), dim=1) if text else None
+    embeddings = nn.functional.normalize(torch.randn(11, WIDTH), dim=1) if text else None
+    if text:  # the decoder is as wide as the text
+        channels = options["decoder_channels"]
+        wide = [*channels[:-1], WIDTH] if isinstance(channels, list) else WIDTH
+        options = options | {"decoder_channels": wide}
     model = build_segmenter(
         arch=arch, encoder=encoder, num_classes=11, options=options, text=embeddings
     )
@@ -88,9 +85,7 @@ def copied(saved, tmp_path) -> Path:
 def test_text_classifier_on_the_authors_aspp_gives_their_logits(mode):
     golden = {name: torch.from_numpy(value) for name, value in np.load(GOLDEN).items()}
     weights = {name[2:]: value for name, value in golden.items() if name.startswith("w/")}
-    head = nn.Sequential(
-        Aspp(weights), TextClassifier(identity_conv(32), golden["text_embeddings"])
-    )
+    head = nn.Sequential(Aspp(weights), TextClassifier(golden["text_embeddings"]))
     x = golden["x"].clone().requires_grad_()
     logits = head.train(mode == "train")(x)
     torch.testing.assert_close(logits, golden[f"logits_{mode}"], rtol=0, atol=1e-5)
@@ -99,15 +94,22 @@ def test_text_classifier_on_the_authors_aspp_gives_their_logits(mode):
         torch.testing.assert_close(x.grad, golden["grad_x_of_mean_sq"], rtol=0, atol=1e-5)
 
 
-def test_text_classifier_equals_a_convolution_and_then_a_product_and_learns_alike():
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_text_is_the_weight_and_its_plain_convolution_does_the_same(size):
     torch.manual_seed(0)
-    conv, text, x = nn.Conv2d(6, 24, 3, padding=1), torch.randn(5, 24), torch.randn(2, 6, 7, 9)
-    wanted = torch.einsum("cd,bdhw->bchw", text, conv(x))
-    wanted_grad = torch.autograd.grad(wanted.square().mean(), conv.weight)[0]
-    logits = TextClassifier(conv, text)(x)
-    torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-5)
-    grad = torch.autograd.grad(logits.square().mean(), conv.weight)[0]
-    torch.testing.assert_close(grad, wanted_grad, rtol=1e-4, atol=1e-5)
+    text, x = torch.randn(5, 6), torch.randn(2, 6, 7, 9)
+    classifier = TextClassifier(text, size)
+    wanted = torch.zeros(2, 5, 7, 9)
+    for y in range(7):
+        for column in range(9):
+            wanted[:, :, y, column] = x[:, :, y, column] @ text.T
+    torch.testing.assert_close(classifier(x), wanted, rtol=1e-5, atol=1e-5)
+    conv = classifier.as_convolution()
+    torch.testing.assert_close(conv(x), wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(conv.weight[:, :, size // 2, size // 2], text)
+    assert conv.weight.count_nonzero() == text.numel()
+    assert not conv.bias.any()
+    assert not list(classifier.parameters())  # nothing in it learns
 
 
 def test_text_embeddings_are_kept_but_never_trained():
@@ -135,13 +137,14 @@ def test_plain_smp_opens_a_saved_segmenter_with_the_same_logits(
     plain = smp.from_pretrained(str(tmp_path / "segmenter"))
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        torch.testing.assert_close(plain(x), model(x), rtol=1e-5, atol=1e-5)
+        logits = nn.functional.interpolate(plain(x), x.shape[-2:], mode="bilinear")
+        torch.testing.assert_close(logits, model(x), rtol=1e-5, atol=1e-5)
     assert isinstance(plain.segmentation_head[0], nn.Conv2d)
 
 
 @pytest.mark.parametrize("arch", sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt"}))
 def test_every_architecture_takes_text_and_answers_at_the_input_s_size(arch):
-    text = torch.ones(11, 24)
+    text = torch.ones(11, 32 if arch == "linknet" else 64)  # 32 channels, always
     model = build_segmenter(arch=arch, encoder="resnet18", num_classes=11, options={}, text=text)
     height, width = 128, 128 + size_divisor(model)
     with torch.no_grad():
@@ -157,7 +160,7 @@ def test_a_vision_transformer_sees_any_size_with_timm_s_option():
         encoder="tu-vit_tiny_patch16_224",
         num_classes=11,
         options=options,
-        text=torch.ones(11, 24),
+        text=torch.ones(11, 8),
     )
     with torch.no_grad():
         assert model.eval()(torch.zeros(1, 3, 32, 64)).shape == (1, 11, 32, 64)
@@ -247,7 +250,10 @@ def test_weights_of_another_shape_are_refused(copied):
 
 def test_the_saved_weights_hold_no_text_only_a_convolution(saved):
     weights = load_file(saved / "model.safetensors")
-    assert weights["segmentation_head.0.weight"].shape == (11, 8, 3, 3)
+    weight = weights["segmentation_head.0.weight"]
+    assert weight.shape == (11, WIDTH, 3, 3)
+    assert weight.count_nonzero() == 11 * WIDTH  # the centre tap
+    assert not weights["segmentation_head.0.bias"].any()
     assert not any("text" in name for name in weights)
 
 
@@ -266,6 +272,18 @@ def test_the_saved_weights_hold_no_text_only_a_convolution(saved):
         ),
         ({"options": {"decoder_channels": [8]}}, "do not fit together: .*5"),
         ({"arch": "linknet", "encoder": "mit_b0", "options": {}}, "do not fit together"),
+        (
+            {"text": torch.ones(11, 64)},
+            r"decoder_channels must be \[32, 16, 16, 8, 64\] for .*got \[32, 16, 16, 8, 8\]",
+        ),
+        (
+            {"text": torch.ones(11, 64), "arch": "deeplabv3", "options": DEEPLAB},
+            "segmenter.options.decoder_channels must be 64 for .*'text'.*, got 16; write 64",
+        ),
+        (
+            {"text": torch.ones(11, 64), "arch": "linknet", "options": {}},
+            "'text' needs a decoder of 64 channels, as the embeddings have, and Linknet's has 32",
+        ),
         ({"text": torch.ones(10, 4)}, r"text embeddings must be \[11, D\].* got \[10, 4\]"),
     ],
 )
