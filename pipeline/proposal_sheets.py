@@ -16,6 +16,7 @@ from pipeline.label_spaces import LabelSpace
 from pipeline.panels import FAINT, GAP, INK, PAPER
 from pipeline.photo_files import PAGE
 from pipeline.proposals import THUMBNAIL, Proposal
+from pipeline.scene import PHOTO_ENDINGS
 from pipeline.visualise import BAR_COLOURS
 
 NEAR = 0.1  # photos whose confidence is so close to the threshold are marked
@@ -126,6 +127,7 @@ def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: floa
         "colours": ["#" + bytes(info.colour).hex() for info in space.classes],
         "threshold": threshold,
         "near": NEAR,
+        "endings": PHOTO_ENDINGS,
         "photos": [
             {
                 "name": each.photo,
