@@ -19,7 +19,7 @@ from pipeline.store import FUSED, Grid
 from pipeline.views import fitted_size, level_size
 from pipeline.windows import cover_features, magnified
 
-SIDE = 5  # patches of a probe's window, at most: the outliers are sought among more than 20
+SIDE = 5  # patches of a probe's window, at most
 MORE = (1.3, 4.3)  # patches beyond one window: it takes several that overlap, and a resized picture
 REPAIRED = "repaired tokens"  # beside the levels in a probe
 
@@ -51,8 +51,8 @@ def fused_logits(photo: Image.Image, grids: list[Tensor], fused: FusedParams) ->
 def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str, np.ndarray]:
     """Logits of a drawn picture at each level, ``[C, h, w]`` float32.
 
-    Windows are as the levels want them, but of a few patches: a probe costs less than a photo. A
-    picture need not have patches that outlie, so their repair is probed on tokens of its own.
+    Windows are as the levels want them, but of a few patches: a probe costs less than a photo.
+    Outliers are not sought among so few, so their repair is probed on tokens of its own.
 
     Args:
         clip: the frozen model, on the CPU.
@@ -84,8 +84,7 @@ def _drawn(height: int, width: int) -> Image.Image:
 
 
 def _outlying_tokens() -> Tensor:
-    """Tokens ``[1, 144, 8]`` whose outlier factors lie densely between 1.1 and 1.8, none closer
-    than 0.01 to the threshold."""
+    """Tokens ``[1, 144, 8]`` of many outlier factors, so that another share picks others."""
     count = torch.arange(144, dtype=torch.float64)[:, None]
     waves = torch.tensor([0.37, 0.73, 1.1, 1.7, 2.3, 2.9, 3.1, 0.11], dtype=torch.float64)
     far = torch.zeros(144, 1, dtype=torch.float64)

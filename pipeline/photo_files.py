@@ -53,7 +53,7 @@ def look_below(
     found = Below()
     for path in sorted(_files_below(folder, leave, found)):
         if path.suffix.lower() not in endings:
-            if path.is_symlink() and not path.exists():
+            if not path.suffix and path.is_symlink() and not path.exists():
                 raise ValueError(f"{path}: a link that leads nowhere; correct or remove it")
             found.others.append(path)
             continue

@@ -39,19 +39,23 @@ class NamedFile(NamedTuple):
 
 def named_files(stage: str, params: Params) -> list[NamedFile]:
     """The files that a stage reads because params.yaml names them."""
-    font = _named("pictures.font", params.pictures.font)
-    if stage == "prepare":
-        return _named("dataset.image_labels", params.dataset.image_labels) + font
-    if stage in ("eval", "eval_pseudo"):
-        return _named("eval.photos", params.eval.photos) + font
-    if stage == "pseudo":
-        return _clip_files(params.clip) + font
+    if stage in ("prepare", "pseudo", "eval", "eval_pseudo"):
+        return _files_of(stage, params) + _named("pictures.font", params.pictures.font)
     weights = params.segmenter.encoder_weights
     if weights == "clip":
         return _clip_files(params.clip)
     if weights in ("none", "imagenet"):
         return []
     return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
+
+
+def _files_of(stage: str, params: Params) -> list[NamedFile]:
+    """The files that a stage with pictures reads beside their font."""
+    if stage == "prepare":
+        return _named("dataset.image_labels", params.dataset.image_labels)
+    if stage == "pseudo":
+        return _clip_files(params.clip)
+    return _named("eval.photos", params.eval.photos)
 
 
 def _named(parameter: str, path: str | None) -> list[NamedFile]:

@@ -33,6 +33,7 @@ def in_pipeline(help: str) -> Any:
     return typer.Option(help=help, rich_help_panel="In the pipeline")
 
 
+LabelsOption = Annotated[Path, in_pipeline("Image-level labels.")]
 SummaryOption = Annotated[Path, in_pipeline("Main figures, for DVC.")]
 
 
@@ -66,9 +67,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     summary: SummaryOption = Path("results/segmenter.json"),
     store: Annotated[Path, in_pipeline("Pseudo-masks.")] = Path("data/masks.zarr"),
-    image_labels: Annotated[Path, in_pipeline("Image-level labels.")] = Path(
-        "data/image_labels.csv"
-    ),
+    image_labels: LabelsOption = Path("data/image_labels.csv"),
     params: Annotated[Path, in_pipeline("Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Score a segmenter on a folder (--images), or else on the data set that params.yaml names.

@@ -33,7 +33,6 @@ SMALL: dict[str, Any] = {
     "segmenter.encoder": "tu-test_resnet",
     "segmenter.options": {
         "encoder_depth": 3,  # deeper maps have 2 pixels here, whose statistics say nothing
-        "upsampling": 1,
         "decoder_pyramid_channels": 32,
         "decoder_segmentation_channels": 32,
     },

@@ -120,8 +120,8 @@ def test_another_repair_is_noticed_where_no_patch_of_the_picture_outlies(
     repaired = asked.model_copy(update={"repair_outliers": True})
     make(params=repaired)
     assert REPAIRED in read_probe(tmp_path / "masks.zarr")
-    for threshold in (1.47, 1.53):
-        monkeypatch.setattr(pipeline.outliers, "THRESHOLD", threshold)
+    for share in (0.045, 0.055):
+        monkeypatch.setattr(pipeline.outliers, "SHARE", share)
         assert f"{AGAIN} ({REPAIRED} by " in make(params=repaired)
 
 

@@ -79,7 +79,7 @@ def test_an_array_of_numbers_is_no_file_of_labels(tmp_path: Path) -> None:
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"x\.txt: image-level labels must be a \.csv, \.json or"):
+    with pytest.raises(ValueError, match=r"x\.txt: image-level labels must be a \.csv, \.tsv,"):
         read_label_file(tmp_path / "x.txt", CLASSES)
 
 

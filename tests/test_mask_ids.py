@@ -203,10 +203,12 @@ def test_what_the_option_says_holds(city: Scored, ids: Any, kind: str) -> None:
     assert city.run(city.as_ids(ids), "--mask-ids", kind).exit_code == 0
 
 
-def test_an_id_that_no_kind_has_is_named_with_its_file(city: Scored) -> None:
+def test_an_id_that_no_kind_has_is_named_with_its_file(
+    city: Scored, caplog: pytest.LogCaptureFixture
+) -> None:
     result = city.run(city.as_ids(range(19), ignored=77))
     assert result.exit_code == 2
-    assert "000019_leftImg8bit.png: holds id 77" in result.stderr
+    assert "000019_leftImg8bit.png: holds id 77" in caplog.text
 
 
 def test_gtfine_as_shipped_is_taken(city: Scored, caplog: pytest.LogCaptureFixture) -> None:

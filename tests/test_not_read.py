@@ -12,7 +12,7 @@ from pipeline.data_remarks import tell_of_data
 from pipeline.datasets import open_dataset
 from pipeline.folder_evaluation import folder_scenes
 from pipeline.index import used_scenes
-from pipeline.prediction_run import found_in
+from pipeline.prediction_sources import found_in
 
 
 def save(root: Path, *names: str) -> None:
@@ -95,7 +95,7 @@ def test_wilddash2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_predict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path, "in/a.png", "in/b.heic", "in/c.MP4", "in/d.txt", "in/@eaDir/a.png")
     save(tmp_path, "in/out/masks/a.png", "in/out/note.txt")
-    photos, videos = found_in(tmp_path / "in", tmp_path / "in/out")
+    photos, videos = found_in([tmp_path / "in"], tmp_path / "in/out", frames=False)
     assert (list(photos), list(videos)) == (["a"], ["c"])
     assert caplog.messages == [
         f"{tmp_path}/in: 2 files of other kinds were not read: .heic 1, .txt 1",
@@ -108,5 +108,5 @@ def test_eval_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     folder_scenes(tmp_path / "in", tmp_path / "in/masks", out=tmp_path / "out")
     assert caplog.messages == [
         f"{tmp_path}/in: 1 file of another kind was not read: .mp4 1",
-        f"{tmp_path}/in/masks: other files, not read (1): z.png",
+        f"{tmp_path}/in/masks: files that are no mask of a photo, not read (1): z.png",
     ]

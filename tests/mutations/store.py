@@ -22,8 +22,8 @@ MUTATIONS = [
     Mutation(
         "logits of another recipe are reused",
         "store_writer.py",
-        "if _recipe_of(recipe, level) != _recipe_of(self.plan.recipe, level):",
-        "if False:",
+        "return _recipe_of(before, level) == _recipe_of(plan.recipe, level)",
+        "return True",
         STORE,
     ),
     Mutation(
