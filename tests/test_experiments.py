@@ -160,7 +160,8 @@ def test_a_recipe_shows_clip_its_new_levels_alone(
     monkeypatch.chdir(shutil.copytree(swept.folder, tmp_path / "copy"))
     changes = TINY | {"clip.fused.size": [64, 128]}
     write_changed(ROOT / recipe[1], Path("params.yaml"), changes)
-    assert run_stage("pseudo").exit_code == 0
+    result = run_stage("pseudo")
+    assert result.exit_code == 0, result.output
     assert "CLIP: 12 views to make; 12 stand in the cache" in caplog.text
 
 
