@@ -78,6 +78,19 @@ def swept(project: Project) -> Project:
     return project
 
 
+def test_a_recipe_shows_clip_its_new_levels_alone(
+    swept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    recipe = re.search(r"cp (\S+) params.yaml", block("Recipes"))
+    assert recipe is not None
+    monkeypatch.chdir(shutil.copytree(swept.folder, tmp_path / "copy"))
+    changes = TINY | {"clip.fused.size": [64, 128]}
+    write_changed(ROOT / recipe[1], Path("params.yaml"), changes)
+    result = run_stage("pseudo")
+    assert result.exit_code == 0, result.output
+    assert "CLIP: 12 views to make; 12 stand in the cache" in caplog.text
+
+
 def test_a_sweep_is_shown_compared_applied_and_undone(swept: Project) -> None:
     shown = run(swept, block("Show"))
     assert re.search(r"^ +Experiment +mIoU +pixel accuracy +carb.tau +$", shown, flags=re.M)
@@ -150,19 +163,6 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     run(swept, block("Where the files lie").replace("tau-4", "tau-1"))
     run(swept, there)
     assert contents(folder / "data/masks.zarr") == second
-
-
-def test_a_recipe_shows_clip_its_new_levels_alone(
-    swept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    recipe = re.search(r"cp (\S+) params.yaml", block("Recipes"))
-    assert recipe is not None
-    monkeypatch.chdir(shutil.copytree(swept.folder, tmp_path / "copy"))
-    changes = TINY | {"clip.fused.size": [64, 128]}
-    write_changed(ROOT / recipe[1], Path("params.yaml"), changes)
-    result = run_stage("pseudo")
-    assert result.exit_code == 0, result.output
-    assert "CLIP: 12 views to make; 12 stand in the cache" in caplog.text
 
 
 def test_every_block_is_sound_shell() -> None:
