@@ -21,11 +21,11 @@ import typer
 
 from bench.report import WRITTEN, write_report
 from bench.settings import TABLES, Changes, recipe_changes, write_changed
-from pipeline.config import load_params
-from pipeline.files import atomic_path, file_digest, remove, write_json
-from pipeline.output_folders import outputs
-from pipeline.replacing import copy_into
-from pipeline.runtime import command, progress
+from pipeline.config.params import load_params
+from pipeline.system.command import command, progress
+from pipeline.system.files import atomic_path, file_digest, remove, write_json
+from pipeline.system.output_folders import outputs
+from pipeline.system.replacing import copy_into
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

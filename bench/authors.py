@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.clip_dense import DenseClip
+from pipeline.clip.dense import DenseClip
 from pipeline.views import Box
 
 MEAN_ZOOM = 1.5  # of the local windows, drawn from 1 to 2 at each step

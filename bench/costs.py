@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.runtime import command
+from pipeline.system.command import command
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipeline.config import Params
+    from pipeline.config.params import Params
 
 app = typer.Typer(add_completion=False)
 SIZES = (2_975, 18_000, 1_000_000, 100_000_000)  # Cityscapes, Mapillary Vistas, and beyond
@@ -57,8 +57,8 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
         classes: C.
     """
     from bench.authors import MEAN_ZOOM
-    from pipeline.clip_logits import fused_grid, level_grid
-    from pipeline.store import FUSED, Photo, Plan
+    from pipeline.clip.logits import fused_grid, level_grid
+    from pipeline.store.reader import FUSED, Photo, Plan
     from pipeline.views import cover, level_size
 
     tower, patch = _tower(params.clip.model)
@@ -95,7 +95,7 @@ def _tower(name: str) -> tuple[Callable[[tuple[int, int]], float], int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from pipeline.towers import read_tower
+    from pipeline.clip.towers import read_tower
 
     with torch.device("meta"):
         visual = open_clip.model.CLIP(**open_clip.get_model_config(name)).visual
@@ -117,7 +117,7 @@ def _segmenter(params: "Params", classes: int) -> tuple[float, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from pipeline.network import build_segmenter
+    from pipeline.segmenter.network import build_segmenter
 
     wanted, found, text = params.segmenter, [], None
     with torch.device("meta"):
@@ -190,7 +190,7 @@ def main(
     """Tell what a photo costs by stage, and what follows for data sets of several sizes."""
     from rich.console import Console
 
-    from pipeline.config import load_params
+    from pipeline.config.params import load_params
 
     params = load_params(recipe)
     costs = count_costs(params, photo, classes)

@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from pipeline.evaluation import Figures
-from pipeline.image_labels import read_scene_mask
-from pipeline.label_files import ImageLabels
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
+from pipeline.evaluation.scores import Figures
 from pipeline.metrics import confusion, iou, mean_iou
-from pipeline.pseudo_masks import upsampled
-from pipeline.runtime import progress
-from pipeline.scene import MaskReader, Scene
-from pipeline.store import PseudoMaskStore
+from pipeline.scenes.classes import IGNORE_INDEX
+from pipeline.scenes.image_labels import ImageLabels
+from pipeline.store.masks import upsampled
+from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.command import progress
 
 # An object's share of the photo, up to which it is of that size.
 SIZES = {"tiny": 0.001, "small": 0.01, "medium": 0.1, "large": 1.0}

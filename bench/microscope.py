@@ -14,25 +14,25 @@ import typer
 from torch import nn
 
 from bench.magnify import BOUNDS, Findings, bound_rows, examine, removed_rows, size_rows
-from pipeline.config import Params, load_params
+from pipeline.config.params import Params, load_params
 from pipeline.datasets import open_dataset
-from pipeline.evaluation import Figures, score_segmenter
-from pipeline.files import atomic_path, remove
-from pipeline.inference import WHOLE
-from pipeline.label_files import ImageLabels
+from pipeline.datasets.base import Dataset, Scene
+from pipeline.evaluation.photos import annotated, listed, scenes_of, with_logits
+from pipeline.evaluation.scores import Figures, score_segmenter
 from pipeline.metrics import mean_iou
-from pipeline.output_folders import outputs
-from pipeline.reports import presentation_of
-from pipeline.runtime import command, start_fabric
-from pipeline.scene import Dataset, Scene
-from pipeline.scored_photos import annotated, listed, scenes_of, with_logits
-from pipeline.segmenter import load_segmenter
-from pipeline.segmenter_pictures import Sources, segmenter_panels
-from pipeline.tables import write_table
-from pipeline.training import fit
-from pipeline.training_run import Inputs, as_segmenter, first_segmenter
-from pipeline.visualise import save_png
-from pipeline.wording import table_cell
+from pipeline.report.drawing import save_png
+from pipeline.report.evaluation_files import presentation_of
+from pipeline.report.segmenter_panels import Sources, segmenter_panels
+from pipeline.scenes.image_labels import ImageLabels
+from pipeline.segmenter.inference import WHOLE
+from pipeline.segmenter.saved import load_segmenter
+from pipeline.system.command import command, start_fabric
+from pipeline.system.files import atomic_path, remove
+from pipeline.system.output_folders import outputs
+from pipeline.system.tables import write_table
+from pipeline.system.text import table_cell
+from pipeline.training.fit import fit
+from pipeline.training.run import Inputs, as_segmenter, first_segmenter
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

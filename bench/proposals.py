@@ -17,18 +17,17 @@ import torch
 import typer
 from torch import Tensor
 
-from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.config import LevelParams, load_params
+from pipeline.clip.dense import DenseClip, load_clip
+from pipeline.clip.prompts import resolve_templates
+from pipeline.clip.windows import cover_features, magnified
+from pipeline.config.params import LevelParams, load_params
 from pipeline.datasets import open_dataset
-from pipeline.image_labels import read_annotated
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.datasets.base import Dataset, read_annotated
 from pipeline.metrics import confusion, mean_iou
-from pipeline.prompts import resolve_templates
-from pipeline.proposals import looks, temperature, window_embeddings
-from pipeline.pseudo_masks import hard_mask
-from pipeline.runtime import ahead, command, progress
-from pipeline.scene import Dataset
-from pipeline.windows import cover_features, magnified
+from pipeline.proposals.propose import looks, temperature, window_embeddings
+from pipeline.scenes.classes import IGNORE_INDEX
+from pipeline.store.masks import hard_mask
+from pipeline.system.command import ahead, command, progress
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.files import atomic_path
 from pipeline.metrics import nan_mean
-from pipeline.tables import read_curve, write_table
-from pipeline.visualise import BAR_COLOURS, chart, iou_bars, save_chart
-from pipeline.wording import table_cell
+from pipeline.report.drawing import BAR_COLOURS, chart, iou_bars, save_chart
+from pipeline.system.files import atomic_path
+from pipeline.system.tables import read_curve, write_table
+from pipeline.system.text import table_cell
 
 log = logging.getLogger("carb")
 Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed

@@ -18,10 +18,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.files import remove, write_json
-from pipeline.output_folders import outputs
-from pipeline.output_lists import visible_files
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.files import remove, write_json
+from pipeline.system.output_folders import outputs
+from pipeline.system.output_lists import visible_files
 
 app = typer.Typer(add_completion=False)
 HERE = Path(__file__).parent.parent

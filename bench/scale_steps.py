@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.runtime import command
+from pipeline.system.command import command
 
 if TYPE_CHECKING:
-    from pipeline.training_run import Inputs
+    from pipeline.training.run import Inputs
 
 app = typer.Typer(add_completion=False)
 ROOT = Path("photos")
@@ -36,7 +36,7 @@ def draw_photos(start: int, stop: int) -> None:
     import numpy as np
     from PIL import Image
 
-    from pipeline.label_spaces import LABEL_SPACES
+    from pipeline.scenes.classes import LABEL_SPACES
 
     names = [info.name for info in LABEL_SPACES["cityscapes"].classes]
     ROOT.mkdir(exist_ok=True)
@@ -59,8 +59,8 @@ def draw_photos(start: int, stop: int) -> None:
 
 def read_inputs() -> Callable[[], "Inputs"]:
     """All that training sees, as its stage opens it."""
-    from pipeline.config import load_params
-    from pipeline.training_run import Inputs
+    from pipeline.config.params import load_params
+    from pipeline.training.run import Inputs
 
     data = Path("data")
     return lambda: Inputs.read(
@@ -74,7 +74,7 @@ def read_inputs() -> Callable[[], "Inputs"]:
 
 def read_index() -> Callable[[], object]:
     """The index of the photos."""
-    from pipeline.index import SceneIndex
+    from pipeline.scenes.index import SceneIndex
 
     return lambda: SceneIndex.read(Path("data/scenes.json"))
 
@@ -82,7 +82,7 @@ def read_index() -> Callable[[], object]:
 def read_labels() -> Callable[[], object]:
     """The image-level labels that `prepare` wrote."""
     from pipeline.datasets.folder import read_classes
-    from pipeline.label_files import read_label_file
+    from pipeline.datasets.label_files import read_label_file
 
     names = read_classes(ROOT / "classes.csv").names
     return lambda: read_label_file(Path("data/image_labels.csv"), names)
@@ -90,14 +90,14 @@ def read_labels() -> Callable[[], object]:
 
 def open_store() -> Callable[[], object]:
     """The store of pseudo-masks."""
-    from pipeline.store import PseudoMaskStore
+    from pipeline.store.reader import PseudoMaskStore
 
     return lambda: PseudoMaskStore.open(Path("data/masks.zarr"))
 
 
 def count_classes() -> Callable[[], object]:
     """How often CLIP names each class, which training asks before its first step."""
-    from pipeline.training_loss import class_frequency
+    from pipeline.training.losses import class_frequency
 
     inputs = read_inputs()()
     store, photos = inputs.store, inputs.photos("train", ROOT)
@@ -106,8 +106,8 @@ def count_classes() -> Callable[[], object]:
 
 def cut_crops() -> Callable[[], object]:
     """Crops of photos at random, global and local view."""
-    from pipeline.batches import Crops
-    from pipeline.config import load_params
+    from pipeline.config.params import load_params
+    from pipeline.training.crops import Crops
 
     inputs, params = read_inputs()(), load_params(Path("params.yaml"))
     crops = Crops(

@@ -5,7 +5,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.config import load_params
+from pipeline.config.params import load_params
 
 Changes = dict[str, Any]  # dotted name of a parameter -> value
 

@@ -21,17 +21,17 @@ from torch import nn
 
 from bench.timing import processor
 from bench.workload import Street, draw_street, random_clip, store_maker
-from pipeline.curves import Curves
-from pipeline.evaluation import score_segmenter
-from pipeline.files import write_json
-from pipeline.inference import WHOLE
+from pipeline.evaluation.scores import score_segmenter
 from pipeline.metrics import mean_iou
-from pipeline.output_folders import outputs
-from pipeline.previews import Previews
-from pipeline.runtime import command, start_fabric
-from pipeline.store import PseudoMaskStore
-from pipeline.training import fit
-from pipeline.training_run import Inputs, as_segmenter, first_segmenter
+from pipeline.report.previews import Previews
+from pipeline.segmenter.inference import WHOLE
+from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.command import command, start_fabric
+from pipeline.system.files import write_json
+from pipeline.system.output_folders import outputs
+from pipeline.training.curves import Curves
+from pipeline.training.fit import fit
+from pipeline.training.run import Inputs, as_segmenter, first_segmenter
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

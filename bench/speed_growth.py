@@ -21,14 +21,13 @@ from bench.workload import (
     random_clip,
     store_maker,
 )
-from pipeline.data_report import prepare_report
-from pipeline.evaluation import score_segmenter
-from pipeline.files import file_digest
-from pipeline.image_labels import collect_image_labels
-from pipeline.index import index_scenes
-from pipeline.inference import WHOLE
-from pipeline.label_files import write_image_labels
-from pipeline.store import PseudoMaskStore
+from pipeline.datasets.collect import collect_image_labels, index_scenes
+from pipeline.evaluation.scores import score_segmenter
+from pipeline.report.dataset_charts import prepare_report
+from pipeline.scenes.image_labels import write_image_labels
+from pipeline.segmenter.inference import WHOLE
+from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.files import file_digest
 
 DRAWN = 20  # photos; more of them are the same under other names
 FACTOR = 10

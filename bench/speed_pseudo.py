@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import authors
 from bench.timing import Measure, peak_mib, race, ratio, spread
 from bench.workload import StoreMaker, Workload, draw_street, random_clip, store_maker
-from pipeline.scene import read_image
-from pipeline.store import PseudoMaskStore
+from pipeline.clip.windows import magnified, window_batches
+from pipeline.scenes.image_io import read_image
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.views import Box, cover
-from pipeline.windows import magnified, window_batches
 
 SQUARE = {"cpu": 2048, "cuda": 8192}  # side of the matrices that tell the device's best
 

@@ -11,8 +11,8 @@ from numcodecs.abc import Codec
 
 from bench.timing import Measure, race, ratio, spread
 from bench.workload import Workload, draw_street, random_clip, store_maker
-from pipeline.pseudo_masks import hard_mask
-from pipeline.store import PseudoMaskStore
+from pipeline.store.masks import hard_mask
+from pipeline.store.reader import PseudoMaskStore
 
 CODEC: Codec = Zstd(level=0)  # the store's
 

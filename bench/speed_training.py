@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-import pipeline.batches
+import pipeline.training.crops
 from bench.authors import MEAN_ZOOM, online_masks
 from bench.authors import patch_logits as authors_logits
 from bench.timing import Measure, race, ratio
@@ -29,16 +29,16 @@ from bench.workload import (
     random_segmenter,
     store_maker,
 )
-from pipeline.augment import normalise
-from pipeline.batches import Batch, Crops, GridCut, Steps, TrainingPhoto, make_loader
 from pipeline.carb import CarbLoss
-from pipeline.clip_dense import DenseClip
-from pipeline.config import TrainParams, load_params
-from pipeline.network import build_segmenter
-from pipeline.runtime import start_fabric
-from pipeline.schedules import make_optimizer
-from pipeline.store import PseudoMaskStore
-from pipeline.training import train_step
+from pipeline.clip.dense import DenseClip
+from pipeline.config.params import TrainParams, load_params
+from pipeline.segmenter.network import build_segmenter
+from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.command import start_fabric
+from pipeline.training.augment import normalise
+from pipeline.training.crops import Batch, Crops, GridCut, Steps, TrainingPhoto, make_loader
+from pipeline.training.fit import train_step
+from pipeline.training.optimizer import make_optimizer
 from pipeline.views import Box
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def loader(work: Workload, folder: Path) -> Iterator[Measure]:
     classes = len(large.index.label_space.classes)
     network = random_segmenter(work, base_size=work.crop, num_classes=classes).model
     name = f"DeepLabV3's on {work.batch_size} crops of {height} x {width}"
-    with patch.object(pipeline.batches, "KEPT_BYTES", 0):  # large data sets are always decoded
+    with patch.object(
+        pipeline.training.crops, "KEPT_BYTES", 0
+    ):  # large data sets are always decoded
         measure = _against_resident(work, name, large, network, random_clip(work.clips[0]))
     yield measure
 

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from bench.report import Scores, miou_table
-from pipeline.runtime import command
+from pipeline.system.command import command
 
 app = typer.Typer(add_completion=False)
 SUMMARY, PARAMS = "results/segmenter.json", "params.yaml"

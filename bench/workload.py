@@ -14,19 +14,19 @@ from PIL import Image
 
 from bench.settings import write_changed
 from demo.drawn_dataset import draw_split
-from pipeline.clip_dense import DenseClip, load_clip
-from pipeline.clip_run import plan_store, write_store
-from pipeline.config import Params, load_params
+from pipeline.clip.build_store import plan_store, write_store
+from pipeline.clip.dense import DenseClip, load_clip
+from pipeline.config.params import Params, load_params
 from pipeline.datasets import open_dataset
-from pipeline.files import remove
-from pipeline.image_labels import collect_image_labels
-from pipeline.index import SceneIndex, index_scenes
-from pipeline.inference import Segmenter
-from pipeline.label_files import ImageLabels
-from pipeline.network import build_segmenter, size_divisor
-from pipeline.runtime import start_fabric
-from pipeline.scene import Dataset
-from pipeline.store import Plan, PseudoMaskStore
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.collect import collect_image_labels, index_scenes
+from pipeline.scenes.image_labels import ImageLabels
+from pipeline.scenes.index import SceneIndex
+from pipeline.segmenter.inference import Segmenter
+from pipeline.segmenter.network import build_segmenter, size_divisor
+from pipeline.store.reader import Plan, PseudoMaskStore
+from pipeline.system.command import start_fabric
+from pipeline.system.files import remove
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

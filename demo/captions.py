@@ -11,7 +11,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from pipeline.prompts import SCENE_TEMPLATES
+from pipeline.clip.prompts import SCENE_TEMPLATES
 
 # The first wording is the name of the class in the demo's label space.
 SYNONYMS: dict[str, tuple[str, ...]] = {

@@ -5,8 +5,8 @@ from pathlib import Path
 from PIL import Image
 
 from demo.street import draw_scene
-from pipeline.label_spaces import LABEL_SPACES
-from pipeline.runtime import progress
+from pipeline.scenes.classes import LABEL_SPACES
+from pipeline.system.command import progress
 
 
 def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = False) -> None:

@@ -14,10 +14,10 @@ import typer
 from PIL import Image
 
 from demo.street import draw_scene
-from pipeline.label_spaces import LABEL_SPACES
-from pipeline.output_folders import outputs
-from pipeline.pictures import ORIENTATION
-from pipeline.runtime import command, progress
+from pipeline.scenes.classes import LABEL_SPACES
+from pipeline.scenes.safe_images import ORIENTATION
+from pipeline.system.command import command, progress
+from pipeline.system.output_folders import outputs
 
 app = typer.Typer(add_completion=False)
 SCALES = (1.0, 0.75, 1.5)

@@ -14,7 +14,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.files import atomic_path, write_json
+from pipeline.system.files import atomic_path, write_json
 
 ADAMW_LR = 1e-3
 MUON_LR = 2e-3

@@ -33,9 +33,9 @@ from demo.tiny_clip import (
     encode_text,
     save_clip,
 )
-from pipeline.files import atomic_path, remove
-from pipeline.output_folders import outputs
-from pipeline.runtime import command, log
+from pipeline.system.command import command, log
+from pipeline.system.files import atomic_path, remove
+from pipeline.system.output_folders import outputs
 
 WARMUP_STEPS = 100
 EMA_DECAY = 0.995

@@ -1,7 +1,7 @@
 """Make the demo encoder: it learns the demo CLIP's dense features on drawn scenes of other seeds.
 
 No label of any kind is used. This is `segmenter.encoder_weights: clip` on photos that the demo does
-not hold; see pipeline/warm_start.py.
+not hold; see pipeline/distillation/distil.py.
 """
 
 import tempfile
@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from demo.drawn_dataset import draw_split
-from pipeline.config import load_params
+from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
-from pipeline.encoders import save_encoder
-from pipeline.index import index_scenes
-from pipeline.output_folders import outputs
-from pipeline.runtime import command
-from pipeline.warm_start import first_encoder
+from pipeline.datasets.collect import index_scenes
+from pipeline.distillation.distil import first_encoder
+from pipeline.segmenter.encoder import save_encoder
+from pipeline.system.command import command
+from pipeline.system.output_folders import outputs
 
 SEED = 777  # the demo draws seeds below, the demo CLIP learned from 1000 and more
 CLOSE = 3.0  # zoom of one more level: poles, lights and people are small

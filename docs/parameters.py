@@ -3,7 +3,7 @@
     python -m docs.parameters            write it
     python -m docs.parameters --check    fail if it is not up to date
 
-Types and bounds come from `pipeline.config`, meanings from the comments of params.yaml (of a
+Types and bounds come from `pipeline.config.params`, meanings from the comments of params.yaml (of a
 section that is empty there, from recipes/demo-best.yaml), readers from dvc.yaml.
 """
 
@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
-from pipeline.config import Params
-from pipeline.config_faults import described
-from pipeline.runtime import command
+from pipeline.config.errors import described
+from pipeline.config.params import Params
+from pipeline.system.command import command
 
 ROOT = Path(__file__).parent.parent
 PAGE, PARAMS = ROOT / "docs/parameters.md", ROOT / "params.yaml"
@@ -27,7 +27,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 MEANINGS = ("params", "demo-best")  # the second for sections that the first leaves empty
 HEAD = """# Parameters
 
-<!-- Written by `python -m docs.parameters`; change pipeline/config.py, params.yaml or recipes/. -->
+<!-- Written by `python -m docs.parameters`; change pipeline/config/, params.yaml or recipes/. -->
 
 Every value of the science stands in `params.yaml`; its value there is that of the embedded demo. A
 typing error, a value out of bounds or a missing line is refused in one sentence before any work

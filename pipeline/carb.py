@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.scenes.classes import IGNORE_INDEX
+from pipeline.system.ranks import learned_sum, world_sum
 from pipeline.views import Box
-from pipeline.world import learned_sum, world_sum
 
 
 @dataclass(frozen=True)

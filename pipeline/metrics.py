@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.scenes.classes import IGNORE_INDEX
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -27,8 +27,8 @@ def main(
         carb draw --out scenes --train 8 --val 4 --seed 3
     """
     from demo.drawn_dataset import draw_split
-    from pipeline.files import atomic_path
-    from pipeline.output_folders import outputs
+    from pipeline.system.files import atomic_path
+    from pipeline.system.output_folders import outputs
 
     with outputs("draw", folders={"--out": out}), atomic_path(out) as draft:
         draw_split(draft, "train", seed=2 * seed, count=train)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.runtime import command
+from pipeline.system.command import command
 
 app = typer.Typer(add_completion=False)
 
@@ -26,14 +26,14 @@ def main(
 
         carb encoder --out models/encoder.safetensors
     """
-    from pipeline.config import load_params
-    from pipeline.encoders import save_encoder
-    from pipeline.index import SceneIndex
-    from pipeline.launch import process_number
-    from pipeline.output_folders import outputs
-    from pipeline.runtime import memory_hint
-    from pipeline.warm_start import first_encoder
-    from pipeline.watched_files import watch
+    from pipeline.config.params import load_params
+    from pipeline.config.watched_files import watch
+    from pipeline.distillation.distil import first_encoder
+    from pipeline.scenes.index import SceneIndex
+    from pipeline.segmenter.encoder import save_encoder
+    from pipeline.system.command import memory_hint
+    from pipeline.system.launch import process_number
+    from pipeline.system.output_folders import outputs
 
     sources = {"--index": index, "--params": params}
     with outputs("encoder", files={"--out": out}, sources=sources):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.command_options import (
+from pipeline.deploy.options import (
     EdgeRadiusOption,
     FlipOption,
     FontOption,
@@ -17,8 +17,8 @@ from pipeline.command_options import (
     ScaleOption,
     WindowOption,
 )
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -76,13 +76,13 @@ def main(
 
         carb eval --images photos --masks annotations --out scored
     """
-    from pipeline.folder_evaluation import evaluate_folder
-    from pipeline.fonts import use_font
-    from pipeline.inference import Presentation
-    from pipeline.output_folders import outputs
-    from pipeline.reports import segmenter_report
-    from pipeline.runtime import memory_hint
-    from pipeline.segmenter import load_segmenter
+    from pipeline.deploy.folder import evaluate_folder
+    from pipeline.report.evaluation_files import segmenter_report
+    from pipeline.report.fonts import use_font
+    from pipeline.segmenter.inference import Presentation
+    from pipeline.segmenter.saved import load_segmenter
+    from pipeline.system.command import memory_hint
+    from pipeline.system.output_folders import outputs
 
     presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
     of_folder = masks or scale or submission or font or force or presentation != Presentation()

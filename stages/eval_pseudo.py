@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -34,14 +34,14 @@ def main(
 
         carb eval-pseudo --out scored --summary scored/figures.json
     """
-    from pipeline.config import load_params
+    from pipeline.config.params import load_params
+    from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
-    from pipeline.fonts import use_font
-    from pipeline.label_files import read_label_file
-    from pipeline.output_folders import outputs
-    from pipeline.reports import pseudo_report
-    from pipeline.store import PseudoMaskStore
-    from pipeline.watched_files import watch
+    from pipeline.datasets.label_files import read_label_file
+    from pipeline.report.evaluation_files import pseudo_report
+    from pipeline.report.fonts import use_font
+    from pipeline.store.reader import PseudoMaskStore
+    from pipeline.system.output_folders import outputs
 
     sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
     with outputs(

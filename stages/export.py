@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.command_options import ModelOption
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.deploy.options import ModelOption
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -34,9 +34,9 @@ def main(
 
         carb export --model models/segmenter --out models/onnx --metrics results/eval/metrics.json
     """
-    from pipeline.export_run import export
-    from pipeline.output_folders import outputs
-    from pipeline.segmenter import load_segmenter
+    from pipeline.deploy.export import export
+    from pipeline.segmenter.saved import load_segmenter
+    from pipeline.system.output_folders import outputs
 
     sources = {"--model": model, "--metrics": metrics}
     with outputs("export", folders={"--out": out}, sources=sources):

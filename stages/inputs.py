@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -27,8 +27,8 @@ def main(
 
         carb inputs
     """
-    from pipeline.config import load_params
-    from pipeline.watched_files import watch_all
+    from pipeline.config.params import load_params
+    from pipeline.config.watched_files import watch_all
 
     watch_all(load_params(params), memory=scratch / "linked_files.json")
 

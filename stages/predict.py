@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.command_options import (
+from pipeline.deploy.options import (
     EdgeRadiusOption,
     FlipOption,
     FontOption,
@@ -16,8 +16,8 @@ from pipeline.command_options import (
     ScaleOption,
     WindowOption,
 )
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -52,14 +52,14 @@ def main(
 
         python -m stages.predict ride.mp4 --model models/segmenter --out answers
     """
-    from pipeline.fonts import use_font
-    from pipeline.inference import Presentation
-    from pipeline.output_folders import check_outputs
-    from pipeline.palettes import palette_of
-    from pipeline.prediction_run import predict
-    from pipeline.prediction_sources import found_in
-    from pipeline.runtime import memory_hint
-    from pipeline.segmenter import load_segmenter
+    from pipeline.deploy.predict import predict
+    from pipeline.deploy.sources import found_in
+    from pipeline.report.fonts import use_font
+    from pipeline.report.palettes import palette_of
+    from pipeline.segmenter.inference import Presentation
+    from pipeline.segmenter.saved import load_segmenter
+    from pipeline.system.command import memory_hint
+    from pipeline.system.output_folders import check_outputs
 
     inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
     check_outputs("predict", folders={"--out": out}, files={}, sources={**inputs, "--model": model})

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -34,16 +34,20 @@ def main(
     """
     if context.invoked_subcommand is not None:
         return
-    from pipeline.config import load_params
-    from pipeline.data_remarks import tell_of_data
-    from pipeline.data_report import prepare_report
+    from pipeline.config.params import load_params
+    from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
-    from pipeline.fonts import use_font
-    from pipeline.image_labels import given_image_labels, simulated_image_labels
-    from pipeline.index import index_scenes, used_scenes
-    from pipeline.label_files import write_image_labels
-    from pipeline.output_folders import outputs
-    from pipeline.watched_files import watch
+    from pipeline.datasets.collect import (
+        given_image_labels,
+        index_scenes,
+        simulated_image_labels,
+        used_scenes,
+    )
+    from pipeline.datasets.remarks import tell_of_data
+    from pipeline.report.dataset_charts import prepare_report
+    from pipeline.report.fonts import use_font
+    from pipeline.scenes.image_labels import write_image_labels
+    from pipeline.system.output_folders import outputs
 
     files = {"--index": index, "--image-labels": image_labels}
     with outputs("prepare", folders={"--report": report}, files=files):
@@ -82,7 +86,7 @@ def propose_labels(
         python -m stages.prepare propose-labels --threshold 0.4
     """
     # By name: DVC never runs this command, and should not prepare again when files of CLIP change.
-    propose = import_module("pipeline.proposal_run").propose_labels
+    propose = import_module("pipeline.proposals.run").propose_labels
     propose(params, threshold=threshold, force=force)
 
 

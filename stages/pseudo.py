@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.runtime import command
+from pipeline.system.command import command
 
 app = typer.Typer(add_completion=False)
 
@@ -27,16 +27,16 @@ def main(
 
         carb pseudo --out data/masks.zarr
     """
-    from pipeline.clip_dense import as_the_authors, load_clip
-    from pipeline.clip_run import make_store
-    from pipeline.config import load_params
-    from pipeline.fonts import use_font
-    from pipeline.index import SceneIndex
-    from pipeline.output_folders import outputs
-    from pipeline.prompts import resolve_templates
-    from pipeline.pseudo_report import clip_report
-    from pipeline.runtime import memory_hint, start_fabric
-    from pipeline.watched_files import watch
+    from pipeline.clip.build_store import make_store
+    from pipeline.clip.dense import as_the_authors, load_clip
+    from pipeline.clip.prompts import resolve_templates
+    from pipeline.config.params import load_params
+    from pipeline.config.watched_files import watch
+    from pipeline.report.fonts import use_font
+    from pipeline.report.pseudo_report import clip_report
+    from pipeline.scenes.index import SceneIndex
+    from pipeline.system.command import memory_hint, start_fabric
+    from pipeline.system.output_folders import outputs
 
     sources, folders = {"--index": index, "--params": params}, {"--out": out, "--report": report}
     with outputs("pseudo", folders=folders, sources=sources):

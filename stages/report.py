@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.launch import alone
-from pipeline.runtime import command
+from pipeline.system.command import command
+from pipeline.system.launch import alone
 
 app = typer.Typer(add_completion=False)
 
@@ -29,11 +29,11 @@ def main(
     """
     from rich.console import Console
 
-    from pipeline.config import load_params
-    from pipeline.html_report import write_report
-    from pipeline.output_folders import outputs
-    from pipeline.run_results import RunResults
-    from pipeline.run_summary import print_summary
+    from pipeline.config.params import load_params
+    from pipeline.report.page import write_report
+    from pipeline.report.results import RunResults
+    from pipeline.report.summary import print_summary
+    from pipeline.system.output_folders import outputs
 
     sources = {"--results": results, "--index": index, "--params": params}
     with outputs("report", files={"--out": out}, sources=sources):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.runtime import command
+from pipeline.system.command import command
 
 app = typer.Typer(add_completion=False)
 
@@ -36,9 +36,9 @@ def main(
 
         carb train --params other.yaml --out models/other --curves results/other
     """
-    from pipeline.config import load_params
-    from pipeline.output_folders import outputs
-    from pipeline.training_run import Inputs, train_segmenter
+    from pipeline.config.params import load_params
+    from pipeline.system.output_folders import outputs
+    from pipeline.training.run import Inputs, train_segmenter
 
     folders = {"--out": out, "--curves": curves}
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}

@@ -11,10 +11,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 from hypothesis import settings
-from tiny_store import store_of_logits
 
-from pipeline.config import Params, load_params
-from pipeline.store import PseudoMaskStore
+from pipeline.config.params import Params, load_params
+from pipeline.store.reader import PseudoMaskStore
+from tests.helpers.tiny_store import store_of_logits
 
 # The same examples in every run, nothing kept on disk, and no clock on a busy machine.
 settings.register_profile(

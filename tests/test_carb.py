@@ -10,7 +10,7 @@ from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from pipeline.carb import CarbLoss, CarbTerms, split_by_consistency
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.views import Box
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.carb import CarbLoss
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.views import Box
 
 STEPS, WARMUP, CLASSES, SIZE, WINDOW = 9, 2, 5, (6, 7), (3, 4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.carb import CarbLoss, split_by_consistency
-from pipeline.label_spaces import IGNORE_INDEX
+from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.views import Box
 
 WARMUP, NUM_STEPS = 1, 3  # one step of the plain loss, then two of CARB

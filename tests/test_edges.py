@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.edges import EPSILON, as_guide, fuse, guided_filter
+from pipeline.guided_filter import EPSILON, as_guide, fuse, guided_filter
 
 
 def noise(*shape: int) -> torch.Tensor:

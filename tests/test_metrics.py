@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.label_spaces import IGNORE_INDEX
 from pipeline.metrics import (
     accuracy,
     areas,
@@ -20,6 +19,7 @@ from pipeline.metrics import (
     precision,
     recall,
 )
+from pipeline.scenes.classes import IGNORE_INDEX
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.datasets import camvid, cityscapes, demo, folder, wilddash2
-from pipeline.scene import Dataset, Scene
+from pipeline.datasets.base import Dataset, Scene
 
 ADAPTERS: dict[str, Callable[[Path], Dataset]] = {
     "camvid": camvid.open_dataset,

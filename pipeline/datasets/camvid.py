@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.photo_files import left_over, other_folders
-from pipeline.pictures import open_picture
-from pipeline.scene import Dataset, Scene, read_ids
+from pipeline.datasets.base import Dataset, Scene, read_ids
+from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
+from pipeline.scenes.image_folder import left_over, other_folders
+from pipeline.scenes.safe_images import open_picture
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["camvid"]

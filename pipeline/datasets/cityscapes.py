@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.photo_files import left_over, named, other_folders
-from pipeline.scene import Dataset, Scene, read_ids
+from pipeline.datasets.base import Dataset, Scene, read_ids
+from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
+from pipeline.scenes.image_folder import left_over, named, other_folders
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["cityscapes"]

@@ -7,8 +7,8 @@ masks are palette pictures in Cityscapes colours.
 from functools import partial
 from pathlib import Path
 
-from pipeline.label_spaces import LABEL_SPACES
-from pipeline.scene import Dataset, Scene, index_table, read_ids
+from pipeline.datasets.base import Dataset, Scene, index_table, read_ids
+from pipeline.scenes.classes import LABEL_SPACES
 
 SPLITS = ("train", "val")
 LABEL_SPACE = LABEL_SPACES["demo"]

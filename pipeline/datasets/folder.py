@@ -2,7 +2,7 @@
 
 ``classes.csv``    a line a class: ``class``, and if wanted ``words`` (what CLIP is asked for,
                    several apart by ``|``) and ``colour`` (``#rrggbb``); or ``classes.txt``, names
-``labels.csv``     or ``.json``: which classes are in which photo, see `pipeline.label_tables`
+``labels.csv``     or ``.json``: which classes are in which photo, see `label_table`
 ``images/...``     photos to learn from, in any sub-folders; or ``images/train`` and
                    ``images/val``, photos to look at and to score
 ``masks/...``      human masks where there are any: the same paths, ``.png`` of class indices
@@ -15,6 +15,7 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from pipeline.datasets.base import Dataset, MaskReader, Scene, index_table, read_ids
 from pipeline.datasets.folder_classes import read_classes
 from pipeline.datasets.folder_layout import (
     Layout,
@@ -25,9 +26,8 @@ from pipeline.datasets.folder_layout import (
     photo_folder,
 )
 from pipeline.datasets.folder_masks import match_masks
-from pipeline.photo_files import Below, is_ours, left_over, look_below, named, not_read
-from pipeline.pictures import open_picture
-from pipeline.scene import Dataset, MaskReader, Scene, index_table, read_ids
+from pipeline.scenes.image_folder import Below, is_ours, left_over, look_below, named, not_read
+from pipeline.scenes.safe_images import open_picture
 
 log = logging.getLogger("carb")
 CLASSES = ("classes.csv", "classes.txt", "classes.tsv")

@@ -4,9 +4,9 @@ import colorsys
 import re
 from pathlib import Path
 
-from pipeline.label_spaces import LABEL_SPACES, ClassInfo, LabelSpace
-from pipeline.spreadsheets import Row, read_rows
-from pipeline.wording import shown
+from pipeline.datasets.spreadsheets import Row, read_rows
+from pipeline.scenes.classes import LABEL_SPACES, ClassInfo, LabelSpace
+from pipeline.system.text import shown
 
 COLUMNS = ("class", "words", "colour")
 _KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}

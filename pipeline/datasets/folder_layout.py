@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.photo_files import Below, is_ours, look_below
-from pipeline.photo_names import SPLITS
-from pipeline.scene import PHOTO_ENDINGS
+from pipeline.scenes.image_folder import Below, is_ours, look_below
+from pipeline.scenes.image_io import PHOTO_ENDINGS
+from pipeline.scenes.image_names import SPLITS
 
 IMAGES, MASKS = "images", "masks"
 # What folders of masks are called elsewhere, small and without the signs between words.

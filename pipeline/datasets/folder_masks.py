@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.photo_files import look_below
-from pipeline.photo_names import plain, without_ending
+from pipeline.scenes.image_folder import look_below
+from pipeline.scenes.image_names import plain, without_ending
 
 # What programs write behind a photo's name.
 _SUFFIX = re.compile(

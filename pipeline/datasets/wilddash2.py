@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.label_spaces import IGNORE_INDEX, LABEL_SPACES
-from pipeline.photo_files import left_over
-from pipeline.pictures import open_picture
-from pipeline.places import is_plain_name
-from pipeline.scene import Dataset, Scene
-from pipeline.wording import one_line, shown
+from pipeline.datasets.base import Dataset, Scene
+from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
+from pipeline.scenes.image_folder import left_over
+from pipeline.scenes.paths import is_plain_name
+from pipeline.scenes.safe_images import open_picture
+from pipeline.system.text import one_line, shown
 
 SPLITS = ("train", "val")
 LABEL_SPACE = LABEL_SPACES["wilddash2"]

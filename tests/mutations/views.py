@@ -92,28 +92,28 @@ MUTATIONS = [
     # batches: the same place for image and target
     Mutation(
         "the far target ignores where the window lies",
-        "batches.py",
+        "training/crops.py",
         "self._cut(photo, sub_view(view, box), level), [box]",
         "self._cut(photo, view, level), [box]",
         ("batches_laws",),
     ),
     Mutation(
         "targets at a stride forget the mirror",
-        "batches.py",
+        "training/crops.py",
         "View(view.box, size, view.flipped), photo.size",
         "View(view.box, size), photo.size",
         ("batches_laws",),
     ),
     Mutation(
         "grids of a batch are padded on the wrong side",
-        "batches.py",
+        "training/crops.py",
         "(0, width - cut.grids.shape[3], 0, height - cut.grids.shape[2])",
         "(width - cut.grids.shape[3], 0, height - cut.grids.shape[2], 0)",
         ("batches_laws",),
     ),
     Mutation(
         "absent classes take part in pseudo-masks",
-        "batches.py",
+        "training/crops.py",
         "absent = ~image_labels[:, :, None, None]",
         "absent = image_labels[:, :, None, None] & False",
         ("batches", "batches_laws"),

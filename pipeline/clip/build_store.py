@@ -1,0 +1,296 @@
+"""Stage 1: every photo through CLIP once, into the store."""
+
+import errno
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.clip.dense import DenseClip
+from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
+from pipeline.clip.windows import magnified
+from pipeline.config.params import ClipParams
+from pipeline.scenes.index import SceneIndex, read_unchanged
+from pipeline.store.masks import asked_of_clip
+from pipeline.store.probe import Probe
+from pipeline.store.reader import FUSED, Photo, Plan, PseudoMaskStore
+from pipeline.store.writer import StoreWriter, other_code
+from pipeline.system.command import READERS, ahead, fetched, progress
+from pipeline.system.devices import locked_by_first
+from pipeline.system.disk import bytes_below, check_room, same_disk
+from pipeline.system.files import atomic_path, locked, put_in_place, remove
+from pipeline.system.replacing import copy_into
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("carb")
+T = TypeVar("T")
+MATHS = 2  # part of every store's recipe; what code changes is noticed by the probe
+WAITING_BYTES = 2**29  # of photos that are decoded and magnified ahead
+
+
+class Job(NamedTuple):
+    """A row of the store that has to be made."""
+
+    level: str
+    shard: int
+    row: int
+
+
+def plan_store(
+    index: SceneIndex,
+    clip: DenseClip,
+    *,
+    params: ClipParams,
+    words: list[list[str]],
+    templates: list[str],
+    classes: list[str],
+    precision: str,
+) -> Plan:
+    """Say what the store must hold: everything that determines a logit, and every photo's grids."""
+    recipe = asked_of_clip(params, words) | {
+        "maths": MATHS,
+        "weights": clip.weights_digest(),
+        "sentences": templates,
+        "precision": precision,
+    }
+    photos = [Photo(photo.key, photo.digest, photo.size) for photo in index.photos]
+    grids = {
+        name: [level_grid(photo.size, level, clip.patch_size) for photo in photos]
+        for name, level in params.levels.items()
+    }
+    if params.fused is not None:
+        grids[FUSED] = [fused_grid(photo.size, params.fused) for photo in photos]
+    return Plan(recipe, classes, photos, grids)
+
+
+def write_store(
+    fabric: "Fabric",
+    clip: DenseClip,
+    text: Tensor,
+    plan: Plan,
+    *,
+    paths: list[Path],
+    params: ClipParams,
+    draft: Path,
+    previous: PseudoMaskStore | None,
+    probe: Probe | None = None,
+) -> Path:
+    """Run CLIP on what neither the draft nor the previous store holds.
+
+    Processes share the shards; each shard has one writer. The fused level is made when all others
+    are on disk.
+
+    Args:
+        fabric: the devices.
+        clip: the frozen model, on this process's device.
+        text: class embeddings, ``[C, D]``.
+        plan: what to write.
+        paths: file of each photo of the plan.
+        params: the view levels, and how they are fused.
+        draft: scratch folder of this plan.
+        previous: an earlier store, or None.
+        probe: what this code makes of a drawn picture, or None: old logits are taken unchecked.
+
+    Returns:
+        the finished store within ``draft``.
+    """
+    embedded = text.cpu().numpy()
+    if fabric.global_rank == 0:
+        StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
+    fabric.barrier()
+    if not draft.is_dir():
+        raise ValueError(f"{draft} is not there on this node; all nodes must share the folder")
+    writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
+
+    def show(job: Job) -> Tensor:
+        photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
+        pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
+        return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
+
+    def look(job: Job, pixels: Tensor) -> Tensor:
+        with fabric.autocast():
+            return level_logits(pixels, params.levels[job.level], clip, text)
+
+    cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
+    threads = max(1, min(READERS, WAITING_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
+    _fill(fabric, writer, list(params.levels), show, look, label="CLIP", threads=threads)
+    if params.fused is not None:
+        _fuse_levels(fabric, writer, paths, params)
+    return writer.path
+
+
+def _fuse_levels(
+    fabric: "Fabric", writer: StoreWriter, paths: list[Path], params: ClipParams
+) -> None:
+    """Make the fused level of all others, which are on disk."""
+    fused = params.fused
+    assert fused is not None
+
+    def read(job: Job) -> tuple[Image.Image, list[Tensor]]:
+        grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
+        photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
+        return photo, grids
+
+    def fuse_grids(job: Job, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
+        photo, grids = found
+        return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
+
+    _fill(fabric, writer, [FUSED], read, fuse_grids, label="fuse", threads=READERS)
+
+
+def _fill(
+    fabric: "Fabric",
+    writer: StoreWriter,
+    levels: list[str],
+    read: Callable[[Job], T],
+    compute: Callable[[Job, T], Tensor],
+    *,
+    label: str,
+    threads: int,
+) -> None:
+    """Write what is missing at some levels, this process's share of the shards.
+
+    Args:
+        fabric: the devices.
+        writer: of the store.
+        levels: which to write.
+        read: what a row needs; runs in threads, ahead of its use.
+        compute: the logits of a row, from what was read.
+        label: of the progress bar.
+        threads: how many rows are read at a time.
+    """
+    shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
+    fabric.barrier()  # no process writes before each has listed what is missing
+    jobs = [Job(*place, row) for place in shards for row in writer.missing(*place)]
+    views = len(writer.plan.photos) * len(levels)
+    own = torch.tensor(len(jobs), device=fabric.device)
+    new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
+    log.info("%s: %d views to make; %d stand in the cache", label, new, views - new)
+    todo = ahead(jobs, lambda job: (job, read(job)), threads=threads)
+    made = fetched(compute(job, found).half() for job, found in todo)
+
+    def rows() -> Iterator[int]:
+        new = {(job.level, job.row) for job in jobs}
+        for level, shard in shards:
+            written = writer.write_shard(level, shard, lambda row: next(made).numpy())
+            yield from (row for row in written if (level, row) in new)
+
+    for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
+        pass
+    fabric.barrier()
+
+
+def make_store(
+    fabric: "Fabric",
+    clip: DenseClip,
+    index: SceneIndex,
+    *,
+    root: Path,
+    params: ClipParams,
+    templates: list[str],
+    out: Path,
+    scratch: Path,
+) -> None:
+    """Bring the store at ``out`` up to date; a run that was stopped goes on where it was.
+
+    Args:
+        fabric: the devices.
+        clip: the frozen model.
+        index: the photos.
+        root: folder of the data set.
+        params: what CLIP is asked and how it looks.
+        templates: sentences around a class's words.
+        out: where the store belongs.
+        scratch: folder for work in progress.
+    """
+    words = index.label_space.words(params.words)
+    plan = plan_store(
+        index,
+        clip,
+        params=params,
+        words=words,
+        templates=templates,
+        classes=index.label_space.names,
+        precision=str(fabric.strategy.precision.precision),
+    )
+    clip.to(fabric.device)
+    text = clip.embed_text(words, templates)
+    probe = _probe(fabric, clip, text, params)
+    draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
+    paths = [photo.path(root) for photo in index.photos]
+    with locked_by_first(fabric, draft):
+        previous = _previous(out)
+        if fabric.global_rank == 0:
+            _check_room(plan, draft, out)
+            if previous is not None and (changed := other_code(previous, plan, probe)):
+                _tell_of_other_code(out, changed)
+        finished = write_store(
+            fabric,
+            clip,
+            text,
+            plan,
+            paths=paths,
+            params=params,
+            draft=draft,
+            previous=previous,
+            probe=probe,
+        )
+        if fabric.global_rank == 0:
+            _publish(finished, out)
+            remove(draft)
+    fabric.barrier()
+
+
+def _probe(fabric: "Fabric", clip: DenseClip, text: Tensor, params: ClipParams) -> Probe:
+    """Probe logits, the same for all processes: the first one computes them."""
+    probe: Probe = {}
+    if fabric.global_rank == 0:
+        probe = probe_logits(clip.cpu(), text.cpu(), params)
+        clip.to(fabric.device)
+    return probe if fabric.world_size == 1 else fabric.broadcast(probe)
+
+
+def _tell_of_other_code(out: Path, changed: dict[str, float]) -> None:
+    most = ", ".join(f"{name} by {value:.2g}" for name, value in changed.items())
+    again = "the fused level is made" if list(changed) == [FUSED] else "CLIP looks at every photo"
+    log.warning("%s is of code that computes other logits (%s); %s again", out, most, again)
+
+
+def _check_room(plan: Plan, draft: Path, out: Path) -> None:
+    """Refuse a plan that the disk cannot hold; what is there already needs no room.
+
+    Raises:
+        ValueError: says how much is needed and free.
+    """
+    needed = {draft: max(0, plan.num_bytes() - bytes_below(draft))}
+    if not same_disk(draft, out):
+        needed[out] = plan.num_bytes()
+    check_room(needed)
+
+
+def _publish(finished: Path, out: Path) -> None:
+    """Put a finished store where it belongs; at each moment it is whole in one of the places."""
+    try:
+        with locked(out):
+            put_in_place(finished, out)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # two mounts, be they of one disk
+            raise
+        with atomic_path(out) as place:
+            copy_into(finished, place)
+
+
+def _previous(path: Path) -> PseudoMaskStore | None:
+    """The store of an earlier run, if there is a whole one."""
+    try:
+        return PseudoMaskStore.open(path) if path.exists() else None
+    except ValueError as error:
+        log.warning("%s; CLIP looks at every photo again", error)
+        return None

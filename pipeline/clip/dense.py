@@ -1,0 +1,292 @@
+"""A frozen open_clip model that answers for every patch of a photo.
+
+Each patch keeps its own value vector, which the model's own projections carry into the space of the
+texts (see `pipeline.clip.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or looks at its
+likes, as later work does (see `pipeline.clip.last_block`).
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.pretrained import download_pretrained_from_hf
+from open_clip.transformer import QuickGELU
+from open_clip.utils import to_2tuple
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import activations
+from torch import Tensor, nn
+
+from pipeline.clip.last_block import DENSE_MODES
+from pipeline.clip.outliers import repair_outliers
+from pipeline.clip.tower_checks import SUPPORTED, check_tower, refusal
+from pipeline.clip.towers import read_tower
+from pipeline.system.text import shown
+
+LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+GELUS = (nn.GELU, QuickGELU, activations.GELU, activations.GELUTanh, activations.QuickGELU)
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+
+
+class DenseClip(nn.Module):
+    """A frozen CLIP with patch features and text embeddings in one space; see ``load_clip``.
+
+    Attributes:
+        name: what ``params.yaml: clip.model`` said.
+        mean, std: CLIP's own normalisation of RGB in [0, 1], one number a channel.
+        patch_size: side of a patch, pixels.
+        image_size: ``(height, width)`` the tower was trained with, pixels.
+        repair: whether outlying patches are mended, see `pipeline.clip.outliers`.
+    """
+
+    repair = False
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, name: str, config: Any) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.name, self.config = tokenizer, name, config
+        visual: Any = model.visual
+        self.tower = read_tower(visual)
+        self.mean = tuple(float(value) for value in visual.preprocess_cfg["mean"])
+        self.std = tuple(float(value) for value in visual.preprocess_cfg["std"])
+        self.patch_size = self.tower.stride
+        self.image_size: tuple[int, int] = tuple(to_2tuple(visual.image_size))
+        check_tower(self.tower, self.model, self.image_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: the model is frozen, its batch-norm statistics too."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def patch_features(self, images: Tensor) -> Tensor:
+        """One feature a patch, in the space of the texts.
+
+        The tower may run under the caller's autocast; the normalisation is float32 always.
+
+        Args:
+            images: ``[B, 3, H, W]`` float, normalised by ``mean`` and ``std``, of any size.
+
+        Returns:
+            ``[B, D, h, w]`` float32 of L2 norm 1; h and w are H and W in patches, rounded.
+
+        Raises:
+            ValueError: the images are not ``[B, 3, H, W]`` float.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            found = f"{tuple(images.shape)} {images.dtype}"
+            raise ValueError(f"images must be [B, 3, H, W] float, CLIP-normalised, got {found}")
+        images = _resize_to_patches(images, patch_size=self.patch_size)
+        grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
+        encoded = self.tower.encode(images)
+        if self.repair:
+            encoded = repair_outliers(encoded, grid)
+        features = self.tower.dense(encoded, grid)
+        return F.normalize(features.float(), dim=1)
+
+    @torch.no_grad()
+    def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:
+        """One embedding a class: the mean over its words and the templates, in float32 always.
+
+        Args:
+            words: for each class the words that mean it, at least one.
+            templates: format strings with ``{}`` where the word goes.
+
+        Returns:
+            ``[C, D]`` float32 of L2 norm 1 on the model's device.
+
+        Raises:
+            ValueError: a class has no word, or a template no place for one.
+        """
+        if not (words and all(words) and templates and all("{}" in text for text in templates)):
+            found = f"words {words} and templates {templates}"
+            raise ValueError(f"each class needs a word and each prompt a {{}} for it, got {found}")
+        with torch.autocast(self.device.type, enabled=False):
+            return F.normalize(torch.stack([self._mean_prompt(n, templates) for n in words]), dim=1)
+
+    def _mean_prompt(self, names: list[str], templates: list[str]) -> Tensor:
+        tokens = self.tokenizer([template.format(name) for name in names for template in templates])
+        encode: Any = self.model.encode_text
+        embedded: Tensor = encode(tokens.to(self.device), normalize=True)
+        return embedded.mean(dim=0)  # [D]
+
+    @torch.no_grad()
+    def patch_logits(self, images: Tensor, text: Tensor) -> Tensor:
+        """Cosine similarity of every patch to every class, float32, in [-1, 1].
+
+        Args:
+            images: as ``patch_features`` takes them, ``[B, 3, H, W]``.
+            text: one embedding a class, ``[C, D]``.
+
+        Returns:
+            ``[B, C, h, w]``. Classes differ by hundredths, too little for bfloat16.
+        """
+        features = self.patch_features(images)
+        with torch.autocast(features.device.type, enabled=False):
+            return torch.einsum("bdhw,cd->bchw", features, F.normalize(text.float(), dim=1))
+
+    def weights_digest(self) -> str:
+        """SHA-256 of all that fixes the answers: each weight, and the configuration.
+
+        The activation and the number of heads change each feature and no weight.
+        """
+        settings = json.dumps([self.config, self.mean, self.std], sort_keys=True)
+        total = hashlib.sha256(settings.encode())
+        for name, weight in sorted(self.model.state_dict().items()):
+            total.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            total.update(weight.cpu().numpy().tobytes())
+        return total.hexdigest()
+
+
+def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
+    """Stretch to the nearest whole number of patches a side: bicubic, align_corners False.
+
+    Theirs pads with zeros right and below, then stretches the padding's answers over the image.
+    """
+    size = [max(1, int(side / patch_size + 0.5)) * patch_size for side in images.shape[-2:]]
+    if size == list(images.shape[-2:]):
+        return images
+    return F.interpolate(images, size=size, mode="bicubic", align_corners=False)
+
+
+def load_clip(
+    model: str, pretrained: str | None, *, dense: str = "value", repair: bool = False
+) -> DenseClip:
+    """Load a frozen CLIP through open_clip, in float32 on the CPU.
+
+    Refusals come before downloads. open_clip alone goes on with random weights, and with pickles.
+
+    Args:
+        model: open_clip name (``ViT-B-16-quickgelu``), ``hf-hub:owner/name``, ``local-dir:folder``.
+        pretrained: for an open_clip name its tag (``openai``) or a ``.safetensors`` file; None
+            for the other two, which bring their weights.
+        dense: how the last block is run, a key of `pipeline.clip.last_block.DENSE_MODES`.
+        repair: mend outlying patches, see `pipeline.clip.outliers`.
+
+    Raises:
+        ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
+    """
+    _check_name(model)
+    _check_weights(model, pretrained)
+    with _blaming(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
+        config = open_clip.get_model_config(model)
+        vision, texts = config["vision_cfg"], config["text_cfg"]
+        if model.startswith((LOCAL_DIR, HF_HUB)) and texts.get("tokenizer_kwargs"):
+            # These reach transformers, where they may say that code of the model is to be trusted.
+            raise ValueError(f"text_cfg.tokenizer_kwargs {shown(texts['tokenizer_kwargs'])}")
+    if found := refusal(vision):
+        raise ValueError(
+            f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "
+            f"has {found}; choose another model"
+        )
+    with _blaming(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
+        if model.startswith(HF_HUB):  # the file that open_clip then takes before any pickle
+            download_pretrained_from_hf(model.removeprefix(HF_HUB), filename=WEIGHTS_FILE)
+        with torch.random.fork_rng(devices=[]):  # building draws weights, loading replaces them
+            loaded = open_clip.create_model_from_pretrained(
+                model, pretrained, precision="fp32", return_transform=False
+            )
+        tokenizer = open_clip.get_tokenizer(model)
+    with _blaming(model, f"image tower, one of: {SUPPORTED}"):
+        clip = DenseClip(loaded, tokenizer, name=model, config=config)
+    if clip.tower.block is None and (repair or dense != "value"):
+        asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
+        raise ValueError(
+            f"params.yaml: {asked} for {model!r}, whose patches are not mixed last in a "
+            f"transformer's block, got {str(repair).lower() if repair else dense!r}"
+        )
+    clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
+    return clip
+
+
+def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> DenseClip:
+    """Let the image tower see or compute otherwise than it learned to, as the authors' code does.
+
+    For measuring what that costs. The texts stay as they are, like theirs.
+
+    Args:
+        clip: a loaded model; it is changed.
+        normalisation: ``clip`` changes nothing; ``imagenet`` takes ImageNet's mean and deviation.
+        activation: ``trained`` changes nothing; ``gelu`` or ``quick_gelu`` takes the place of the
+            tower's own.
+
+    Raises:
+        ValueError: the tower has no GELU of any kind.
+    """
+    if normalisation == "imagenet":
+        clip.mean, clip.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    if activation != "trained":
+        kind = {"gelu": nn.GELU, "quick_gelu": QuickGELU}[activation]
+        visual: Any = clip.model.visual
+        found = [name for name, module in visual.named_modules() if isinstance(module, GELUS)]
+        if not found:
+            raise ValueError(
+                f"params.yaml: clip.activation must be 'trained' for {clip.name!r}, whose image "
+                f"tower has no GELU, got '{activation}'"
+            )
+        for name in found:
+            visual.set_submodule(name, kind())
+    return clip
+
+
+@contextmanager
+def _blaming(model: str, needed: str) -> Iterator[None]:
+    """Turn what open_clip, safetensors, torch or the hub raise into one sentence for the user."""
+    try:
+        yield
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"params.yaml: clip.model {model!r} must have a readable {needed}, found {found}; "
+            f"repair the file or choose another model"
+        ) from error
+
+
+def _check_name(model: str) -> None:
+    """Refuse a name that leads nowhere; a hub's name is known only by asking it."""
+    folder = Path(model.removeprefix(LOCAL_DIR))
+    if model.startswith(LOCAL_DIR):
+        if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+            raise ValueError(
+                f"params.yaml: clip.model {model!r} must be a folder with {CONFIG_FILE} and "
+                f"{WEIGHTS_FILE}, found {sorted(path.name for path in folder.glob('*'))}; add them"
+            )
+    elif not model.startswith(HF_HUB) and model not in open_clip.list_models():
+        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
+        raise ValueError(
+            f"params.yaml: clip.model must be an open_clip name, {HF_HUB}owner/name or "
+            f"{LOCAL_DIR}folder, got {model!r}; close names: {', '.join(near) or None}"
+        )
+
+
+def _check_weights(model: str, pretrained: str | None) -> None:
+    """Refuse weights that are missing, named twice, pickled, or trained with another activation."""
+    if model.startswith((LOCAL_DIR, HF_HUB)):
+        if pretrained is None:
+            return
+        raise ValueError(
+            f"params.yaml: clip.pretrained must be null for {model!r}, which brings its own "
+            f"weights, got {pretrained!r}; set it to null or name an open_clip model"
+        )
+    tag = open_clip.get_pretrained_cfg(model, pretrained or "")
+    if tag.get("quick_gelu") and not open_clip.get_model_config(model).get("quick_gelu"):
+        raise ValueError(
+            f"params.yaml: clip.model must be '{model}-quickgelu' for clip.pretrained "
+            f"{pretrained!r}, whose weights were trained with QuickGELU, got {model!r}"
+        )
+    if not tag and not (pretrained or "").endswith(".safetensors"):
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "no tag"
+        raise ValueError(
+            f"params.yaml: clip.pretrained must name trained weights for {model!r}, a .safetensors "
+            f"file or one of: {tags}; got {pretrained!r}"
+        )

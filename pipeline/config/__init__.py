@@ -1,0 +1,1 @@
+"""Schema of params.yaml, one file per section, and its errors as sentences."""

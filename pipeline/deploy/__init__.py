@@ -1,0 +1,1 @@
+"""A trained segmenter on folders and videos, ONNX export, Cityscapes server files."""

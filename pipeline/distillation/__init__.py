@@ -1,0 +1,1 @@
+"""First encoder weights, distilled from CLIP's dense features."""

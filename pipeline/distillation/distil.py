@@ -1,0 +1,270 @@
+"""A start for the encoder where no other weights are at hand: it learns CLIP's own dense features.
+
+No label of any kind is used: the target is what CLIP sees at each place, so any photos will do. The
+paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pipeline.clip.dense import load_clip
+from pipeline.config.params import (
+    AugmentParams,
+    Params,
+    SegmenterParams,
+    ViewsParams,
+    WarmStartParams,
+)
+from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
+from pipeline.scenes.index import SceneIndex
+from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with
+from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop
+from pipeline.system.command import progress, start_fabric
+from pipeline.system.devices import locked_by_first
+from pipeline.system.distributed import as_one_process, check_shares
+from pipeline.system.files import remove
+from pipeline.system.ranks import world_sum
+from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
+from pipeline.training.crops import Batch, Crops, Steps, TrainingPhoto, make_loader
+from pipeline.training.non_finite import check_weights
+from pipeline.training.optimizer import one_cycle_lr, set_lr
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("carb")
+STRIDE = 4  # pixels a position of the student's output
+WIDTH = 128  # channels of its pyramid
+
+
+class Student(nn.Module):
+    """The encoder under a small feature pyramid that predicts CLIP's features.
+
+    Args:
+        encoder: an smp encoder.
+        dim: D, the width of CLIP's features.
+    """
+
+    def __init__(self, encoder: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        channels: Sequence[int] = encoder.out_channels  # type: ignore[assignment]
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels[2:])
+        self.head = nn.Sequential(
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+            nn.BatchNorm2d(WIDTH),
+            nn.ReLU(),
+            nn.Conv2d(WIDTH, dim, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` -> ``[B, D, H / 4, W / 4]``."""
+        maps = self.encoder(images)[2:]  # strides 4, 8, ...
+        total: Tensor | None = None
+        for level, lateral in zip(reversed(maps), reversed(self.lateral), strict=True):
+            own = lateral(level)
+            if total is not None:
+                own = own + F.interpolate(total, own.shape[-2:], mode="bilinear")
+            total = own
+        result: Tensor = self.head(total)
+        return result
+
+
+def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Module:
+    """The encoder that the segmenter starts from, as ``segmenter.encoder_weights`` says.
+
+    Args:
+        index: the photos; the training ones are learned from if the weights are to come from CLIP.
+        params: all parameters.
+        scratch: folder for CLIP's features.
+
+    Raises:
+        ValueError: the weights cannot be had or do not fit the encoder.
+    """
+    source = params.segmenter.encoder_weights
+    torch.manual_seed(params.warm_start.seed)
+    if source == "imagenet":
+        _check_normalisation(params.segmenter)
+        return imagenet_encoder(
+            params.segmenter.encoder, arch=params.segmenter.arch, options=params.segmenter.options
+        )
+    model = build_segmenter(
+        arch=params.segmenter.arch,
+        encoder=params.segmenter.encoder,
+        num_classes=len(index.label_space.classes),
+        options=params.segmenter.options,
+        text=None,
+    )
+    check_crop(model, params.views.crop)
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    if source == "clip":
+        _learn_from_clip(encoder, index, params, scratch=scratch)
+    elif source != "none":
+        load_encoder(model, Path(source))
+    return encoder
+
+
+def _check_normalisation(segmenter: SegmenterParams) -> None:
+    """Say where ImageNet's weights know another normalisation than the photos get."""
+    known, ours = trained_with(segmenter.encoder), normalisation_of(segmenter.normalisation)
+    if known is not None and not np.allclose(known, ours, rtol=0, atol=0.005):
+        log.warning(
+            "params.yaml: segmenter.normalisation: the ImageNet weights of %s were trained with "
+            "mean %s and std %s, photos get mean %s and std %s; set it to theirs",
+            *(segmenter.encoder, *map(list, known), *map(list, ours)),
+        )
+
+
+def _learn_from_clip(
+    encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
+) -> None:
+    check_batch_norm(
+        Student(encoder, 1),
+        batch_size=params.warm_start.batch_size,
+        crop=params.views.crop,
+        name="warm_start.batch_size",
+    )
+    fabric = start_fabric(params.train.precision)
+    check_shares(fabric, params.warm_start.batch_size, "warm_start.batch_size")
+    _check_maps(encoder, params)
+    clip = load_clip(
+        params.clip.model,
+        params.clip.pretrained,
+        dense=params.clip.dense,
+        repair=params.clip.repair_outliers,
+    ).to(fabric.device)
+    root = Path(params.dataset.root)
+    unknown = np.zeros(0, dtype=bool)
+    photos = [
+        TrainingPhoto(photo.key, photo.path(root), photo.size, unknown)
+        for photo in index.of_split("train")
+    ]
+    file = scratch / "clip_features.npy"
+    with locked_by_first(fabric, file):
+        grids = None
+        if fabric.global_rank == 0:
+            with fabric.autocast():
+                grids = embed_photos(photos, clip, params.clip.levels, file=file)
+        grids = shared_features(fabric, grids, file)
+        learn_encoder(
+            fabric,
+            encoder,
+            photos,
+            grids,
+            params.warm_start,
+            views=params.views,
+            augment=params.augment,
+            workers=params.train.workers,
+            normalisation=normalisation_of(params.segmenter.normalisation),
+        )
+        fabric.barrier()
+        if fabric.global_rank == 0:
+            remove(file)
+
+
+@torch.no_grad()
+def _check_maps(encoder: nn.Module, params: Params) -> None:
+    """Refuse, before CLIP runs, an encoder that the student cannot stand on."""
+    height, width = params.views.crop
+    maps = encoder.eval()(torch.zeros(1, 3, height, width))
+    found = [tuple(one.shape[-2:]) for one in maps[2:]]
+    if found[:1] != [(height // STRIDE, width // STRIDE)]:
+        raise ValueError(
+            f"params.yaml: segmenter.encoder '{params.segmenter.encoder}' gives no map of a "
+            f"quarter of views.crop to learn CLIP's features on (segmenter.encoder_weights: clip), "
+            f"but {found}; take another encoder, or set segmenter.encoder_weights to imagenet"
+        )
+
+
+def learn_encoder(
+    fabric: "Fabric",
+    encoder: nn.Module,
+    photos: Sequence[TrainingPhoto],
+    grids: FeatureGrids,
+    params: WarmStartParams,
+    *,
+    views: ViewsParams,
+    augment: AugmentParams,
+    workers: int,
+    normalisation: Normalisation = IMAGENET,
+) -> nn.Module:
+    """Train the encoder to see what CLIP sees.
+
+    Args:
+        fabric: the devices.
+        encoder: an smp encoder, changed in place.
+        photos: the photos.
+        grids: CLIP's features of them.
+        params: optimisation.
+        views: sizes of the crops, as in training.
+        augment: photometric ranges.
+        workers: processes that cut crops.
+        normalisation: of the crops, as in training.
+
+    Returns:
+        the encoder, in eval mode.
+    """
+    torch.manual_seed(params.seed)
+    student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
+    as_one_process(student, fabric)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=params.lr, weight_decay=params.weight_decay
+    )
+    wrapped, optimizer = fabric.setup(student.train(), optimizer)
+    mean = grids.mean[:, None, None].to(fabric.device)
+    loader = _loader(fabric, photos, grids, params, views=views, augment=augment, workers=workers)
+    shown = progress(
+        loader, label="encoder", total=params.steps, unit="steps", images=params.batch_size
+    )
+    for step, batch in enumerate(shown):
+        set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
+        moved = batch.to(fabric.device)
+        found = wrapped(normalise(moved.images, normalisation)).float()
+        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            mean_loss = float(world_sum(loss)) / fabric.world_size
+            log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
+    check_weights(fabric, student, params.steps, lr="warm_start.lr")
+    return encoder.eval()
+
+
+def _loader(
+    fabric: "Fabric",
+    photos: Sequence[TrainingPhoto],
+    grids: FeatureGrids,
+    params: WarmStartParams,
+    *,
+    views: ViewsParams,
+    augment: AugmentParams,
+    workers: int,
+) -> "DataLoader[Batch]":
+    """Batches of crops with CLIP's features of them, this process's share of each."""
+    crops = Crops(
+        photos,
+        grids,
+        near="features",
+        far=[],
+        views=views,
+        augment=augment,
+        seed=params.seed,
+        grid_stride=STRIDE,
+    )
+    steps = Steps(
+        start=0,
+        stop=params.steps,
+        batch_size=params.batch_size,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    return make_loader(crops, steps, workers=workers, pin=fabric.device.type == "cuda")

@@ -1,0 +1,1 @@
+"""Image-level labels that CLIP proposes and a person corrects."""

@@ -1,0 +1,1 @@
+"""Everything that draws: overlays, charts, panels and the HTML page."""

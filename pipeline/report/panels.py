@@ -1,0 +1,217 @@
+"""Sheets of pictures a person can look at: a block a photo, titles, and a legend below.
+
+A sheet fits into a browser's window. Equal input gives equal bytes: see `pipeline.report.drawing`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from pipeline.report.drawing import IGNORE_COLOUR, Picture
+from pipeline.report.fonts import ended, fitted
+from pipeline.report.fonts import picture_font as _font
+
+INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
+PANEL_WIDTH, CELL_SIDE = 1400, 640  # at most, in pixels
+LINE_COLUMNS = 5  # at most; what is narrower than a fifth of a window cannot be read
+SHOWN_SIDE = 1280  # larger photos are reduced before anything is made of them
+GAP, TITLE_HEIGHT = 8, 30
+LEGEND_WIDTH = 700  # of a legend by itself
+SHEET_HEIGHT, LABEL_HEIGHT = 210, 24  # of a row of a contact sheet, and of the name below
+
+
+class Entry(NamedTuple):
+    """A line of a legend: a sample of any width, ``[18, W, 3]`` uint8 RGB, and what it means."""
+
+    name: str
+    sample: Picture
+
+
+class Block(NamedTuple):
+    """The pictures of one photo, ``[H, W, 3]`` uint8 RGB each, and what is written over them."""
+
+    pictures: Sequence[Picture]
+    title: str = ""
+
+
+def as_shown(photo: Image.Image) -> tuple[Picture, int]:
+    """A photo as it is drawn, and by which whole factor it was reduced for that.
+
+    A mask of the photo is reduced to the same size by taking every so many rows and columns.
+    """
+    shrink = max(1, -(-max(photo.size) // SHOWN_SIDE))
+    return np.asarray(photo.reduce(shrink)), shrink
+
+
+def class_entries(names: Sequence[str], palette: Picture) -> list[Entry]:
+    """The colour of each class, and of what is ignored."""
+    colours = [*map(tuple, palette.tolist()), IGNORE_COLOUR]
+    return [
+        Entry(name, _framed(np.full((18, 18, 3), colour, np.uint8)))
+        for name, colour in zip([*names, "ignored"], colours, strict=True)
+    ]
+
+
+def class_legend(names: Sequence[str], palette: Picture) -> Image.Image:
+    """The colour and name of each class, as a picture of its own."""
+    return _legend(class_entries(names, palette)[:-1], LEGEND_WIDTH)  # predictions ignore nothing
+
+
+def panel(
+    blocks: Sequence[Block],
+    *,
+    titles: Sequence[str],
+    legend: Sequence[Sequence[Entry]],
+    heading: str = "",
+) -> Image.Image:
+    """Arrange pictures: a block a photo, its pictures in lines of at most five, the legend below.
+
+    The first picture of a block gives the size of all of them; it is enlarged by a whole factor
+    (sharp pixels) or reduced, as large as fits into the window's width and a side of 640.
+
+    Args:
+        blocks: the photos.
+        titles: one a picture of each block.
+        legend: what the colours mean, in groups.
+        heading: over everything, or nothing.
+
+    Raises:
+        ValueError: there is no photo or title, or a block has not one picture for each title.
+    """
+    lengths = [len(block.pictures) for block in blocks]
+    if not titles or set(lengths) != {len(titles)}:
+        raise ValueError(
+            f"a panel needs blocks of {len(titles) or 'some'} pictures, one for each title, got "
+            f"blocks of {lengths}"
+        )
+    num_lines = -(-len(titles) // LINE_COLUMNS)
+    columns = -(-len(titles) // num_lines)
+    width = min(CELL_SIDE, (PANEL_WIDTH - GAP) // columns - GAP)
+    cells = [_cell_size(block.pictures[0], width) for block in blocks]
+    width = max(cell[0] for cell in cells)
+    parts = [_line_of_text(heading, GAP + columns * (width + GAP), 20)] if heading else []
+    for number, (block, cell) in enumerate(zip(blocks, cells, strict=True)):
+        named = titles if num_lines > 1 or number == 0 else [""] * len(titles)
+        parts.append(_block(block, named, columns=columns, column_width=width, cell=cell))
+    parts += [_legend(group, GAP + columns * (width + GAP)) for group in legend if group]
+    return _stacked(parts)
+
+
+def contact_sheet(pictures: Sequence[tuple[str, Picture]]) -> Image.Image:
+    """Photos of any sizes side by side in rows of one height, their names below."""
+    rows: list[list[tuple[str, Image.Image]]] = [[]]
+    left = GAP
+    for name, picture in pictures:
+        width = round(picture.shape[1] * SHEET_HEIGHT / picture.shape[0])
+        size = (max(1, min(width, PANEL_WIDTH - 2 * GAP)), SHEET_HEIGHT)
+        if left + size[0] + GAP > PANEL_WIDTH and rows[-1]:
+            rows.append([])
+            left = GAP
+        rows[-1].append((name, _fit(picture, size)))
+        left += size[0] + GAP
+    return _stacked([_sheet_row(row) for row in rows])
+
+
+def _sheet_row(photos: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    width = GAP + sum(photo.width + GAP for _, photo in photos)
+    row, left = Image.new("RGB", (width, GAP + SHEET_HEIGHT + LABEL_HEIGHT), PAPER), GAP
+    draw = ImageDraw.Draw(row)
+    for name, photo in photos:
+        row.paste(photo, (left, GAP))
+        place = (left, GAP + SHEET_HEIGHT + LABEL_HEIGHT // 2)
+        draw.text(place, ended(name, _font(14), photo.width), INK, _font(14), anchor="lm")
+        left += photo.width + GAP
+    return row
+
+
+def _block(
+    block: Block,
+    titles: Sequence[str],
+    *,
+    columns: int,
+    column_width: int,
+    cell: tuple[int, int],
+) -> Image.Image:
+    """A photo's title and pictures, in lines of so many columns, each with its titles above."""
+    total = GAP + columns * (column_width + GAP)
+    parts = [_line_of_text(block.title, total, 16)] if block.title else []
+    for start in range(0, len(titles), columns):
+        part = slice(start, start + columns)
+        top = TITLE_HEIGHT if any(titles) else 0
+        line = Image.new("RGB", (total, top + cell[1] + GAP), PAPER)
+        draw = ImageDraw.Draw(line)
+        for column, (title, picture) in enumerate(
+            zip(titles[part], block.pictures[part], strict=True)
+        ):
+            left = GAP + column * (column_width + GAP)
+            text = ended(title, _font(18), column_width)
+            middle = (left + column_width // 2, TITLE_HEIGHT // 2)
+            draw.text(middle, text, INK, _font(18), anchor="mm")
+            line.paste(_fit(picture, cell), (left + (column_width - cell[0]) // 2, top))
+        parts.append(line)
+    return _stacked(parts)
+
+
+def _cell_size(picture: Picture, limit: int) -> tuple[int, int]:
+    """Width and height of a picture: enlarged by a whole factor, or reduced to the limits."""
+    height, width = picture.shape[:2]
+    share = min(limit / width, CELL_SIDE / height)
+    if share >= 1:
+        return width * int(share), height * int(share)
+    return max(1, round(width * share)), max(1, round(height * share))
+
+
+def _fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """Resize into ``size`` (width, height), white beside it where the proportions differ."""
+    image = Image.fromarray(picture)
+    enlarged = image.width < size[0] and image.height < size[1]
+    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
+    return ImageOps.pad(image, size, method, color=PAPER)
+
+
+def _line_of_text(text: str, width: int, size: int) -> Image.Image:
+    """Text from the left."""
+    line = Image.new("RGB", (width, size + 2 * GAP), PAPER)
+    shown = ended(text, _font(size), width - 2 * GAP)
+    ImageDraw.Draw(line).text((GAP, line.height // 2), shown, INK, _font(size), anchor="lm")
+    return line
+
+
+def _legend(entries: Sequence[Entry], width: int) -> Image.Image:
+    """A sample and its meaning each, in equal columns."""
+    font, line = _font(16), 28
+    room = max(width, LEGEND_WIDTH) - 2 * GAP - 34
+    samples = [entry.sample for entry in entries]
+    names = [fitted(name, font, room - sample.shape[1]) for name, sample in entries]
+    texts = zip(names, samples, strict=True)
+    column = max(sample.shape[1] + 8 + int(font.getlength(name)) for name, sample in texts) + 26
+    num_columns = max(1, min(len(entries), (width - GAP) // column))
+    num_lines = -(-len(entries) // num_columns)
+    num_columns = -(-len(entries) // num_lines)  # as even as they go
+    left = max(GAP, (width - num_columns * column) // 2)
+    size = (max(width, left + num_columns * column), num_lines * line + 2 * GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for index, (name, sample) in enumerate(zip(names, samples, strict=True)):
+        x, y = left + index % num_columns * column, GAP + index // num_columns * line
+        sheet.paste(Image.fromarray(sample), (x, y))
+        draw.text((x + sample.shape[1] + 8, y + 9), name, INK, font, anchor="lm")
+    return sheet
+
+
+def _framed(sample: Picture) -> Picture:
+    """A thin frame, so that white can be seen on white."""
+    sample[[0, -1]] = sample[:, [0, -1]] = FAINT
+    return sample
+
+
+def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    """One below the other, from the left."""
+    size = (max(part.width for part in parts), sum(part.height for part in parts))
+    sheet, top = Image.new("RGB", size, PAPER), 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    return sheet

@@ -1,0 +1,1 @@
+"""Classes, safe image reading, the index and its labels; no human mask is reachable from here."""

@@ -1,0 +1,54 @@
+"""Image-level labels as the pipeline keeps them: ``data/image_labels.csv``, 0 or 1 per class.
+
+What people write, in any form, is read by `pipeline.datasets.label_files`; here is only what
+`write_image_labels` wrote.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.system.files import atomic_path
+from pipeline.system.text import one_line
+
+ImageLabels = dict[str, np.ndarray]  # key -> [C] bool
+
+
+def write_image_labels(path: Path, labels: ImageLabels, classes: list[str]) -> None:
+    """Write ``key,<class>,...`` with 0/1, one line a photo."""
+    with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["key", *classes])
+        writer.writerows([key, *row.astype(int)] for key, row in labels.items())
+
+
+def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
+    """Read what `write_image_labels` wrote.
+
+    Args:
+        path: the file.
+        classes: class names, by index.
+
+    Returns:
+        ``[C]`` bool per key.
+
+    Raises:
+        ValueError: the file is missing, damaged, or has other classes.
+    """
+    remedy = "run `dvc repro prepare`"
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            header, *rows = list(csv.reader(handle)) or [[]]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image-level labels; {remedy}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: not readable as CSV ({one_line(error)}); {remedy}") from None
+    if header != ["key", *classes]:
+        classes_of = f"'key' and the {len(classes)} classes"
+        raise ValueError(f"{path}: its columns are not {classes_of}; {remedy}")
+    labels = {key: np.array([value == "1" for value in row]) for key, *row in rows}
+    valid = all(len(row) == len(header) and {*row[1:]} <= {"0", "1"} for row in rows)
+    if not valid or len(labels) < len(rows):
+        raise ValueError(f"{path}: a line is damaged or a key occurs twice; {remedy}")
+    return labels

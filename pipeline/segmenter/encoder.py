@@ -1,0 +1,129 @@
+"""The segmenter's encoder: its name, and its weights from ImageNet or from a safetensors file."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from pipeline.system.tensor_files import load_tensors, save_tensors
+from pipeline.system.text import one_line
+
+
+def check_encoder(name: str) -> None:
+    """Refuse a name that neither smp nor timm knows.
+
+    Raises:
+        ValueError: with the names that are closest.
+    """
+    native = smp.encoders.get_encoder_names()
+    if timm.is_model(name[3:]) if name.startswith("tu-") else name in native:
+        return
+    names = [*native, *(f"tu-{model}" for model in timm.list_models())]
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "smp's documentation lists them"
+    raise ValueError(
+        "params.yaml: segmenter.encoder must be an encoder of smp, or tu- and a model of timm, "
+        f"got '{name}'; {hint}"
+    )
+
+
+def imagenet_encoder(
+    encoder: str, *, arch: str = "unet", options: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Make an encoder with ImageNet weights, downloaded by smp or taken from its cache.
+
+    Args:
+        encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
+        arch: smp architecture that it is for: a few use fewer of its stages.
+        options: further arguments of the architecture.
+
+    Raises:
+        ValueError: there are no such weights, or they cannot be had.
+    """
+    check_encoder(encoder)
+    weights = True if encoder.startswith("tu-") else "imagenet"
+    try:
+        model = smp.create_model(arch, encoder, encoder_weights=weights, **(options or {}))
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"params.yaml: segmenter.encoder_weights: ImageNet weights of '{encoder}' cannot be "
+            f"had ({one_line(error)}); write none, or the path of a .safetensors file"
+        ) from error
+    made: nn.Module = model.encoder
+    return made
+
+
+def trained_with(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation that timm's weights of an encoder were trained with, if it is timm's."""
+    about = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    return (tuple(about.mean), tuple(about.std)) if about else None
+
+
+def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
+    """Write an encoder's weights as safetensors, whole or not at all.
+
+    Args:
+        encoder: the ``encoder`` of an smp model.
+        path: file to write.
+        half: store matrices as float16. Vectors (biases, the norms' statistics) are few, and may
+            lie outside float16's range: they stay as they are.
+    """
+    state = {}
+    for name, value in encoder.state_dict().items():
+        small = half and value.ndim > 1 and value.is_floating_point()
+        state[name] = value.to(torch.float16 if small else value.dtype)
+    save_tensors(path, state, {})
+
+
+def load_encoder(model: nn.Module, path: Path) -> None:
+    """Put a file's weights into the model's encoder: every tensor of it, and no other.
+
+    Args:
+        model: an smp model; its ``encoder`` is changed.
+        path: safetensors file of the encoder's ``state_dict``, float16 or float32.
+
+    Raises:
+        ValueError: the file is missing, is not safetensors, or is of another encoder.
+    """
+    encoder = model.encoder
+    assert isinstance(encoder, nn.Module)
+    try:
+        found, _ = load_tensors(path, ours=False)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"params.yaml: segmenter.encoder_weights: {path} cannot be read as safetensors "
+            f"({one_line(error)}); make the file again, or name another"
+        ) from error
+    wanted = encoder.state_dict()
+    differences = _differences(found, wanted)
+    if differences:
+        raise ValueError(
+            f"params.yaml: segmenter.encoder_weights: {path} does not fit segmenter.encoder: "
+            f"{'; '.join(differences)}"
+        )
+    encoder.load_state_dict({name: found[name].to(wanted[name].dtype) for name in wanted})
+
+
+def _differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """What keeps ``found`` from being ``wanted``: the first few names of each kind."""
+    shapes = [
+        f"{name} {list(found[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    kinds = {
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in sorted(found) if name not in wanted],
+        "of another shape": shapes,
+    }
+    return [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]

@@ -1,0 +1,276 @@
+"""The network of a segmenter: any smp architecture, with a learned classifier or CLIP's frozen text
+embeddings."""
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
+from torch import Tensor, nn
+
+from pipeline.segmenter.encoder import check_encoder
+from pipeline.segmenter.saved_files import known_options
+from pipeline.system.text import one_line, shown
+
+LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
+
+
+# The option that sets how many channels the decoder gives its classifier; of a list the last value.
+WIDTH_OPTIONS = {
+    "deeplabv3": "decoder_channels",
+    "deeplabv3plus": "decoder_channels",
+    "dpt": "decoder_fusion_channels",
+    "fpn": "decoder_segmentation_channels",
+    "manet": "decoder_channels",
+    "pan": "decoder_channels",
+    "pspnet": "psp_out_channels",
+    "segformer": "decoder_segmentation_channels",
+    "unet": "decoder_channels",
+    "unetplusplus": "decoder_channels",
+    "upernet": "decoder_channels",
+}
+
+
+class TextClassifier(nn.Module):
+    """The paper's classifier: the decoder's features times the frozen text embeddings.
+
+    Nothing is learned between them, so that the text restrains the decoder: no map, normalisation,
+    bias or temperature. ``F.conv2d(features, text[:, :, None, None])`` as in the authors' code.
+
+    Args:
+        text: CLIP's embedding of each class, ``[C, D]`` float; the decoder has D channels.
+        kernel_size: of the convolution whose place it takes: the text is its centre tap.
+    """
+
+    text: Tensor
+
+    def __init__(self, text: Tensor, kernel_size: int = 1) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.register_buffer("text", text.detach().clone().float())
+
+    def as_convolution(self) -> nn.Conv2d:
+        """The layer of smp's head that does the same: the text in its centre, 0 elsewhere."""
+        size, (classes, width) = self.kernel_size, self.text.shape
+        conv = nn.Conv2d(width, classes, size, padding=size // 2)
+        assert conv.bias is not None
+        with torch.no_grad():
+            conv.weight.zero_()[:, :, size // 2, size // 2] = self.text
+            conv.bias.zero_()
+        return conv
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Score each class: features ``[B, D, H, W]`` to logits ``[B, C, H, W]``."""
+        return F.conv2d(features, self.text[:, :, None, None])
+
+
+def build_segmenter(
+    *,
+    arch: str,
+    encoder: str,
+    num_classes: int,
+    options: Mapping[str, Any],
+    text: Tensor | None,
+) -> nn.Module:
+    """Make an untrained segmenter: RGB ``[B, 3, H, W]`` to logits ``[B, C, H, W]``.
+
+    Args:
+        arch: name of an smp architecture, in any case (``unet``, ``deeplabv3``).
+        encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
+        num_classes: C.
+        options: further arguments of the architecture, such as ``decoder_channels``.
+        text: embeddings ``[C, D]`` of a frozen classifier, or None for a learned one. The decoder
+            is then built with D channels where ``options`` do not say how many.
+
+    Raises:
+        ValueError: the architecture, the encoder or an option is unknown, or they do not fit.
+    """
+    _check_options(arch, encoder, options)
+    check_encoder(encoder)
+    architecture = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
+    ours: dict[str, Any] = (
+        {"upsampling": 1} if "upsampling" in known_options(architecture, encoder) else {}
+    )
+    if text is not None:
+        if text.ndim != 2 or len(text) != num_classes:
+            raise ValueError(
+                f"text embeddings must be [{num_classes}, D], one row a class, "
+                f"got {list(text.shape)}"
+            )
+        ours |= _width_of_text(arch.lower(), options, text.shape[-1])
+    try:
+        model: nn.Module = smp.create_model(
+            arch,
+            encoder_name=encoder,
+            encoder_weights=None,
+            classes=num_classes,
+            **{**options, **ours},
+        )
+    except LIBRARY_ERRORS as error:
+        raise ValueError(
+            f"params.yaml: segmenter.arch '{arch}', segmenter.encoder '{encoder}' and "
+            f"segmenter.options {shown(dict(options))} do not fit together: {one_line(error)}"
+        ) from error
+    if text is not None:
+        _freeze_classifier(model, text)
+    return with_own_upsampling(model)
+
+
+def with_own_upsampling(model: nn.Module) -> nn.Module:
+    """Let a network answer at its input's size: bilinear, align_corners False, in float32.
+
+    As the authors do, and as the pseudo-masks are upsampled. smp's heads take align_corners True,
+    which at stride 8 moves the logits by up to 3.5 pixels; they are built with ``upsampling: 1``.
+    Upsampling within decoders stays smp's. Plain ``smp.from_pretrained`` gives the small logits.
+
+    Args:
+        model: an smp model; it is changed. One that answers at full size gives what it gave.
+    """
+    head = model.segmentation_head
+    if isinstance(head, DPTSegmentationHead):  # has no option (smp 0.6.0)
+        head.upsampling_factor = 1
+    model.register_forward_hook(_upsampled)
+    return model
+
+
+def _upsampled(model: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    """Logits ``[B, C, h, w]`` at the size of the input ``[B, 3, H, W]``."""
+    size = inputs[0].shape[-2:]
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+
+
+def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
+    """Refuse an unknown architecture, or an option that it does not take."""
+    models: dict[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
+    if arch.lower() not in models:
+        raise ValueError(
+            f"params.yaml: segmenter.arch must be one of {', '.join(sorted(models))}, got '{arch}'"
+        )
+    known = known_options(models[arch.lower()], encoder)
+    if "upsampling" in options:
+        raise ValueError(
+            "params.yaml: segmenter.options: 'upsampling' is set by the pipeline, which brings "
+            "logits to the image's size itself (align_corners False); remove it"
+        )
+    usual = inspect.signature(models[arch.lower()]).parameters
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(
+                f"params.yaml: segmenter.options: '{arch}' does not take '{name}'; "
+                f"it takes {', '.join(sorted(known - {'upsampling'}))}"
+            )
+        switch = name in usual and isinstance(usual[name].default, bool)
+        if switch and not isinstance(value, bool):  # "no" would be true
+            raise ValueError(
+                f"params.yaml: segmenter.options.{name} must be true or false, got {shown(value)}"
+            )
+
+
+def _width_of_text(arch: str, options: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """The option that makes the decoder as wide as the text, where the user does not set it.
+
+    Raises:
+        ValueError: it is set, and to another width.
+    """
+    name = WIDTH_OPTIONS.get(arch)
+    if name is None:
+        return {}
+    default = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch].__init__).parameters[name]
+    found = options.get(name, default.default)
+    found = list(found) if isinstance(found, tuple) else found
+    wanted = [*found[:-1], width] if isinstance(found, list) else width
+    if name in options and found != wanted:
+        raise ValueError(
+            f"params.yaml: segmenter.options.{name} must be {shown(wanted)} for "
+            f"segmenter.classifier 'text', whose embeddings have {width} values, got "
+            f"{shown(found)}; write {shown(wanted)}, or remove the line"
+        )
+    return {name: wanted}
+
+
+def _freeze_classifier(model: nn.Module, text: Tensor) -> None:
+    """Put the text embeddings in place of the last convolution."""
+    head = model.segmentation_head
+    assert isinstance(head, nn.Module)
+    name, last = [pair for pair in head.named_modules() if isinstance(pair[1], nn.Conv2d)][-1]
+    assert isinstance(last, nn.Conv2d)
+    if text.shape[1] != last.in_channels:
+        raise ValueError(
+            f"params.yaml: segmenter.classifier: 'text' needs a decoder of {text.shape[1]} "
+            f"channels, as the embeddings have, and {type(model).__name__}'s has "
+            f"{last.in_channels}; take a segmenter.arch of {', '.join(WIDTH_OPTIONS)}"
+        )
+    head.set_submodule(name, TextClassifier(text, last.kernel_size[0]))
+
+
+def plain_network(model: nn.Module) -> nn.Module:
+    """Copy the model to the CPU, the text embeddings as an ordinary convolution."""
+    plain = copy.deepcopy(model).cpu()
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, TextClassifier):
+            plain.set_submodule(name, module.as_convolution())
+    return plain
+
+
+def check_crop(model: nn.Module, crop: tuple[int, int]) -> None:
+    """Refuse crops that the network cannot take.
+
+    Raises:
+        ValueError: a side is no multiple of the encoder's stride.
+    """
+    stride = size_divisor(model)
+    if any(side % stride for side in crop):
+        raise ValueError(
+            f"params.yaml: views.crop must be multiples of the encoder's stride {stride}, got "
+            f"{list(crop)}"
+        )
+
+
+def size_divisor(model: nn.Module) -> int:
+    """The number that height and width of the input must be multiples of (8, 16 or 32)."""
+    encoder: Any = model.encoder
+    return int(encoder.output_stride)
+
+
+def check_batch_norm(
+    model: nn.Module, *, batch_size: int, crop: tuple[int, int], name: str
+) -> None:
+    """Refuse a batch of which a BatchNorm is shown a single value per channel: it has no variance.
+
+    So it is with one photo where the network pools the whole map (DeepLab's ASPP, PAN, UPerNet) or
+    its deepest map is of one pixel. Batches are over all devices, and so are their statistics.
+
+    Args:
+        model: images ``[B, 3, H, W]`` to anything.
+        batch_size: B, over all devices.
+        crop: ``(H, W)`` in pixels.
+        name: the parameter that holds the batch size.
+
+    Raises:
+        ValueError: names the parameters to change.
+    """
+    if batch_size > 1 or _trains_on_one(model, crop):
+        return
+    larger = _trains_on_one(model, (2 * crop[0], 2 * crop[1]))
+    raise ValueError(
+        f"params.yaml: {name} is 1 (over all devices), and with views.crop {list(crop)} a "
+        "BatchNorm of this network sees one value per channel; set it to 2 or more"
+        + (", or enlarge views.crop" if larger else "")
+    )
+
+
+def _trains_on_one(model: nn.Module, crop: tuple[int, int]) -> bool:
+    """Whether each BatchNorm takes a single crop; nothing is computed, only sizes."""
+    dry = copy.deepcopy(model).to("meta").train()
+    try:
+        with torch.no_grad():
+            dry(torch.zeros(1, 3, *crop, device="meta"))
+    except ValueError as error:
+        return "more than 1 value per channel" not in str(error)
+    return True

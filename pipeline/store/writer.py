@@ -1,0 +1,237 @@
+"""Writes the store of CLIP's logits: shard by shard, going on where a stopped run was."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.storage import LocalStore
+
+from pipeline.store.probe import Probe, differences, read_probe, write_probe
+from pipeline.store.reader import (
+    FINISHED,
+    FUSED,
+    LAYOUT,
+    Photo,
+    Plan,
+    PseudoMaskStore,
+    array_of,
+    damaged_layout,
+    shard_file,
+    shard_intact,
+    shard_record,
+    shards_of,
+)
+from pipeline.store.shards import COMPRESSOR
+from pipeline.system.disk import telling_of_full_disk
+from pipeline.system.files import file_digest, remove, write_json
+
+log = logging.getLogger("carb")
+
+
+def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
+    """What determines the logits of one level; the others matter to the fused one alone."""
+    if level == FUSED:
+        return recipe
+    return {**recipe, "levels": recipe.get("levels", {}).get(level), "fused": None}
+
+
+def _same_recipe(previous: PseudoMaskStore, plan: Plan, level: str) -> bool:
+    before = previous.attributes["recipe"]
+    return _recipe_of(before, level) == _recipe_of(plan.recipe, level)
+
+
+def other_code(previous: PseudoMaskStore, plan: Plan, probe: Probe) -> dict[str, float]:
+    """Where a store's probe is not that of today's code, and by how much.
+
+    Levels of another recipe are not compared: their logits are not used in any case.
+    """
+    other = {level for level in plan.grids if not _same_recipe(previous, plan, level)}
+    compared = {name: grid for name, grid in probe.items() if name not in other}
+    return differences(read_probe(previous.path), compared) if other < set(plan.grids) else {}
+
+
+def _create(
+    path: Path, plan: Plan, text: np.ndarray, probe: Probe | None
+) -> dict[str, "zarr.Array[Any]"]:
+    """Lay out an empty store; the same plan gives the same files."""
+    root = zarr.create_group(LocalStore(path))
+    root.create_array("text", data=text, compressors=COMPRESSOR)
+    arrays = {}
+    for level in plan.grids:
+        shape = plan.shape(level)
+        arrays[level] = root.create_array(
+            f"{level}/logits",
+            shape=shape,
+            dtype="float16",
+            chunks=(1, *shape[1:]),
+            shards=(plan.shard_size(level), *shape[1:]),
+            compressors=COMPRESSOR,
+            fill_value=0,
+        )
+    content = json.loads((path / "zarr.json").read_text("utf-8"))
+    with (path / "zarr.json").open("w", encoding="utf-8") as handle:  # Zarr copies all of it twice
+        json.dump(content | {"attributes": plan.attributes()}, handle, indent=2)
+    if probe is not None:
+        write_probe(path, probe)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    write_json(
+        path / LAYOUT, {file.relative_to(path).as_posix(): file_digest(file) for file in files}
+    )
+    return arrays
+
+
+def _laid_out(path: Path) -> bool:
+    """Whether a draft can be gone on with."""
+    try:
+        return not damaged_layout(path)
+    except (OSError, ValueError):
+        return False
+
+
+class StoreWriter:
+    """Writes a store shard by shard into a draft folder; what a stopped run finished is kept.
+
+    Args:
+        draft: scratch folder of this plan alone (name it by ``plan.fingerprint()``).
+        plan: what the store must hold.
+        text: CLIP's embedding of each class, ``[C, D]`` float32.
+        previous: an earlier store whose logits may be reused, or None.
+        probe: what the code that computes the logits makes of a drawn picture; logits of code that
+            made something else of it are not used. None: all are.
+    """
+
+    def __init__(
+        self,
+        draft: Path,
+        plan: Plan,
+        *,
+        text: np.ndarray,
+        previous: PseudoMaskStore | None,
+        probe: Probe | None = None,
+    ) -> None:
+        self.plan, self.path = plan, draft / "masks.zarr"
+        self._changed = dict[str, float]()
+        if previous is not None and probe is not None:
+            self._changed = other_code(previous, plan, probe)
+        if not self._can_go_on(probe or {}):
+            remove(draft)
+            with telling_of_full_disk(draft, draft):
+                self._arrays = _create(self.path, plan, text, self._kept(previous, probe))
+        else:
+            for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
+                remove(left)
+            root = zarr.open_group(LocalStore(self.path), mode="r+")
+            self._arrays = {level: array_of(root, f"{level}/logits") for level in plan.grids}
+        self._shards = shards_of(self._arrays, self.path)
+        self._previous, self._known = previous, dict[str, str]()
+        if previous is not None:
+            self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
+
+    def _can_go_on(self, probe: Probe) -> bool:
+        """Whether the draft is sound, and of code that computes the same."""
+        if not _laid_out(self.path):
+            return False
+        if found := differences(read_probe(self.path), probe):
+            most = max(found.values())
+            log.warning(
+                "%s is of code that computes other logits (by %.2g); begun anew", self.path, most
+            )
+        return not found
+
+    def _kept(self, previous: PseudoMaskStore | None, probe: Probe | None) -> Probe | None:
+        """The probe to write. A processor that rounds otherwise leaves the bytes as they are."""
+        if previous is None or probe is None:
+            return probe
+        before = read_probe(previous.path)
+        return {
+            name: before[name] if not differences(before, {name: grid}) and name in before else grid
+            for name, grid in probe.items()
+        }
+
+    def pending(self, levels: Collection[str]) -> list[tuple[str, int]]:
+        """Shards of some levels that are not finished: no record, or not the recorded bytes."""
+        return [
+            (level, shard)
+            for level in levels
+            for shard in range(self.plan.num_shards(level))
+            if not shard_intact(self.path, level, shard)
+        ]
+
+    def missing(self, level: str, shard: int) -> list[int]:
+        """Rows of a shard that CLIP has to look at; the others stand in the previous store."""
+        photos = self.plan.photos
+        rows = self.plan.rows(level, shard)
+        return [row for row in rows if not self._reusable(photos[row], level, row)]
+
+    def _reusable(self, photo: Photo, level: str, row: int) -> bool:
+        if self._previous is None or photo.digest not in self._known:
+            return False
+        if self._changed and (level == FUSED or set(self._changed) != {FUSED}):
+            return False
+        if not _same_recipe(self._previous, self.plan, level):
+            return False
+        key = self._known[photo.digest]
+        fits = self._previous.grid_size(key, level) == self.plan.grids[level][row]
+        return fits and self._previous.intact(key, level)
+
+    def _same_shard(self, level: str, shard: int) -> Path | None:
+        """The previous store's file of a shard, if it holds the same photos in the same places."""
+        if self._previous is None:
+            return None
+        there, size = self._previous.shards[level], self.plan.shard_size(level)
+        if (there.rows, there.shape) != (size, self.plan.shape(level)[1:]):
+            return None
+        begin = shard * size
+        before = self._previous.attributes["digests"][begin : begin + size]
+        if before != [self.plan.photos[row].digest for row in self.plan.rows(level, shard)]:
+            return None
+        intact = self._previous.intact(self._previous.keys[begin], level)
+        return there.file(shard) if intact else None
+
+    def read(self, row: int, level: str) -> np.ndarray:
+        """Logits of a finished shard, ``[C, h, w]`` float32."""
+        rows, columns = self.plan.grids[level][row]
+        return self._shards[level].read(row)[:, :rows, :columns].astype(np.float32)
+
+    def write_shard(
+        self, level: str, shard: int, compute: Callable[[int], np.ndarray]
+    ) -> Iterator[int]:
+        """Fill a shard and write it in one piece.
+
+        Args:
+            level: name of the level.
+            shard: index of the shard.
+            compute: gives the logits of a row, ``[C, h, w]``, where they cannot be reused.
+
+        Yields:
+            each row as it is ready (for progress); the last one when the shard is on disk.
+        """
+        file = shard_file(self.path, level, shard)
+        remove(file.parents[2])  # a killed run leaves what Zarr would fail on, and Zarr's drafts
+        rows, missing = self.plan.rows(level, shard), set(self.missing(level, shard))
+        whole = None if missing else self._same_shard(level, shard)
+        block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
+        for place, row in enumerate(rows):
+            if whole is None:
+                logits = compute(row) if row in missing else self._known_logits(row, level)
+                block[place, :, : logits.shape[1], : logits.shape[2]] = logits
+            if row != rows[-1]:
+                yield row
+        with telling_of_full_disk(file, file, needs=block.nbytes):
+            if whole is None:
+                self._arrays[level][rows.start : rows.stop] = block
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(whole, file)
+            write_json(shard_record(self.path, level, shard), file_digest(file))
+        yield rows[-1]
+
+    def _known_logits(self, row: int, level: str) -> np.ndarray:
+        """Logits of a photo that the previous store holds."""
+        assert self._previous is not None
+        return self._previous.read(self._known[self.plan.photos[row].digest], level)

@@ -1,0 +1,1 @@
+"""Files, locks, devices, processes, signals and progress; nothing here knows of images."""

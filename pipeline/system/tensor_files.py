@@ -1,0 +1,85 @@
+"""Named tensors in one safetensors file with a digest of their own: whole, or refused."""
+
+import errno
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.system.disk import check_room
+from pipeline.system.files import atomic_path
+
+_ENTRY = "carb"  # of the header; one alone, for safetensors keeps several in any order
+_DIGEST = "sha256"  # safetensors itself notices no flipped bit
+
+
+def _digest(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
+    """SHA-256 of names, types, shapes, values and notes."""
+    total = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def num_bytes(tensors: dict[str, Tensor]) -> int:
+    """Bytes that the values of tensors take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+    """Write tensors of any device, whole or not at all.
+
+    Args:
+        path: file to write.
+        tensors: by name.
+        notes: text that is kept beside them.
+
+    Raises:
+        ValueError: the disk has no room.
+    """
+    here = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    check_room({path: num_bytes(here)})
+    digest = _digest(here, notes)
+    with atomic_path(path) as draft:
+        try:
+            save_file(here, draft, metadata={_ENTRY: json.dumps(notes | {_DIGEST: digest})})
+        except SafetensorError as error:  # so it tells of a disk that ran full after the look
+            if "No space left" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, str(error)) from None
+
+
+def load_tensors(path: Path, *, ours: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a file's tensors and notes, and compare them with their digest.
+
+    Args:
+        path: file to read.
+        ours: it must be of `save_tensors`; other safetensors files have no digest.
+
+    Raises:
+        SafetensorError: the file is no safetensors file, or damaged.
+        OSError: it cannot be read.
+    """
+    with safe_open(path, framework="pt") as handle:
+        entry = (handle.metadata() or {}).get(_ENTRY, "{}")
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    notes = _notes_in(entry)
+    digest = notes.pop(_DIGEST, None)
+    if (ours or digest is not None) and digest != _digest(tensors, notes):
+        raise SafetensorError("its values are not those that were written")
+    return tensors, notes
+
+
+def _notes_in(entry: str) -> dict[str, str]:
+    """What `save_tensors` put into the header."""
+    try:
+        notes = json.loads(entry)
+        return {str(name): str(text) for name, text in notes.items()}
+    except (ValueError, AttributeError) as error:
+        raise SafetensorError(f"its header is damaged: {error}") from None

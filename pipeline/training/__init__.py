@@ -1,0 +1,1 @@
+"""Training: crops, augmentation, losses, optimiser, checkpoints and the training loop."""

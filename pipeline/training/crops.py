@@ -1,0 +1,274 @@
+"""Batches of global and local views: the photo's crop, and where CLIP's grids lie on it."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.scenes.image_io import read_image
+from pipeline.system.stop import heed_parent_alone
+from pipeline.training.augment import distort
+from pipeline.views import (
+    Box,
+    View,
+    cut_image,
+    draw_global_view,
+    draw_local_box,
+    grid_positions,
+    sample_grid,
+    sub_view,
+)
+
+KEPT_BYTES = 2**28  # of decoded photos at 4 bytes a pixel, by each process that cuts crops
+
+
+@dataclass(frozen=True)
+class TrainingPhoto:
+    """A photo to learn from: its key, file, ``(height, width)``, and the classes in it, ``[C]``."""
+
+    key: str
+    path: Path
+    size: tuple[int, int]
+    image_labels: np.ndarray
+
+
+class Grids(Protocol):
+    """What CLIP left of each photo: a `PseudoMaskStore`, or features for the warm start."""
+
+    def grid_size(self, key: str, level: str) -> tuple[int, int]:
+        """``(h, w)`` of a photo's grid."""
+        ...
+
+    def read_padded(self, key: str, level: str) -> np.ndarray:
+        """``[C, h, w]`` or larger, the grid in the top left corner."""
+        ...
+
+
+@dataclass
+class GridCut:
+    """Grids with the positions at which crops read them.
+
+    Attributes:
+        grids: ``[B, C, gh, gw]`` float16.
+        rows: ``[B, h]`` float32, in cells.
+        columns: ``[B, w]`` float32, in cells.
+    """
+
+    grids: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def sample(self) -> Tensor:
+        """Read the grids at the positions: ``[B, C, h, w]`` float32."""
+        return sample_grid(self.grids.float(), self.rows, self.columns)
+
+    def hard_masks(self, image_labels: Tensor) -> Tensor:
+        """Pseudo-masks: arg-max over the classes present, ``[B, h, w]`` int64."""
+        absent = ~image_labels[:, :, None, None]
+        present = self.sample().masked_fill(absent, -torch.inf)
+        return present.max(dim=1).indices  # argmax(dim=1) is 6 times as slow on a CPU
+
+
+@dataclass
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        images: crops, ``[B, 3, H, W]`` uint8 RGB.
+        image_labels: classes present, ``[B, C]`` bool.
+        near: the global level on the crops.
+        far: a local level on the local windows, or None if there is no local view.
+        local_boxes: the windows, whole pixels of the crop.
+        keys: the photos.
+    """
+
+    images: Tensor
+    image_labels: Tensor
+    near: GridCut
+    far: GridCut | None
+    local_boxes: list[Box]
+    keys: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """Called by the DataLoader where a GPU waits."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device, without waiting."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Any) -> "Batch":
+        near, far = (
+            None if cut is None else GridCut(*(change(t) for t in vars(cut).values()))
+            for cut in (self.near, self.far)
+        )
+        assert near is not None
+        images, labels = change(self.images), change(self.image_labels)
+        return Batch(images, labels, near, far, self.local_boxes, self.keys)
+
+
+def generator_at(seed: int, stream: int, position: int) -> torch.Generator:
+    """A generator for one place of a random stream.
+
+    Randomness is a function of the place, not of what was drawn before: a resumed run, another
+    number of workers or of devices draws the same.
+    """
+    mixed = np.random.SeedSequence([seed, stream, position]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed >> 1))
+
+
+class Crops(Dataset[Batch]):
+    """An endless stream of crops; item ``n`` is the n-th crop of the run, as a batch of one.
+
+    Every photo is shown once an epoch, in an order drawn for each epoch.
+
+    Args:
+        photos: the photos to learn from.
+        grids: what CLIP left of them.
+        near: level read on the whole crop.
+        far: levels that local windows draw from; none: no local view.
+        views: sizes and scales.
+        augment: photometric ranges.
+        seed: of all randomness.
+        grid_stride: crop pixels a position at which grids are read.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[TrainingPhoto],
+        grids: Grids,
+        *,
+        near: str,
+        far: Sequence[str],
+        views: ViewsParams,
+        augment: AugmentParams,
+        seed: int,
+        grid_stride: int = 1,
+    ) -> None:
+        self.photos, self.grids, self.near, self.far = photos, grids, near, far
+        self.views, self.augment, self.seed, self.stride = views, augment, seed, grid_stride
+        self._epoch, self._order = -1, torch.empty(0)
+
+    @cached_property
+    def _read_photo(self) -> Callable[[Path], Image.Image]:
+        """Reads a photo; keeps all of them if they are small, for decoding is most of a crop."""
+        fit = sum(4 * math.prod(photo.size) for photo in self.photos) <= KEPT_BYTES
+        return lru_cache(maxsize=None if fit else 0)(read_image)
+
+    def photo_at(self, position: int) -> TrainingPhoto:
+        """The photo that the crop at a position of the stream shows."""
+        epoch, place = divmod(position, len(self.photos))
+        if epoch != self._epoch:
+            generator = generator_at(self.seed, 0, epoch)
+            self._epoch = epoch
+            self._order = torch.randperm(len(self.photos), generator=generator)
+        return self.photos[int(self._order[place])]
+
+    def __getitem__(self, position: int) -> Batch:
+        """Cut the crop at a position of the stream."""
+        photo, generator = self.photo_at(position), generator_at(self.seed, 1, position)
+        view = draw_global_view(
+            photo.size,
+            base_size=self.views.base_size,
+            scale=self.views.scale,
+            crop=self.views.crop,
+            flip=self.views.flip,
+            generator=generator,
+        )
+        picture = cut_image(self._read_photo(photo.path), view)
+        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, H, W]
+        far, boxes = None, []
+        if self.far:
+            box = draw_local_box(self.views.crop, self.views.local_window, generator=generator)
+            level = self.far[int(torch.randint(len(self.far), (), generator=generator))]
+            far, boxes = self._cut(photo, sub_view(view, box), level), [box]
+        return Batch(
+            images=distort(image, self.augment, generator=generator)[None],
+            image_labels=torch.from_numpy(photo.image_labels)[None],
+            near=self._cut(photo, view, self.near),
+            far=far,
+            local_boxes=boxes,
+            keys=[photo.key],
+        )
+
+    def _cut(self, photo: TrainingPhoto, view: View, level: str) -> GridCut:
+        size = (view.size[0] // self.stride, view.size[1] // self.stride)
+        positions = grid_positions(
+            View(view.box, size, view.flipped), photo.size, self.grids.grid_size(photo.key, level)
+        )
+        grid = torch.from_numpy(self.grids.read_padded(photo.key, level))
+        return GridCut(grid[None], positions[0][None], positions[1][None])
+
+
+def _stack(cuts: Sequence[GridCut]) -> GridCut:
+    """Join cuts; grids of different levels are padded to the largest, which no position reads."""
+    height = max(cut.grids.shape[2] for cut in cuts)
+    width = max(cut.grids.shape[3] for cut in cuts)
+    grids = [
+        F.pad(cut.grids, (0, width - cut.grids.shape[3], 0, height - cut.grids.shape[2]))
+        for cut in cuts
+    ]
+    return GridCut(
+        torch.cat(grids),
+        torch.cat([cut.rows for cut in cuts]),
+        torch.cat([cut.columns for cut in cuts]),
+    )
+
+
+def collate(items: Sequence[Batch]) -> Batch:
+    """Join batches of one."""
+    far = [item.far for item in items if item.far is not None]
+    return Batch(
+        images=torch.cat([item.images for item in items]),
+        image_labels=torch.cat([item.image_labels for item in items]),
+        near=_stack([item.near for item in items]),
+        far=_stack(far) if far else None,
+        local_boxes=[box for item in items for box in item.local_boxes],
+        keys=[key for item in items for key in item.keys],
+    )
+
+
+class Steps(Sampler[list[int]]):
+    """Positions of the stream for each step from ``start`` on; processes share a step's photos."""
+
+    def __init__(self, *, start: int, stop: int, batch_size: int, rank: int, world: int) -> None:
+        self.range, self.batch_size, self.rank, self.world = (
+            range(start, stop),
+            batch_size,
+            rank,
+            world,
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """One list of positions a step."""
+        for step in self.range:
+            first = step * self.batch_size
+            yield list(range(first + self.rank, first + self.batch_size, self.world))
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.range)
+
+
+def make_loader(crops: Crops, steps: Steps, *, workers: int, pin: bool) -> "DataLoader[Batch]":
+    """A loader whose batches do not depend on how many processes cut them."""
+    return DataLoader(
+        crops,
+        batch_sampler=steps,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=heed_parent_alone,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )

@@ -1,0 +1,135 @@
+"""The ablation command: a real run of one setting, and its table worked by hand."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.ablation import app
+from bench.report import write_report
+from bench.settings import TABLES, recipe_changes, write_changed
+from pipeline.config.params import load_params
+from pipeline.store.reader import PseudoMaskStore
+from tests.helpers.import_closure import ROOT
+from tests.helpers.tiny_run import prepare_folder, run_until
+
+
+def test_a_setting_is_trained_and_scored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    changes = {"train.local_term": False, "dataset.label_noise.false_alarm": 1.0}
+    monkeypatch.setitem(TABLES, "one", {"no local view": changes})
+    prepare_folder(tmp_path)
+    run_until("encoder")
+    first = CliRunner().invoke(app, ["--table", "one", "--seeds", "1"])
+    assert first.exit_code == 0, first.output
+    folder = tmp_path / "scratch/ablation/one"
+    assert not load_params(folder / "nolocalview/0/params.yaml").train.local_term
+    labels = (folder / "nolocalview/labels.csv").read_text().splitlines()[1:]
+    assert all(set(line.split(",")[1:]) == {"1"} for line in labels)
+    metrics = json.loads((folder / "nolocalview/0/eval/metrics.json").read_text())
+    (row,) = csv.DictReader((folder / "runs.csv").read_text().splitlines())
+    assert row["setting"] == "no local view"
+    assert float(row["mIoU"]) == pytest.approx(100 * metrics["mIoU"], abs=0.005)
+    assert {"iou.png", "miou.png", "weight.png", "table.md"} <= {p.name for p in folder.iterdir()}
+    trained = (folder / "nolocalview/0/log.txt").read_bytes()
+    assert CliRunner().invoke(app, ["--table", "one", "--seeds", "1"]).exit_code == 0
+    assert (folder / "nolocalview/0/log.txt").read_bytes() == trained
+    (tmp_path / "params.yaml").write_text(
+        (tmp_path / "params.yaml").read_text().replace("flip: 0.5", "flip: 0.25")
+    )
+    assert CliRunner().invoke(app, ["--table", "one", "--seeds", "1"]).exit_code == 2
+
+
+def test_a_recipe_is_compared_by_what_it_does_otherwise(tmp_path: Path) -> None:
+    changes = recipe_changes(ROOT / "recipes/demo-best.yaml", ROOT / "params.yaml")
+    assert set(changes) == {
+        "clip.levels",
+        "clip.fused",
+        "train.local_term",
+        "train.class_weight_power",
+        "train.dice",
+        "eval.flip",
+        "eval.edge_radius",
+    }
+    write_changed(ROOT / "params.yaml", tmp_path / "best.yaml", changes)
+    best, wanted = (
+        load_params(path) for path in (tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
+    )
+    assert best == wanted
+    assert not recipe_changes(tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
+
+
+def test_a_recipe_that_needs_another_encoder_is_refused(tmp_path: Path) -> None:
+    base, recipe = tmp_path / "base.yaml", tmp_path / "recipe.yaml"
+    write_changed(ROOT / "params.yaml", base, {"segmenter.encoder_weights": "clip"})
+    write_changed(base, recipe, {"clip.dense": "sclip"})
+    with pytest.raises(ValueError, match=r"recipe\.yaml: changes clip\.dense, from which"):
+        recipe_changes(recipe, base)
+
+
+def test_a_recipe_is_run_beside_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    prepare_folder(tmp_path)
+    run_until("encoder")
+    fused = {"clip.fused": {"size": [64, 128], "stride": 2, "radius": 2}, "train.dice": 1.0}
+    write_changed(tmp_path / "params.yaml", tmp_path / "fused.yaml", fused)
+    result = CliRunner().invoke(app, ["--recipe", "fused.yaml", "--seeds", "1"])
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "scratch/ablation/fused"
+    rows = list(csv.DictReader((folder / "runs.csv").read_text().splitlines()))
+    assert [row["setting"] for row in rows] == ["as it is", "fused"]
+    assert PseudoMaskStore.open(folder / "fused/masks.zarr").near == "fused"
+    assert "CLIP: 0 views to make; 12 stand in the cache" in (folder / "fused/log.txt").read_text()
+    assert "pseudo-masks, fused" in (folder / "table.md").read_text()
+
+
+def test_an_unknown_table_and_missing_inputs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["--table", "none"], []):
+        assert CliRunner().invoke(app, arguments).exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_setting_changes_parameters_that_exist(tmp_path: Path) -> None:
+    for settings in TABLES.values():
+        for changes in settings.values():
+            write_changed(ROOT / "params.yaml", tmp_path / "params.yaml", changes)
+            load_params(tmp_path / "params.yaml")
+
+
+def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None:
+    folders = {tmp_path / "a": "A", tmp_path / "b": "B"}
+    for folder, mious in zip(folders, [(0.2, 0.4), (0.5, 0.5)], strict=True):
+        for seed, miou in enumerate(mious):
+            place = folder / str(seed)
+            (place / "eval").mkdir(parents=True)
+            figures = {
+                "mIoU": miou,
+                "pixel accuracy": 0.5,
+                "regions": {},
+                "IoU": {"road": miou, "car": None},
+            }
+            (place / "eval/metrics.json").write_text(json.dumps(figures))
+            curves = place / "curves/plots/metrics"
+            curves.mkdir(parents=True)
+            for name in ("weight", "reliable_fraction"):
+                (curves / f"{name}.tsv").write_text(f"step\t{name}\n10\t1.0\n20\t0.5\n")
+    pseudo = tmp_path / "pseudo.json"
+    pseudo.write_text('{"pseudo-masks val": {"global": 0.125}}')
+    write_report(tmp_path / "report", folders, {"A": pseudo, "B": pseudo}, seeds=2)
+    table = (tmp_path / "report/table.md").read_text()
+    assert "| CLIP pseudo-masks, global | 12.5 | | |" in table
+    assert "| A | 30.0 ± 14.1 | 20.0 40.0 | 50.0 ± 0.0 |" in table
+    assert "| road | 30.0 ± 14.1 | 50.0 ± 0.0 |" in table
+    assert "| car | - | - |" in table
+    assert table.count("CLIP pseudo-masks") == 1

@@ -1,0 +1,67 @@
+"""Prompt templates: the paper's set in its order, the plain one, and names nobody knows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+
+from pipeline.clip.prompts import TEMPLATES, resolve_templates
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "maskclip_vit_tiny.npz"
+CLASSES = ["road", "traffic light", "tree", "car", "sky", "pedestrian", "bicycle"]
+
+
+def test_carb_is_the_80_imagenet_templates_then_five_about_scenes():
+    templates = resolve_templates("carb")
+    assert len(templates) == 85
+    assert templates[0] == "a bad photo of a {}."
+    assert templates[79] == "a tattoo of the {}."
+    assert templates[80:] == [
+        "there is a {} in the scene.",
+        "there is the {} in the scene.",
+        "this is a {} in the scene.",
+        "this is the {} in the scene.",
+        "this is one {} in the scene.",
+    ]
+
+
+def test_a_filled_template_is_what_open_clip_would_have_said():
+    filled = [template.format("traffic light") for template in resolve_templates("carb")[:80]]
+    assert filled == [say("traffic light") for say in open_clip.OPENAI_IMAGENET_TEMPLATES]
+
+
+def test_the_first_template_gives_the_authors_tokens():
+    first = resolve_templates("carb")[0]
+    tokens = open_clip.SimpleTokenizer(context_length=77)([first.format(name) for name in CLASSES])
+    np.testing.assert_array_equal(tokens.numpy(), np.load(GOLDEN)["tokens_first_template"])
+
+
+def test_plain_is_one_sentence():
+    assert resolve_templates("plain") == ["a photo of a {}."]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_is_distinct_and_takes_one_word(name):
+    templates = resolve_templates(name)
+    assert len(set(templates)) == len(templates)
+    assert all(template.count("{}") == 1 for template in templates)
+    assert all(template.format("car").count("car") >= 1 for template in templates)
+
+
+def test_a_caller_may_change_its_list_without_changing_the_set():
+    resolve_templates("plain").append("a {} by night.")
+    assert resolve_templates("plain") == ["a photo of a {}."]
+
+
+def test_an_unknown_set_names_the_parameter_and_the_known_sets():
+    with pytest.raises(ValueError, match=r"clip\.templates must be one of carb, plain, got 'crab'"):
+        resolve_templates("crab")
+
+
+def test_importing_prompts_does_not_import_open_clip():
+    code = "import sys, pipeline.clip.prompts; raise SystemExit('open_clip' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 0

@@ -1,0 +1,58 @@
+"""The encoder learns from photos of any sizes; what cannot work is refused before CLIP runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.datasets.test_folder import NAMES, photo, write_classes
+from tests.helpers.tiny_run import prepare_folder, run_stage
+
+SIZES = [(128, 64), (96, 80), (64, 128), (300, 40), (70, 66), (33, 17)]
+SHORT = {"warm_start.steps": 2, "warm_start.batch_size": 4, "segmenter.encoder_weights": "clip"}
+
+
+def learned(folder: Path, changes: dict[str, Any]) -> Any:
+    """The stage on photos of many sizes."""
+    root = folder / "mine"
+    write_classes(root)
+    rows = []
+    for number, size in enumerate(SIZES):
+        photo(root / f"images/{number}.png", size)
+        rows.append(f"{number}.png,1,1,0\n")
+    (root / "image_labels.csv").write_text(f"key,{','.join(NAMES)}\n{''.join(rows)}")
+    prepare_folder(folder, {"dataset.name": "folder", "dataset.root": "mine"} | SHORT | changes)
+    assert run_stage("prepare").exit_code == 0
+    return run_stage("encoder")
+
+
+def test_photos_of_mixed_sizes_are_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = learned(tmp_path, {})
+    assert result.exit_code == 0, result.output
+    weights = load_file(tmp_path / "models/encoder.safetensors")
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"views.crop": [66, 130]}, "views.crop must be multiples of the encoder's stride 32"),
+        ({"views.crop": [64, 126]}, "views.crop must be multiples of the encoder's stride 32"),
+    ],
+)
+def test_crops_that_do_not_fit_are_refused_before_clip_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = learned(tmp_path, changes)
+    assert result.exit_code == 2
+    assert name in result.output
+    assert "CLIP features" not in caplog.text

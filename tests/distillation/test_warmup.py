@@ -1,0 +1,98 @@
+"""The warm-up is a number of steps or a share of them; where it leaves CARB none, that is said."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.params import CarbParams, load_params
+from tests.helpers.import_closure import ROOT
+from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def carb(**values: object) -> CarbParams:
+    known = load_params(ROOT / "params.yaml").carb.model_dump()
+    return CarbParams.model_validate(known | values)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "warmup"),
+    [(0.75, 600, 450), (0.75, 60, 45), (0.75, 1, 0), (0.29, 100, 29), (0, 9, 0), (1, 9, 9)],
+)
+def test_a_share_is_rounded_down_so_that_less_than_all_leaves_a_step(
+    share: float, steps: int, warmup: int
+) -> None:
+    made = carb(warmup_share=share)
+    assert (made.warmup_of(steps), made.active_steps(steps)) == (warmup, steps - warmup)
+
+
+def test_steps_come_before_a_share() -> None:
+    assert carb(warmup_steps=450).warmup_of(60) == 450
+    assert carb(warmup_steps=0).active_steps(60) == 60
+    assert carb(warmup_steps=7, warmup_share=None).warmup_of(60) == 7
+
+
+def test_words_say_when_carb_acts() -> None:
+    assert carb().acted(600) == "after 450 of 600 steps"
+    assert carb(warmup_steps=450).acted(60) == "never acted (warm-up of 450 of 60 steps)"
+    assert carb(warmup_share=1).acted(60) == "never acted (warm-up of 60 of 60 steps)"
+    assert carb(enabled=False).acted(60) == "off"
+    assert carb(enabled=False).active_steps(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "warmup"),
+    [
+        ("params", 450),
+        ("recipes/demo-best", 450),
+        ("recipes/camvid", 600),
+        ("recipes/camvid-best", 600),
+        ("recipes/folder", 1500),
+        ("recipes/camvid-paper", 4000),
+        ("recipes/cityscapes", 16000),
+    ],
+)
+def test_the_warm_ups_of_the_committed_files(path: str, warmup: int) -> None:
+    params = load_params(ROOT / f"{path}.yaml")
+    assert params.carb.warmup_of(params.train.steps) == warmup
+
+
+def test_a_training_in_which_carb_never_acts_says_so_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare_folder(tmp_path, {"train.steps": 10, "carb.warmup_steps": 450})
+    run_until("encoder")
+    assert run_stage("train").exit_code == 0
+    told = [line for line in caplog.messages if line.startswith("params.yaml: ")]
+    assert told == [
+        "params.yaml: carb.warmup_steps (450) is used, carb.warmup_share (0.5) is ignored; leave "
+        "one of them empty",
+        "params.yaml: carb.warmup_steps leaves CARB no step, the warm-up is 450 of train.steps "
+        "(10); lower it, or set carb.enabled to false",
+    ]
+    never = "never acted (warm-up of 450 of 10 steps)"
+    card = (tmp_path / "models/segmenter/README.md").read_text("utf-8")
+    assert f"- CARB: {never}\n" in card
+    assert "without Consistency-Aware Region Balancing" in card
+    reported = run_stage("report")
+    report = (tmp_path / "results/report.html").read_text("utf-8")
+    assert f"CARB: {never}." in report
+    assert "Consistency-Aware" not in report.split("</header>")[0]
+    assert never in " ".join(reported.output.split())
+
+
+def test_a_training_without_a_local_level_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    level = {"zoom": 1.0, "window": [64, 64], "overlap": 0.5}
+    changes = {"clip.levels": {"global": level}, "train.steps": 2, "train.preview_every": 2}
+    prepare_folder(tmp_path, changes)
+    run_until("encoder")
+    assert run_stage("train").exit_code == 0
+    assert "train.local_term is true, but clip.levels has no local level" in caplog.text
+    run_stage("report")
+    report = (tmp_path / "results/report.html").read_text("utf-8")
+    assert "Global-Local" not in report.split("</header>")[0]

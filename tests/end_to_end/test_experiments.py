@@ -1,0 +1,222 @@
+"""docs/experiments.md: most of its commands run, on six scenes and with two values of tau."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.settings import write_changed
+from bench.spread import app
+from tests.helpers.faults.project import PATIENCE_S, Project
+from tests.helpers.import_closure import ROOT
+from tests.helpers.tiny_run import TINY, run_stage, run_until
+
+PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
+IDENTITY = {
+    f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+}
+QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.checkpoint_every": 10}
+FEWER = ("carb.tau=0,0.25,0.5,0.75", "carb.tau=0,0.5")
+SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo", "report")
+
+
+def block(heading: str, number: int = 0) -> str:
+    """A block of commands below a heading of the page."""
+    part = re.split(r"^#+ ", PAGE.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.M)[0]
+    return re.findall(r"```sh\n(.*?)```", part, flags=re.S)[number]
+
+
+def run(project: Project, commands: str) -> str:
+    """Run a block in the shell, up to the first command that fails; what it said."""
+    scratch = str(project.folder / "scratch")
+    return project.finish("bash", "-ec", commands, CARB_SCRATCH=scratch, **IDENTITY)
+
+
+def run_here(project: Project, stages: tuple[str, ...] = ()) -> None:
+    """What `dvc repro` does, in this process, which has imported everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        if not stages:
+            run_until("report")
+        for stage in stages:
+            result = run_stage(stage)
+            assert result.exit_code == 0, f"{stage}: {result.output}"
+    project.finish("dvc", "commit", "--force", "--quiet")
+
+
+def wait_for_queue(project: Project) -> str:
+    """Wait until no experiment is left; the last status."""
+    end, status = time.monotonic() + PATIENCE_S, "Queued"
+    while ("Queued" in status or "Running" in status) and time.monotonic() < end:
+        time.sleep(5)  # to ask costs DVC a second of the processor that the runs need
+        status = run(project, "dvc queue status")
+        if "Running" not in status and "Queued" in status and "0 active" in status:
+            run(project, "dvc queue start")  # DVC #10428
+    return status
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project.make(tmp_path_factory.mktemp("experiments") / "clone", QUICK, git=True)
+    run(project, "git add --all && git commit --quiet --message code")
+    run_here(project)
+    run(project, "git add --all && git commit --quiet --message 'first run'")
+    return project
+
+
+@pytest.fixture(scope="module")
+def swept(project: Project) -> Project:
+    run(project, block("A sweep").replace(*FEWER))
+    status = wait_for_queue(project)
+    assert status.count("Success") == 2, status
+    return project
+
+
+def test_a_recipe_shows_clip_its_new_levels_alone(
+    swept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    recipe = re.search(r"cp (\S+) params.yaml", block("Recipes"))
+    assert recipe is not None
+    monkeypatch.chdir(shutil.copytree(swept.folder, tmp_path / "copy"))
+    changes = TINY | {"clip.fused.size": [64, 128]}
+    write_changed(ROOT / recipe[1], Path("params.yaml"), changes)
+    result = run_stage("pseudo")
+    assert result.exit_code == 0, result.output
+    assert "CLIP: 12 views to make; 12 stand in the cache" in caplog.text
+
+
+def test_a_sweep_is_shown_compared_applied_and_undone(swept: Project) -> None:
+    shown = run(swept, block("Show"))
+    assert re.search(r"^ +Experiment +mIoU +pixel accuracy +carb.tau +$", shown, flags=re.M)
+    assert re.search(r"\[tau-2\] +[\d.]+ +[\d.]+ +0.5 +$", shown, flags=re.M)
+    compared = run(swept, block("Compare").replace("tau-3", "tau-2"))
+    assert re.search(r"^results/segmenter.json +mIoU +0\.\d{1,3} ", compared, flags=re.M)
+    assert re.search(r"^params.yaml +carb.tau +0.0 +0.5$", compared, flags=re.M)
+    assert (swept.folder / "dvc_plots/index.html").is_file()
+    before = swept.outputs()
+    run(swept, block("Keep one").replace("tau-3", "tau-2").splitlines()[0])
+    assert "  tau: 0.5" in (swept.folder / "params.yaml").read_text()
+    assert swept.outputs() != before
+    run(swept, block("Keep one", 1))
+    assert swept.outputs() == before
+    assert run(swept, "git status --porcelain") == ""  # no file that git should not know
+
+
+def test_experiments_share_one_scratch_folder(swept: Project) -> None:
+    assert [path.name for path in (swept.folder / "scratch").iterdir()] == ["speed"]
+    assert list((swept.folder / "scratch/speed").glob("train-*/plots/metrics/images_per_s.tsv"))
+
+
+def test_a_colleague_trains_without_clip_and_reads_the_spread(
+    swept: Project, tmp_path: Path
+) -> None:
+    run(
+        swept,
+        "git init --quiet --bare --initial-branch main ../hub && git remote add origin ../hub",
+    )
+    run(swept, "git config push.autoSetupRemote true")
+    run(swept, f"SHARED={tmp_path}\n" + block("Sharing CLIP's work"))
+    colleague = Project(tmp_path / "colleague")
+    run(swept, f"git clone --quiet ../hub {colleague.folder}")
+    for weights in colleague.folder.glob("clip/*.safetensors"):
+        weights.unlink()
+    said = run(colleague, block("Sharing CLIP's work", 1))
+    assert "Pulling data for stage: 'pseudo'" in said
+    assert re.findall(r"Running stage '(\w+)'", said) == ["inputs", "train", "eval", "report"]
+    ours, theirs = swept.folder / "data/masks.zarr", colleague.folder / "data/masks.zarr"
+    assert contents(ours) == contents(theirs)
+    table = run(colleague, block("Seeds, mean and spread", 1)).splitlines()
+    assert re.fullmatch(r"\| as it is \| [\d.]+ ± [\d.]+ \| [\d.]+ [\d.]+ \| .*", table[2])
+    assert len(table) == 3
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> None:
+    folder, there, back = swept.folder, *(block("Two data sets in one clone", n) for n in (2, 1))
+    first = contents(folder / "data/masks.zarr")
+    scenes = folder.parent / "street2"
+    assert run_stage("draw", "--out", str(scenes), "--seed", "9").exit_code == 0
+    (folder / "recipes").mkdir()
+    changes = TINY | QUICK | {"dataset.root": str(scenes)}
+    write_changed(ROOT / "params.yaml", folder / "recipes/street2.yaml", changes)
+    before, after = block("Two data sets in one clone").split("dvc repro\n")
+    run(swept, before)
+    run_here(swept, SECOND)
+    run(swept, after)
+    second = contents(folder / "data/masks.zarr")
+    assert second != first
+    for commands, masks in ((back, first), (there, second), (back, first)):
+        run(swept, commands)
+        assert contents(folder / "data/masks.zarr") == masks
+    assert run(swept, "dvc status").split() == ["inputs:", "always", "changed"]
+    assert "street2" in run(swept, "dvc exp show --all-branches --csv --hide-workspace")
+    run(swept, block("Where the files lie").replace("tau-4", "tau-1"))
+    run(swept, there)
+    assert contents(folder / "data/masks.zarr") == second
+
+
+def test_every_block_is_sound_shell() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
+    assert len(blocks) > 10
+    for commands in blocks:
+        subprocess.run(["bash", "-n"], input=commands, text=True, check=True)
+
+
+def told(tau: Any, seed: int, value: float, **other: Any) -> dict[str, Any]:
+    """A run as `dvc exp show --json` tells it."""
+    params = {"seed": seed, "carb": {"tau": tau, "weight": None}, **other}
+    data = {
+        "params": {"params.yaml": {"data": params}},
+        "metrics": {"results/segmenter.json": {"data": {"mIoU": value, "pixel accuracy": 0.5}}},
+        "deps": {"pipeline/carb.py": {"hash": "1"}, "models/segmenter": {"hash": str(value)}},
+    }
+    return {"rev": "0123456789", "name": f"run-{seed}", "data": data, "experiments": None}
+
+
+def experiment(run: dict[str, Any], state: str = "success") -> dict[str, Any]:
+    return {"revs": [run], "executor": {"state": state}, "name": run["name"]}
+
+
+def spread(shown: list[dict[str, Any]]) -> list[str]:
+    result = CliRunner().invoke(app, input=json.dumps(shown))
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()[2:]
+
+
+def test_spread_of_seeds_by_hand() -> None:
+    commit, edited = told(0.0, 0, 0.30), told(0.9, 0, 0.30) | {"rev": "workspace"}
+    runs = [told(0, 2, 0.34), told(0, 1, 0.32), told(0.5, 0, 0.31), told(0, 0, 0.30)]
+    commit["experiments"] = [*map(experiment, runs), experiment(told(0.7, 0, 0.9), "running")]
+    assert spread([edited, commit]) == [
+        "| carb.tau 0 | 32.0 ± 2.0 | 30.0 32.0 34.0 | 50.0 ± 0.0 |",
+        "| carb.tau 0.5 | 31.0 | 31.0 | 50.0 |",
+    ]
+
+
+def test_runs_of_other_code_are_kept_apart_by_name() -> None:
+    old, new = told(0, 0, 0.30), told(0, 1, 0.32)
+    new["data"]["deps"]["pipeline/carb.py"]["hash"] = "2"
+    assert spread([old, new]) == [
+        "| run-1 | 32.0 | 32.0 | 50.0 |",
+        "| run-0 | 30.0 | 30.0 | 50.0 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [("[]", "no run has figures in results/segmenter.json"), ("no json", "must be JSON")],
+)
+def test_nothing_to_spread_is_told(given: str, sentence: str) -> None:
+    result = CliRunner().invoke(app, input=given)
+    assert result.exit_code == 2
+    assert sentence in result.output

@@ -1,0 +1,257 @@
+"""The whole pipeline from the command line, on four drawn scenes."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from PIL import Image
+
+from pipeline.clip.logits import level_logits
+from pipeline.config.params import load_params
+from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.replacing import LIST
+from pipeline.training.run import Inputs
+from tests.helpers.tiny_run import finished_run, prepare_folder, run_stage, run_until, write_params
+
+SCRATCH = "scratch"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every output; ``scratch`` and carb's lists of what it wrote are not compared."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not {SCRATCH, LIST} & {*path.relative_to(folder).parts}
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def here(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(finished)
+    return finished
+
+
+def test_running_it_again_from_nothing_gives_the_same_bytes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run_until("report")
+    assert digests(tmp_path) == digests(finished)
+
+
+def test_metrics_hold_figures_regions_and_protocol(here: Path) -> None:
+    metrics = json.loads((here / "results/eval/metrics.json").read_text())
+    assert 0 <= metrics["mIoU"] <= 1
+    assert len(metrics["IoU"]) == 17
+    assert set(metrics["regions"]) == {"reliable", "noisy"}
+    assert metrics["protocol"]["image-level labels shown"] is False
+    assert metrics["protocol"]["photos"] == 2
+    assert metrics["protocol"]["flips, scales, windows"] == "none"
+    shares = [region["share"] for region in metrics["regions"].values()]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_pseudo_masks_are_scored_by_split_and_level(here: Path) -> None:
+    metrics = json.loads((here / "results/eval_pseudo/metrics.json").read_text())
+    assert set(metrics) == {"train", "val"}
+    assert set(metrics["val"]) == {"global", "local", "regions"}
+
+
+def test_curves_hold_every_term(here: Path) -> None:
+    names = {path.stem for path in (here / "results/train/plots/metrics").glob("*.tsv")}
+    terms = {"total", "reliable", "noisy", "local_reliable", "local_noisy"}
+    assert names == terms | {"weight", "reliable_fraction", "lr"}
+    assert (here / "results/train/plots/images/preview/000020.png").is_file()
+    (speed,) = (here / "scratch/speed").iterdir()  # experiments may share the scratch folder
+    assert (speed / "plots/metrics/images_per_s.tsv").is_file()
+
+
+def test_every_stage_leaves_pictures(here: Path) -> None:
+    pictures = {
+        "prepare": {"photos", "class_frequency", "sizes"},
+        "pseudo": {"panels"},
+        "train": {"000020"},
+        "eval": {"panels_best", "panels_median", "panels_worst", "confusion", "iou"},
+        "eval_pseudo": {"panels_train", "panels_val", "iou_train", "iou_val"},
+    }
+    for stage, names in pictures.items():
+        found = list((here / "results" / stage).rglob("*.png"))
+        assert {path.stem for path in found} == names
+        for path in found:
+            with Image.open(path) as picture:
+                assert 500 < picture.width <= 1500
+    tables = {path.name for path in (here / "results/eval").glob("*.csv")}
+    assert tables == {"per_class.csv", "regions.csv", "regions_by_class.csv"}
+
+
+def test_other_colours_change_pictures_alone(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    before = digests(Path())
+    write_params(Path(), {"pictures.palette": "colour_blind"})
+    for stage in ("pseudo", "eval", "eval_pseudo"):
+        assert run_stage(stage).exit_code == 0
+    assert "CLIP: 0 views to make" in caplog.text
+    after = digests(Path())
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"params.yaml", *(name for name in before if "panels" in name)}
+    assert before.keys() == after.keys()
+
+
+def test_work_in_progress_is_gone(here: Path) -> None:
+    assert [path.name for path in (here / "scratch").iterdir()] == ["speed"]
+
+
+def test_store_holds_all_classes_before_any_label(here: Path) -> None:
+    store = PseudoMaskStore.open("data/masks.zarr")
+    assert len(store.keys) == 6
+    assert store.read(store.keys[0], "global").shape == (17, 8, 16)
+    assert store.read(store.keys[0], "local").shape == (17, 16, 32)
+    assert np.isfinite(store.read(store.keys[0], "local")).all()
+
+
+def test_saved_segmenter_opens_with_plain_smp(here: Path) -> None:
+    model = smp.from_pretrained("models/segmenter")
+    assert model.eval()(torch.zeros(1, 3, 64, 128)).shape == (1, 17, 64, 128)
+
+
+def test_folder_is_scored_by_hand(here: Path) -> None:
+    images, masks = "data/demo/val/images", "data/demo/val/masks"
+    result = run_stage("eval", "--images", images, "--masks", masks, "--out", "scored")
+    assert result.exit_code == 0, result.output
+    by_hand = json.loads((here / "scored/metrics.json").read_text())
+    in_dag = json.loads((here / "results/eval/metrics.json").read_text())
+    assert by_hand["IoU"] == in_dag["IoU"]
+    assert len(list((here / "scored/overlays").glob("*.png"))) == 2
+
+
+def test_folder_without_masks_is_predicted(here: Path) -> None:
+    result = run_stage("eval", "--images", "data/demo/val/images", "--out", "predicted")
+    assert result.exit_code == 0, result.output
+    with Image.open("predicted/masks/00000.png") as mask:
+        assert mask.size == (256, 128)
+        assert np.asarray(mask).max() < 17
+    assert not (here / "predicted/metrics.json").exists()
+
+
+def test_second_pseudo_run_asks_clip_nothing(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = digests(here / "data/masks.zarr")
+    assert run_stage("pseudo").exit_code == 0
+    assert "CLIP: 0 views to make" in caplog.text
+    assert digests(here / "data/masks.zarr") == before
+
+
+def test_text_classifier_trains_and_saves_a_plain_model(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = PseudoMaskStore.open(here / "data/masks.zarr").text.shape[1]
+    options = {"decoder_channels": [16, 16, 8, 8, width]}
+    changes = {"segmenter.classifier": "text", "segmenter.options": options, "train.steps": 2}
+    write_params(tmp_path, changes)
+    arguments = ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "segmenter")]
+    result = run_stage("train", *arguments, "--curves", str(tmp_path / "curves"))
+    assert result.exit_code == 0, result.output
+    saved = smp.from_pretrained(tmp_path / "segmenter").segmentation_head[0].weight
+    text = PseudoMaskStore.open(here / "data/masks.zarr").text
+    assert np.array_equal(saved[:, :, 1, 1].detach().numpy(), text)  # of 3x3; never trained
+    assert saved.count_nonzero() == np.count_nonzero(text)
+
+
+def test_encoder_learns_from_clip(here: Path, tmp_path: Path) -> None:
+    changes = {"segmenter.encoder_weights": "clip", "warm_start.steps": 3}
+    write_params(tmp_path, changes | {"warm_start.batch_size": 2})
+    out = tmp_path / "encoder.safetensors"
+    params = str(tmp_path / "params.yaml")
+    result = run_stage("encoder", "--params", params, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes() != (here / "models/encoder.safetensors").read_bytes()
+    assert [path.name for path in (here / "scratch").iterdir()] == ["speed"]
+
+
+def test_switches_of_params_reach_the_stages(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    write_params(Path(), {"eval.flip": True, "eval.scales": [0.5, 1.0]})
+    assert run_stage("eval", "--out", "mirrored").exit_code == 0
+    protocol = json.loads(Path("mirrored/metrics.json").read_text())["protocol"]
+    assert protocol["flips, scales, windows"].startswith("scales 0.5, 1; also mirrored")
+    seen = {}
+    for switch in ({}, {"normalisation": "imagenet"}, {"activation": "quick_gelu"}):
+        write_params(Path(), {f"clip.{name}": value for name, value in switch.items()})
+        out = f"{next(iter(switch), 'plain')}.zarr"
+        assert run_stage("pseudo", "--out", out).exit_code == 0
+        seen[out] = PseudoMaskStore.open(Path(out)).read("val/00000", "global")
+    assert not np.allclose(seen["plain.zarr"], seen["normalisation.zarr"], atol=1e-3)
+    assert not np.array_equal(seen["plain.zarr"], seen["activation.zarr"])
+
+
+@pytest.fixture
+def edited(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of the run in which a validation photo is another picture; its file."""
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    photo = min(Path("data/demo/val/images").iterdir())
+    with Image.open(photo) as opened:
+        opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+    return str(photo)
+
+
+def test_other_photos_under_the_same_names_are_refused(edited: str) -> None:
+    other = "holds logits of another picture than 'val/00000' is now (1 of {} photos"
+    for stage in ("eval", "eval_pseudo"):
+        result = run_stage(stage)
+        assert result.exit_code == 2
+        assert other.format(2) in result.output
+    assert run_stage("prepare").exit_code == 0
+    result = run_stage("train")
+    assert result.exit_code == 2
+    assert other.format(6) in result.output
+    assert run_stage("pseudo").exit_code == 0
+    for stage in ("train", "eval", "eval_pseudo"):
+        assert run_stage(stage).exit_code == 0
+
+
+def test_a_photo_that_changed_since_it_was_indexed_is_not_cached(edited: str) -> None:
+    result = run_stage("pseudo", "--out", "new.zarr")
+    assert result.exit_code == 2
+    assert f"{edited}: has changed since it was indexed; run `dvc repro`" in result.output
+
+
+def test_training_does_not_go_on_with_logits_of_other_code(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name() -> str:
+        paths = {"index": "scenes.json", "image_labels": "image_labels.csv", "masks": "masks.zarr"}
+        read = {option: Path("data", path) for option, path in paths.items()}
+        settings = load_params(Path("params.yaml"))
+        return Inputs.read(**read, encoder=Path("models/none"), params=settings).fingerprint
+
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    before = name()
+    assert run_stage("pseudo").exit_code == 0
+    assert name() == before
+    monkeypatch.setattr(
+        "pipeline.clip.build_store.level_logits", lambda *seen: 2 * level_logits(*seen)
+    )
+    shutil.rmtree("data/masks.zarr")
+    assert run_stage("pseudo").exit_code == 0
+    assert name() != before

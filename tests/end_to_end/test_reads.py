@@ -1,0 +1,125 @@
+"""dvc.yaml names the files and parameters that each stage reads: noted in a run, then compared."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.config.params import load_params
+from pipeline.system.replacing import LIST
+from tests.helpers.import_closure import ROOT
+from tests.helpers.recorded_reads import opened_files, read_parameters
+from tests.helpers.tiny_run import APPS, prepare_folder, run_stage, write_params
+
+STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+NAMED = {
+    "dataset.image_labels": "labels.csv",
+    "segmenter.encoder_weights": "clip",
+    "warm_start.steps": 3,
+    "warm_start.batch_size": 2,
+    "eval.photos": "half.txt",
+}
+# What is read and not watched, and why nothing is missed.
+PHOTOS = "data/demo"  # data/scenes.json has their digests, and `pseudo` and `train` compare them
+UNWATCHED_FILES = {"pseudo": {PHOTOS}, "encoder": {PHOTOS}, "train": {PHOTOS}}
+WHERE = {"dataset.root"}  # where photos are, not which
+SPEED = {"train.workers"}
+PREVIEWS = {"pictures.font"}  # a font must not train again
+CLIP = {f"clip.{name}" for name in load_params(ROOT / "params.yaml").clip.model_dump()}
+UNWATCHED = {
+    "pseudo": WHERE,
+    "encoder": WHERE | SPEED,
+    "train": WHERE
+    | PREVIEWS
+    | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
+}
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a stage opened, relative to the project, and which parameters it read."""
+
+    files: set[str]
+    parameters: set[str]
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reads]:
+    """A run of all stages in a project where params.yaml names a file of each kind."""
+    folder, found = tmp_path_factory.mktemp("reads"), {}
+    prepare_folder(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in ("draw", "prepare"):
+            assert run_stage(stage).exit_code == 0
+        shutil.copy("data/image_labels.csv", "labels.csv")
+        Path("half.txt").write_text("val/00000\n")
+        write_params(folder, NAMED)
+        for stage in APPS:
+            with opened_files() as files, read_parameters() as parameters:
+                result = run_stage(stage)
+            assert result.exit_code == 0, result.output
+            inside = {path for path in files if path.is_relative_to(folder) and path.is_file()}
+            inside = {path for path in inside if path.name != LIST}  # of outputs, not an input
+            names = {path.relative_to(folder).as_posix() for path in inside}
+            found[stage] = Reads(names, set(parameters))
+    return found
+
+
+def below(path: str, folders: set[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def outs(stage: str) -> set[str]:
+    every = STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])
+    return {out if isinstance(out, str) else next(iter(out)) for out in every}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_opens_what_it_depends_on(reads: dict[str, Reads], stage: str) -> None:
+    watched = {dep.replace("${dataset.root}", PHOTOS) for dep in STAGES[stage]["deps"]}
+    linked = {
+        "prepare": {"labels.csv"},
+        "pseudo": {"clip"},
+        "encoder": {"clip"},
+        "eval": {"half.txt"},
+        "eval_pseudo": {"half.txt"},
+        "inputs": {"labels.csv", "clip", "half.txt"},
+    }
+    if f"data/inputs/{stage}" in watched or stage == "inputs":
+        watched |= linked[stage]
+    own = {"params.yaml", "scratch", *outs(stage), *UNWATCHED_FILES.get(stage, set())}
+    assert {path for path in reads[stage].files if not below(path, watched | own)} == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_watches_the_parameters_that_it_reads(reads: dict[str, Reads], stage: str) -> None:
+    watched = set(STAGES[stage].get("params", []))
+    missed = {
+        name
+        for name in reads[stage].parameters - UNWATCHED.get(stage, set())
+        if not {name, name.split(".")[0]} & watched
+    }
+    assert missed == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_what_it_watches(reads: dict[str, Reads], stage: str) -> None:
+    read = reads[stage].parameters
+    idle = {
+        name
+        for name in STAGES[stage].get("params", [])
+        if not any(one == name or one.startswith(f"{name}.") for one in read)
+    }
+    assert idle <= {"clip.pretrained"}  # read where clip.model is no folder
+
+
+def test_exceptions_are_read_indeed(reads: dict[str, Reads]) -> None:
+    for stage, names in UNWATCHED.items():
+        read = {name.split(".")[0] for name in reads[stage].parameters}
+        assert {name.split(".")[0] for name in names} <= read
+    for stage, folders in UNWATCHED_FILES.items():
+        assert any(below(path, folders) for path in reads[stage].files)

@@ -1,0 +1,20 @@
+"""The notebook of the tutorial runs, small, and shows what it promises."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.import_closure import ROOT
+
+
+def test_the_notebook_runs_to_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("CARB_TUTORIAL_PHOTOS", "6")
+    monkeypatch.setenv("CARB_TUTORIAL_STEPS", "4")
+    monkeypatch.setenv("CARB_TUTORIAL_FOLDER", str(tmp_path / "work"))
+    notebook = nbformat.read(ROOT / "docs/tutorial.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": ROOT}}).execute()
+    shown = [o for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
+    assert sum("image/png" in output["data"] for output in shown) == 5
+    assert (tmp_path / "work/models/segmenter").is_dir()

@@ -1,0 +1,164 @@
+"""A small copy of the project under DVC, to start, kill and damage."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.helpers.import_closure import ROOT
+from tests.helpers.tiny_run import prepare_folder
+
+DRAWN = "--train 120 --val 40 --seed 2"  # in dvc.yaml
+FEW = "--train 7 --val 3 --seed 2"
+OUTPUTS = ("data", "models", "results")
+CHANGES: dict[str, Any] = {"train.steps": 30, "train.checkpoint_every": 5, "train.workers": 1}
+PATIENCE_S = 300
+
+
+class Run(subprocess.Popen[str]):
+    """A started command, what it says going to a file."""
+
+    log: Path
+
+    def said(self) -> str:
+        """Wait for its end; all that it said."""
+        self.wait(timeout=PATIENCE_S)
+        return self.log.read_text()
+
+
+@dataclass
+class Project:
+    """The project in a folder of its own, with few scenes and few steps.
+
+    Attributes:
+        folder: where it is.
+        runs: what was started, to be ended with the test.
+    """
+
+    folder: Path
+    runs: list[Run] = field(default_factory=list)
+
+    @classmethod
+    def make(
+        cls, folder: Path, changes: dict[str, Any] | None = None, *, git: bool = False
+    ) -> "Project":
+        """Copy the code, shrink the work, and put it under DVC, and git if wanted."""
+        for part in ("stages", "pipeline", "demo", "bench"):
+            shutil.copytree(ROOT / part, folder / part)
+        recipe = (ROOT / "dvc.yaml").read_text()
+        assert DRAWN in recipe
+        (folder / "dvc.yaml").write_text(recipe.replace(DRAWN, FEW))
+        prepare_folder(folder, CHANGES | (changes or {}))
+        project = cls(folder)
+        if git:
+            project.finish("git", "init", "--quiet", "--initial-branch", "main")
+        project.finish("dvc", "init", "--quiet", *([] if git else ["--no-scm"]))
+        if git:
+            for file in (".gitignore", ".dvcignore", ".dvc/config"):
+                shutil.copy(ROOT / file, folder / file)
+            shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+        return project
+
+    def start(self, *command: str, **environment: str) -> Run:
+        """Start a command in a process group of its own; see `Run.said`."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        quiet = {"PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+        said = self.folder.with_name(f"{self.folder.name}-{len(self.runs)}.log")
+        with said.open("w") as log:
+            run = Run(
+                command,
+                cwd=self.folder,
+                env=os.environ | quiet | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        run.log = said
+        self.runs.append(run)
+        return run
+
+    def finish(self, *command: str, **environment: str) -> str:
+        """Run a command that must go well; what it said."""
+        run = self.start(*command, **environment)
+        said = run.said()
+        assert run.returncode == 0, said
+        return said
+
+    def outputs(self) -> dict[str, str]:
+        """SHA-256 of every output and of dvc.lock."""
+        files = [file for part in OUTPUTS for file in sorted((self.folder / part).rglob("*"))]
+        files = [file for file in files if file.is_file() and file.name != ".gitignore"]
+        return {
+            file.relative_to(self.folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in [*files, self.folder / "dvc.lock"]
+        }
+
+    def leftovers(self) -> list[str]:
+        """Drafts, locks and scratch of work that should be over."""
+        hidden = [file for part in OUTPUTS for file in (self.folder / part).rglob(".*")]
+        scratch = (self.folder / "scratch").glob("*")
+        return [
+            path.name for path in [*hidden, *scratch] if path.name not in (".gitignore", "speed")
+        ]
+
+    def writing(self) -> str:
+        """Name of something that is being written just now, or nothing."""
+        return next(self._in_hand(), "")
+
+    def _in_hand(self) -> Iterator[str]:
+        for part in (*OUTPUTS, "scratch"):
+            for path in (self.folder / part).rglob("*"):
+                drafted = path.name.endswith((".draft", ".partial"))
+                if drafted or (path.is_file() and self._is_open_shard(path)):
+                    yield path.relative_to(self.folder).as_posix()
+
+    def _is_open_shard(self, path: Path) -> bool:
+        """Whether a shard has no record of being finished."""
+        if "logits" not in path.parts or path.name == "zarr.json":
+            return False
+        array = next(parent for parent in path.parents if parent.name == "logits")
+        shard = path.relative_to(array / "c").parts[0]
+        record = array.parent.parent / "finished" / f"{array.parent.name}-{shard}.json"
+        return not record.exists()
+
+    def close(self) -> None:
+        """End what is still running."""
+        for run in self.runs:
+            kill_group(run)
+
+
+def stage_of(run: Run) -> str:
+    """Name of the stage that a running `dvc repro` is in, or nothing."""
+    try:
+        children = psutil.Process(run.pid).children(recursive=True)
+        lines = [child.cmdline() for child in children]
+    except psutil.Error:
+        return ""
+    names = [part for line in lines for part in line if part.startswith("stages.")]
+    return names[0].removeprefix("stages.") if names else ""
+
+
+def wait_for_stage(run: Run, stage: str) -> bool:
+    """Wait until a stage runs; False if the run ended before."""
+    end = time.monotonic() + PATIENCE_S
+    while run.poll() is None and time.monotonic() < end:
+        if stage_of(run) == stage:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def kill_group(run: Run) -> None:
+    """kill -9 of a run with all that it started."""
+    if run.poll() is None:
+        os.killpg(run.pid, 9)
+    run.wait()

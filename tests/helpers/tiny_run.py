@@ -1,0 +1,87 @@
+"""A whole run of the pipeline in a folder: four small drawn scenes, a random CLIP, a few steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bench.settings import write_changed
+from stages import draw, encoder, eval_pseudo, inputs, prepare, pseudo, report, train
+from stages import eval as evaluate
+from tests.helpers.clip_folder import VIT, model_config, random_weights, write_clip
+from tests.helpers.import_closure import ROOT
+
+APPS = {
+    "draw": draw.app,
+    "inputs": inputs.app,
+    "prepare": prepare.app,
+    "pseudo": pseudo.app,
+    "encoder": encoder.app,
+    "train": train.app,
+    "eval": evaluate.app,
+    "eval_pseudo": eval_pseudo.app,
+    "report": report.app,
+}
+OPTIONS = {
+    "draw": ["--train", "4", "--val", "2", "--seed", "3"],
+    "eval": ["--out", "results/eval"],
+}
+TINY: dict[str, Any] = {
+    "clip.model": "local-dir:clip",
+    "clip.templates": "plain",
+    "clip.precision": "32-true",
+    "views.base_size": [64, 128],
+    "views.crop": [64, 128],
+    "views.local_window": [32, 64],
+    "segmenter.encoder": "resnet18",
+    "segmenter.encoder_weights": "none",
+    "segmenter.options": {"decoder_channels": [16, 16, 8, 8, 4]},
+    "carb.warmup_share": 0.5,
+    "train.steps": 20,
+    "train.batch_size": 2,
+    "train.workers": 0,
+    "train.precision": "32-true",
+    "train.checkpoint_every": 10,
+    "train.preview_every": 20,
+}
+
+
+def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    """The committed params.yaml with tiny sizes, then ``changes`` (dotted name -> value)."""
+    write_changed(ROOT / "params.yaml", folder / "params.yaml", TINY | changes)
+
+
+def prepare_folder(folder: Path, changes: dict[str, Any] | None = None) -> None:
+    """Parameters and a random CLIP, as a clone would have them."""
+    write_params(folder, changes or {})
+    write_random_clip(folder)
+
+
+def write_random_clip(folder: Path) -> None:
+    """A tiny CLIP in ``clip/``."""
+    config = model_config(VIT)
+    write_clip(folder / "clip", config, random_weights(config))
+
+
+def run_stage(stage: str, *arguments: str) -> Result:
+    """Run a stage's command line in this process and in the current folder."""
+    return CliRunner().invoke(APPS[stage], [*OPTIONS.get(stage, []), *arguments])
+
+
+def finished_run(folder: Path, changes: dict[str, Any] | None = None) -> Path:
+    """Run the whole pipeline in a folder of its own."""
+    prepare_folder(folder, changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_until("report")
+    return folder
+
+
+def run_until(last: str) -> None:
+    """Run the stages in order, up to ``last``."""
+    for stage in APPS:
+        result = run_stage(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
+        if stage == last:
+            return

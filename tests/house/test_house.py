@@ -1,0 +1,110 @@
+"""The house is in order: short files and functions, one word an idea, nothing that nobody uses."""
+
+import ast
+import re
+import statistics
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.params import load_params
+from tests.helpers.import_closure import ROOT
+
+CODE = sorted(
+    path for name in ("pipeline", "stages", "bench", "demo") for path in (ROOT / name).rglob("*.py")
+)
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+MOST_LINES, MOST_OF_A_FUNCTION, MEDIAN = 300, 60, 15
+# One word an idea: what logits, pseudo-masks, masks, image labels, boxes, sizes, steps and the
+# ignored index are never called. `pred` is a name that outside checks call `metrics.confusion` by.
+NEVER = {
+    *(
+        "seg_logit",
+        "seg_logits",
+        "score_map",
+        "fixed_mask",
+        "gt",
+        "seg",
+        "target_mask",
+        "img_label",
+    ),
+    *("img_labels", "xyxy", "bbox", "bboxes", "sz", "n_iter", "n_steps", "n_classes", "void_index"),
+    *("ignore_label", "local_patch", "partial_view", "num_iters", "max_iters"),
+}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and number of lines of each function in a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, Function):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def identifiers(path: Path) -> Iterator[str]:
+    """Names that a file gives to variables, arguments, functions and fields."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, Function | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_and_its_functions_are_short(path: Path) -> None:
+    lines = path.read_text("utf-8").count("\n")
+    assert lines <= MOST_LINES, f"{lines} lines; make a module of a part"
+    long = {name: size for name, size in functions(path) if size > MOST_OF_A_FUNCTION}
+    assert not long, f"more than {MOST_OF_A_FUNCTION} lines; make functions of parts"
+
+
+def test_most_functions_can_be_read_at_a_glance() -> None:
+    sizes = [size for path in CODE for _, size in functions(path)]
+    assert statistics.median(sizes) < MEDIAN
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_idea_has_one_word(path: Path) -> None:
+    assert not NEVER & set(identifiers(path))
+
+
+def test_each_parameter_is_read_by_the_code() -> None:
+    read = {
+        node.attr
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    for section, values in load_params(ROOT / "params.yaml").model_dump().items():
+        for name in values if isinstance(values, dict) else [section]:
+            assert name in read, f"params.yaml: {section}.{name} is read nowhere"
+
+
+def options(path: Path) -> Iterator[str]:
+    """The options of a command line as a person types them, but for where files lie."""
+    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for arg in function.args.args if isinstance(function, Function) else ():
+            kind = ast.unparse(arg.annotation) if arg.annotation else ""
+            if "typer.Option(" in kind and not kind.startswith("Annotated[Path"):
+                name = arg.arg.replace("_", "-")
+                yield f"(--{name}|--no-{name})"
+
+
+def test_each_option_is_used_by_the_pipeline_a_test_or_a_document() -> None:
+    own = Path(__file__)
+    users = chain(
+        (path for path in TESTS if path != own),
+        (ROOT / "bench").glob("*.py"),
+        (ROOT / "docs").rglob("*.md"),
+        [ROOT / "README.md", ROOT / "dvc.yaml"],
+    )
+    text = "\n".join(path.read_text("utf-8") for path in users)
+    known = {name for path in CODE for name in options(path)}
+    assert known
+    unused = [name for name in sorted(known) if not re.search(rf"{name}(?![\w-])", text)]
+    assert not unused, f"nobody uses {', '.join(unused)}: remove it, or test and tell it"

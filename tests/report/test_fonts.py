@@ -1,0 +1,140 @@
+"""Names in pictures: letters of DejaVu Sans, another font by name, a dollar sign as such."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.report.drawing import chart, confusion_figure, iou_bars, save_chart
+from pipeline.report.fonts import (
+    chart_settings,
+    fitted,
+    font_file,
+    letters,
+    picture_font,
+    plain,
+    use_font,
+)
+from pipeline.report.panels import Block, class_entries, class_legend, contact_sheet, panel
+
+GERMAN, GREEK = "stra\u00dfe", "\u03b4\u03c1\u03cc"
+RUSSIAN = "\u0434\u043e\u0440\u043e\u0433\u0430"
+VIETNAMESE, ARABIC, CHINESE = "\u0111\u01b0\u1eddng", "\u0637\u0631\u064a\u0642", "\u9053\u8def"
+READABLE = ["road", GERMAN, RUSSIAN, GREEK, VIETNAMESE, ARABIC]
+ODD = ["$x$ and $", r"\frac{a", "a\nb", "_hidden", "%", "a_b^c", "\udcff"]
+PALETTE = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4
+OTHER = Path(mpl.get_data_path()) / "fonts/ttf/STIXGeneral.ttf"
+
+
+@pytest.fixture(autouse=True)
+def default_again(caplog):
+    caplog.set_level("INFO", "carb")
+    yield
+    use_font(None, [])
+
+
+def test_all_names_are_readable_that_dejavu_sans_has(caplog):
+    use_font(None, READABLE)
+    assert not caplog.messages
+    box = bytes(picture_font(16).getmask("\uffff"))
+    for letter in "".join(READABLE):
+        assert bytes(picture_font(16).getmask(letter)) != box
+
+
+def test_missing_letters_are_named_in_one_line_with_the_parameter(caplog):
+    use_font(None, ["road", CHINESE, f"{CHINESE}2", "a\u200db\ufe0f\n"])
+    assert caplog.messages == [
+        "params.yaml: pictures.font: 2 letters of names of classes or photos are missing in DejaVu "
+        "Sans and drawn as boxes: \u8def \u9053; name the file of a font that has them"
+    ]
+    use_font(None, [chr(0x4E00 + place) for place in range(30)], setting="--font")
+    assert caplog.messages[1].startswith("--font: 30 letters")
+    assert ", ...;" in caplog.messages[1]
+
+
+@pytest.mark.parametrize("made", ["none", "a folder", "text"])
+def test_what_is_no_font_is_refused_in_one_sentence(tmp_path, made):
+    path = tmp_path / "a.ttf"
+    if made == "a folder":
+        path.mkdir()
+    if made == "text":
+        path.write_text("no font")
+    with pytest.raises(ValueError, match=r"^params\.yaml: pictures\.font: .*a\.ttf: .*; name a"):
+        use_font(str(path), [])
+    assert font_file().name == "DejaVuSans.ttf"
+
+
+def drawn(folder: Path, names: list[str]) -> list[bytes]:
+    """All kinds of pictures that show names."""
+    folder.mkdir(exist_ok=True)
+    counts = np.eye(len(names), dtype=np.int64) * 5
+    confusion_figure(counts, names, folder / "confusion.png")
+    iou_bars({"a": np.full(len(names), 0.5)}, names, folder / "iou.png")
+    photo = np.zeros((20, 40, 3), np.uint8)
+    legend = [class_entries(names, PALETTE[: len(names)])]
+    panel([Block([photo], names[0])], titles=[names[-1]], legend=legend).save(folder / "panel.png")
+    contact_sheet([(name, photo) for name in names]).save(folder / "sheet.png")
+    class_legend(names, PALETTE[: len(names)]).save(folder / "legend.png")
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def test_another_font_is_used_in_all_pictures(tmp_path):
+    usual = drawn(tmp_path / "usual", READABLE[:3])
+    use_font(str(OTHER), [])
+    other = drawn(tmp_path / "other", READABLE[:3])
+    assert all(one != two for one, two in zip(usual, other, strict=True))
+    use_font(None, [])
+    assert drawn(tmp_path / "again", READABLE[:3]) == usual
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_name_can_be_drawn(tmp_path):
+    drawn(tmp_path, [*ODD, CHINESE, ARABIC])
+
+
+def test_a_dollar_is_a_dollar_and_no_formula(tmp_path):
+    assert chart_settings()["text.parse_math"] is False
+    for text in ("$x$", "$\\frac{$"):
+        with chart(3, 2) as (figure, axes):
+            axes.set_xticks([0], [text])
+            axes.set_title(text)
+            save_chart(figure, tmp_path / "a.png")
+            assert not axes.title.get_parse_math()
+            assert not axes.get_xticklabels()[0].get_parse_math()
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def test_long_names_stay_inside(tmp_path):
+    long = ["a" * 200 + " first", "\u9053" * 300, "road"]
+    drawn(tmp_path, long)
+    for name in ("legend", "panel"):
+        assert pixels_of(tmp_path / f"{name}.png").shape[1] <= 700
+    pixels = pixels_of(tmp_path / "iou.png")
+    assert (pixels[:, :3] == 255).all()  # nothing is cut off at the edges
+    assert pixels[:, pixels.shape[1] // 2 :].min() < 255
+    pixels = pixels_of(tmp_path / "confusion.png")
+    for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+        assert (edge == 255).all()
+
+
+def test_beginning_and_end_of_a_long_name_are_kept():
+    font = picture_font(16)
+    short = fitted("the first of all names there are", font, 120)
+    assert font.getlength(short) <= 120
+    assert short.startswith("the f")
+    assert short.endswith("are")
+    assert "..." in short
+    assert fitted("road", font, 120) == "road"
+
+
+def test_a_text_is_one_line_with_boxes_for_missing_letters():
+    assert plain("a\r\n\tb\udcff") == "a   b "
+    assert plain(f"a{CHINESE}\U000e0001 b") == "a\u25a1\u25a1 b"
+    use_font(str(OTHER), [])
+    assert plain("a\u4e00") == "a?" if "\u25a1" not in letters(OTHER) else "a\u25a1"

@@ -1,0 +1,227 @@
+"""Photos as cameras and people make them: odd, and still photos."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.scenes.image_io import read_image
+from pipeline.scenes.safe_images import open_picture
+from tests.helpers.bad_input import png
+from tests.helpers.import_closure import ROOT
+from tests.helpers.tiny_run import prepare_folder, run_stage, run_until, write_params
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
+OWN = {"dataset.name": "folder", "dataset.root": "own", "train.steps": 4}
+
+
+def turned(place: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = place
+    return exif
+
+
+def write_odd_photos(folder: Path) -> dict[str, tuple[int, int]]:
+    """One of each kind; the upright ``(height, width)`` of each, by name without ending."""
+    photo = Image.fromarray(PIXELS)
+    folder.mkdir(parents=True)
+    photo.convert("CMYK").save(folder / "printed.jpg")
+    photo.convert("RGBA").save(folder / "see-through.png")
+    photo.convert("P").save(folder / "palette.png", transparency=b"\x00\x80")
+    photo.convert("L").save(folder / "grey.JPG", "JPEG")
+    photo.convert("LA").save(folder / "grey see-through.png")
+    photo.convert("1").save(folder / "fax.png")
+    photo.save(folder / "phone.jpg", exif=turned(6))
+    photo.save(folder / "really a jpeg.png", "JPEG")
+    photo.save(folder / "stra\u00dfe \u96e8.webp")
+    photo.save(folder / "two\nlines.bmp")
+    photo.resize((1, 1)).save(folder / "dot.png")
+    photo.save(folder / "scan.TIF", compression="tiff_lzw")
+    photo.save(folder / "moving.gif", save_all=True, append_images=[photo.rotate(90)])
+    photo.save(folder / "saved from a browser.jfif", "JPEG")
+    photo.resize((3000, 1)).save(folder / "panorama.png")
+    (folder / "album.png").mkdir()
+    photo.save(folder / "album.png" / "inside.PNG")
+    sizes = {path.with_suffix("").name: (40, 80) for path in folder.glob("*.*") if path.is_file()}
+    sizes |= {"phone": (80, 40), "dot": (1, 1), "panorama": (1, 3000), "album.png/inside": (40, 80)}
+    return sizes
+
+
+def test_odd_photos_go_through_the_whole_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = write_odd_photos(tmp_path / "own" / "images")
+    (tmp_path / "own" / "classes.csv").write_text("class\nroad\ncar\nsky\n")
+    labels = {name: ["road", "sky"] for name in sizes}
+    (tmp_path / "own" / "image_labels.json").write_text(json.dumps(labels))
+    prepare_folder(tmp_path, OWN)
+    run_until("eval_pseudo")
+    index = json.loads(Path("data/scenes.json").read_text())
+    assert {photo["key"][6:]: tuple(photo["size"]) for photo in index["photos"]} == sizes
+    scored = run_stage("eval", "--images", "own/images", "--out", "scored")
+    assert scored.exit_code == 0, scored.output
+    for name, (height, width) in sizes.items():
+        with Image.open(f"scored/masks/{name}.png") as mask:
+            assert mask.size == (width, height)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("place", range(1, 9))
+def test_a_photo_is_shown_as_its_camera_was_held(tmp_path: Path, place: int, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
+    Image.fromarray(PIXELS).save(path, exif=turned(place))
+    corners = np.asarray(read_image(path))
+    back = {1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1]}
+    tall = PIXELS.transpose(1, 0, 2)
+    back |= {5: tall, 6: tall[:, ::-1], 7: tall[::-1, ::-1], 8: tall[::-1]}
+    assert np.array_equal(corners, back[place])
+
+
+def tiff(width: int, height: int, *, bits: int = 8, piece: int = 0) -> bytes:
+    """A TIFF of RGB by its parts, in one strip, or in one piece of so many pixels a side."""
+    data = b"\x12" * min(width * height * 3 * bits // 8, 1000)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(277, 3, 1, 3), (258, 3, 3, 200)]
+    if piece:
+        tags += [(322, 4, 1, piece), (323, 4, 1, piece), (324, 4, 1, 210), (325, 4, 1, len(data))]
+    else:
+        tags += [(273, 4, 1, 210), (278, 4, 1, height), (279, 4, 1, len(data))]
+    table = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + table + bytes(4)
+    return head.ljust(200, b"\0") + struct.pack("<3H", bits, bits, bits).ljust(10, b"\0") + data
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (tiff(8, 4, bits=16), "must have 8 bits a channel"),
+        (tiff(2**20, 2**20), "has 1048576x1048576 pixels"),
+        (tiff(8, 4, piece=2**15), "is stored in pieces of 1073741824 pixels"),
+        (tiff(80, 40), "not readable as a picture"),
+    ],
+)
+def test_a_tiff_that_would_lose_bits_or_fill_memory_is_refused(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        read_image(tmp_path / "x.tif")
+
+
+def test_damaged_exif_is_not_worth_a_line_without_a_name(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    code = (
+        "from pathlib import Path; from pipeline.scenes.image_io import read_image; "
+        "read_image(Path('x.jpg'))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (run.stdout, run.stderr) == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "x.png")), PIXELS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_limit_of_pixels_is_exact_and_can_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    monkeypatch.setenv("CARB_MAX_PIXELS", "3200")
+    assert read_image(tmp_path / "x.png").size == (80, 40)
+    monkeypatch.setenv("CARB_MAX_PIXELS", "3199")
+    with pytest.raises(ValueError, match=r"has 80x40 pixels, .* limit of 3199; .*=3200 if you tru"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "wide.png").write_bytes(png(30_000, 10_000))  # Pillow's own guard is at 179 million
+    monkeypatch.setenv("CARB_MAX_PIXELS", "300000000")
+    with open_picture(tmp_path / "wide.png", "picture") as picture:
+        assert picture.size == (30_000, 10_000)
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "1e9", "many", "9" * 30, " 5"])
+def test_a_limit_that_is_no_number_of_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    monkeypatch.setenv("CARB_MAX_PIXELS", value)
+    with pytest.raises(ValueError, match=r"^CARB_MAX_PIXELS \(environment\) must be a whole"):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_data_set_may_be_a_link_and_its_files_links_of_dvc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, {})
+    assert run_stage("draw").exit_code == 0
+    image = Path("data/demo/train/images/00000.png")
+    cached = tmp_path / "cache/files/md5/ab" / ("0" * 30)
+    cached.parent.mkdir(parents=True)
+    shutil.move(image, cached)
+    image.symlink_to(cached)
+    Path("data/demo").rename("elsewhere")
+    Path("data/demo").symlink_to(tmp_path / "elsewhere")
+    result = run_stage("prepare")
+    assert result.exit_code == 0, result.output
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    end = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + end
+
+
+CHUNKS = {
+    "iCCP": lambda raw: b"icc\0\0" + zlib.compress(raw),
+    "zTXt": lambda raw: b"Comment\0\0" + zlib.compress(raw),
+    "iTXt": lambda raw: b"Comment\0\1\0\0\0" + zlib.compress(raw),
+    "tEXt": lambda raw: b"Comment\0" + raw,
+}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["before the pixels", "after the pixels"])
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_a_png_with_megabytes_of_profile_or_text_is_read(
+    tmp_path: Path, kind: str, last: bool
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    place = len(content) - 12 if last else 33  # before IEND, or behind IHDR
+    extra = chunk(kind.encode(), CHUNKS[kind](b"x" * 5_000_000))
+    (tmp_path / "x.png").write_bytes(content[:place] + extra + content[place:])
+    assert np.array_equal(np.asarray(read_image(tmp_path / "x.png")), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt"])
+def test_a_text_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    head = CHUNKS[kind](b"").removesuffix(zlib.compress(b""))
+    extra = chunk(kind.encode(), head + bomb)
+    (tmp_path / "x.png").write_bytes(content[:33] + extra + content[33:])
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"x.png: not readable as a picture \(Decompressed data"):
+        read_image(tmp_path / "x.png")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**28

@@ -1,0 +1,102 @@
+"""Encoder weights: from a file, from ImageNet."""
+
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.segmenter.encoder import check_encoder, imagenet_encoder, load_encoder, save_encoder
+
+
+def unet(encoder: str, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return smp.Unet(encoder, encoder_weights=None, decoder_channels=(8, 8, 8, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    save_encoder(unet("resnet18", 0).encoder, path, half=False)
+    return path
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-regnetx_002", "mit_b0"])
+def test_an_encoder_comes_back_from_its_file(encoder, tmp_path):
+    one, other = unet(encoder, 0), unet(encoder, 1)
+    save_encoder(one.encoder, tmp_path / "w.safetensors", half=False)
+    load_encoder(other, tmp_path / "w.safetensors")
+    for name, value in one.encoder.state_dict().items():
+        assert torch.equal(other.encoder.state_dict()[name], value)
+
+
+def test_half_rounds_matrices_and_keeps_statistics_beyond_its_range(tmp_path):
+    one, other = unet("resnet18", 0), unet("resnet18", 1)
+    one.encoder.bn1.running_var.fill_(1e6)
+    save_encoder(one.encoder, tmp_path / "w.safetensors", half=True)
+    stored = load_file(tmp_path / "w.safetensors")
+    assert stored["conv1.weight"].dtype == torch.float16
+    load_encoder(other, tmp_path / "w.safetensors")
+    assert torch.equal(other.encoder.bn1.running_var, one.encoder.bn1.running_var)
+    assert other.encoder.conv1.weight.dtype == torch.float32
+    torch.testing.assert_close(
+        other.encoder.conv1.weight, one.encoder.conv1.weight, rtol=1e-3, atol=1e-6
+    )
+
+
+def test_equal_encoders_give_equal_bytes(weights, tmp_path):
+    save_encoder(unet("resnet18", 0).encoder, tmp_path / "again.safetensors", half=False)
+    assert (tmp_path / "again.safetensors").read_bytes() == weights.read_bytes()
+
+
+def test_a_flipped_bit_of_our_own_weights_is_told(weights, tmp_path):
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "spoilt").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"spoilt cannot be read .*not those that were written.*make"
+    ):
+        load_encoder(unet("resnet18", 1), tmp_path / "spoilt")
+
+
+def test_weights_of_another_encoder_are_refused_by_name(weights):
+    with pytest.raises(ValueError, match=r"segmenter\.encoder_weights: .* missing .* unknown"):
+        load_encoder(unet("tu-regnetx_002", 0), weights)
+    with pytest.raises(ValueError, match=r"missing \(layer1\.2\.conv1\.weight"):
+        load_encoder(unet("resnet34", 0), weights)
+
+
+def test_a_tensor_of_another_shape_is_refused_and_nothing_is_loaded(weights, tmp_path):
+    state = load_file(weights)
+    state["conv1.weight"] = state["conv1.weight"][:, :1].contiguous()
+    save_file(state, tmp_path / "grey.safetensors")
+    model = unet("resnet18", 1)
+    before = model.encoder.layer1[0].conv1.weight.clone()
+    shapes = r"1 of another shape \(conv1\.weight \[64, 1, 7, 7\] instead of \[64, 3, 7, 7\]\)"
+    with pytest.raises(ValueError, match=shapes):
+        load_encoder(model, tmp_path / "grey.safetensors")
+    assert torch.equal(model.encoder.layer1[0].conv1.weight, before)
+
+
+def test_a_missing_and_an_unreadable_file_are_named(tmp_path):
+    torch.save({"conv1.weight": torch.ones(2)}, tmp_path / "pickled.pt")
+    for name in ("absent.safetensors", "pickled.pt", "."):
+        with pytest.raises(ValueError, match=r"segmenter\.encoder_weights: .*cannot be read"):
+            load_encoder(unet("resnet18", 0), tmp_path / name)
+
+
+def test_weights_that_cannot_be_downloaded_point_to_none_or_a_file(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for encoder in ("resnet18", "tu-regnetx_002"):
+        with pytest.raises(ValueError, match=f"of '{encoder}' .* write none, or the path"):
+            imagenet_encoder(encoder)
+
+
+def test_known_names_pass_and_unknown_ones_are_corrected():
+    for name in ("resnet18", "mit_b0", "tu-regnetx_002", "tu-resnet18.a1_in1k"):
+        check_encoder(name)
+    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
+        check_encoder("resnet_50")

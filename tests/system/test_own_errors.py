@@ -1,0 +1,152 @@
+"""What a library raises is never shown as if this project had said it."""
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.scenes.image_io import read_image
+from pipeline.system.command import ahead, command
+
+
+def one_value() -> object:
+    return torch.nn.BatchNorm2d(3).train()(torch.zeros(1, 3, 1, 1))
+
+
+LIBRARIES: dict[str, Callable[[], object]] = {
+    "torch": one_value,
+    "numpy": lambda: np.zeros(3).reshape(2, 2),
+    "numpy, in Python": lambda: np.stack([]),
+    "pathlib": lambda: Path("a").relative_to("b"),
+    "json": lambda: json.loads("{"),
+    "matplotlib": lambda: to_rgb("no colour"),
+    "Pillow": lambda: Image.new("RGB", (1, 1)).resize((2, 2), resample=99),
+    "int": lambda: int("many"),
+    "text": lambda: b"\xff".decode(),
+    "in a thread": lambda: list(ahead(["b"], lambda name: Path("a").relative_to(name))),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_librarys_error_keeps_its_traceback(name: str) -> None:
+    @command
+    def main() -> None:
+        LIBRARIES[name]()
+
+    with pytest.raises(ValueError, match=r".") as caught:
+        main()
+    assert caught.value.__traceback__ is not None
+
+
+def said(work: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command prints that fails so."""
+
+    @command
+    def main() -> None:
+        work()
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def in_a_thread() -> object:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(read_image, Path("gone.png")).result()
+
+
+def wrapped() -> object:
+    try:
+        return int("many")
+    except ValueError as error:
+        raise ValueError("gone.png: many is no number") from error
+
+
+@pytest.mark.parametrize(
+    "work",
+    [lambda: read_image(Path("gone.png")), in_a_thread, wrapped],
+    ids=["here", "thread", "cause"],
+)
+def test_our_sentences_are_shown(
+    work: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(work, capsys).startswith("error: gone.png: ")
+
+
+def test_what_the_system_says_of_files_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = said(lambda: (tmp_path / "x").read_text(), capsys)
+    assert found == f"error: [Errno 2] No such file or directory: '{tmp_path / 'x'}'\n"
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    assert "No space left on device" in said(full, capsys)
+
+
+def test_a_librarys_oserror_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no picture")
+
+    @command
+    def main() -> None:
+        Image.open(tmp_path / "x.png")
+
+    with pytest.raises(OSError, match="cannot identify"):
+        main()
+
+
+class Photos(Dataset[int]):
+    """Fails as an item of a loader: by our own sentence, or by a library's."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, place: int) -> int:
+        self.work()
+        return place
+
+
+def read_a_missing_photo() -> object:
+    return read_image(Path("gone.png"))
+
+
+def test_the_sentence_of_a_loaders_process_is_shown_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loader = DataLoader(Photos(read_a_missing_photo), num_workers=1)
+    found = said(lambda: list(loader), capsys)
+    assert found.startswith("error: gone.png: not readable as a picture (no such file)")
+    assert "Traceback" not in found
+
+
+def test_a_librarys_error_in_a_loaders_process_keeps_its_traceback() -> None:
+    @command
+    def main() -> None:
+        list(DataLoader(Photos(one_value), num_workers=1))
+
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        main()
+
+
+def test_a_command_shows_the_traceback_and_no_error_line(tmp_path: Path) -> None:
+    program = "from pipeline.system.command import command\nfrom pathlib import Path\n"
+    program += "command(lambda: Path('a').relative_to('b'))()\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "error:" not in done.stderr.splitlines()[0]

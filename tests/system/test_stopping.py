@@ -1,0 +1,155 @@
+"""A request to stop ends a command between two pieces of work."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.system.command import command, progress
+from pipeline.system.stop import (
+    SIGNALS,
+    StoppedError,
+    asked_to_stop,
+    heed_parent_alone,
+    stopping_politely,
+)
+
+
+@pytest.fixture(autouse=True)
+def with_a_terminal() -> Iterator[None]:
+    """The tests may run by nohup themselves."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def ask(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_item_in_hand_is_finished_and_the_code_is_that_of_the_signal(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished: list[int] = []
+
+    @command
+    def main() -> None:
+        for item in progress(range(5), label="photos", total=5):
+            if item == 2:
+                ask(number)
+            finished.append(item)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (finished, ended.value.code) == ([0, 1, 2], 128 + number)
+    said = f"stopped by {number.name}, photos 3/5; what is finished is kept, run again\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_loop_may_hear_the_request_itself() -> None:
+    with stopping_politely():
+        for item in progress(range(3), label="train", total=3, stops=False):
+            assert asked_to_stop() == (item > 1)
+            if item == 1:
+                ask(signal.SIGTERM)
+        assert item == 2
+
+
+def test_a_resumed_loop_says_how_far_the_whole_work_is() -> None:
+    items = progress(range(3), label="photos", total=9, done=7)
+    with stopping_politely(), pytest.raises(StoppedError, match="photos 8/9;"):
+        [ask(signal.SIGTERM) for _ in items]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
+def test_sigterm_may_come_twice_and_a_second_ctrl_c_ends_at_once() -> None:
+    with stopping_politely():
+        ask(signal.SIGTERM)
+        ask(signal.SIGTERM)
+        ask(signal.SIGINT)
+        assert asked_to_stop()
+        child = os.fork()
+        if not child:
+            ask(signal.SIGINT)
+            os._exit(0)  # not reached
+        _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGINT
+    assert not asked_to_stop()
+
+
+def test_handlers_are_as_before_when_the_command_is_over() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with stopping_politely():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_command_started_by_nohup_outlives_its_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stopping_politely():
+        ask(signal.SIGHUP)
+        assert not asked_to_stop()
+        ask(signal.SIGTERM)
+        assert asked_to_stop()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_thread_that_runs_a_command_leaves_signals_alone() -> None:
+    seen: list[object] = []
+
+    def run() -> None:
+        with stopping_politely():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+class Slow(Dataset[int]):
+    """Gives its process's number."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
+def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
+    loader = DataLoader(Slow(), num_workers=1, worker_init_fn=heed_parent_alone)
+    batches = iter(loader)
+    worker = int(next(batches))
+    send = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
+    subprocess.run([sys.executable, "-c", send, str(worker)], check=True)
+    assert [int(batch) for batch in batches] == [worker] * 7
+
+
+def wait_as_a_loader_does(ready: Event) -> None:
+    heed_parent_alone(0)
+    ready.set()
+    threading.Event().wait(60)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
+def test_a_loaders_process_ends_when_it_is_told_to() -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=wait_as_a_loader_does, args=(ready,), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    process.terminate()
+    process.join(30)
+    assert process.exitcode == 0
