@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
-from pipeline.evaluation.scores import Figures
+from pipeline.evaluation.scores import Metrics
 from pipeline.metrics import confusion, iou, mean_iou
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels
@@ -141,7 +141,7 @@ def examine(
     return findings
 
 
-def size_rows(findings: Findings, classes: Sequence[str]) -> list[Figures]:
+def size_rows(findings: Findings, classes: Sequence[str]) -> list[Metrics]:
     """One row a level, class and size: share of the class's pixels, recall and precision."""
     rows = []
     for level, found in findings.found.items():
@@ -162,7 +162,7 @@ def size_rows(findings: Findings, classes: Sequence[str]) -> list[Figures]:
     return rows
 
 
-def bound_rows(findings: Findings, classes: Sequence[str]) -> list[Figures]:
+def bound_rows(findings: Findings, classes: Sequence[str]) -> list[Metrics]:
     """One row a level and bound: mIoU and the IoU of each class."""
     return [
         {"level": level, "bound": bound, "mIoU": mean_iou(matrix)}
@@ -171,7 +171,7 @@ def bound_rows(findings: Findings, classes: Sequence[str]) -> list[Figures]:
     ]
 
 
-def removed_rows(findings: Findings, level: str, classes: Sequence[str]) -> list[Figures]:
+def removed_rows(findings: Findings, level: str, classes: Sequence[str]) -> list[Metrics]:
     """The confusions that image-level labels remove, the largest first, as shares of all pixels."""
     without = findings.matrices[level, NO_LABELS]
     labelled = findings.matrices[level, AS_IT_IS]

@@ -18,11 +18,11 @@ from pipeline.config.params import Params, load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.evaluation.photos import annotated, listed, scenes_of, with_logits
-from pipeline.evaluation.scores import Figures, score_segmenter
+from pipeline.evaluation.scores import Metrics, score_segmenter
 from pipeline.metrics import mean_iou
 from pipeline.report.drawing import save_png
 from pipeline.report.evaluation_files import presentation_of
-from pipeline.report.segmenter_panels import Sources, segmenter_panels
+from pipeline.report.segmenter_panels import PanelInputs, segmenter_panels
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import WHOLE
 from pipeline.segmenter.saved import load_segmenter
@@ -42,13 +42,13 @@ REMOVED = 12  # of the confusions
 
 def training_rows(
     inputs: Inputs, params: Params, dataset: Dataset, scenes: Sequence[Scene], *, scratch: Path
-) -> list[Figures]:
+) -> list[Metrics]:
     """Train once more and score on the way, every ``train.preview_every`` steps.
 
     Returns:
         one row a score: mIoU, and who is right inside the reliable and the noisy region.
     """
-    rows: list[Figures] = []
+    rows: list[Metrics] = []
     palette = dataset.label_space.palette
 
     def score(step: int, model: nn.Module) -> None:
@@ -61,7 +61,7 @@ def training_rows(
             presentation=WHOLE,
         )
         total = sum(region.pixels for region in found.regions.values())
-        row: Figures = {"step": step, "mIoU": mean_iou(found.confusion)}
+        row: Metrics = {"step": step, "mIoU": mean_iou(found.confusion)}
         for name, region in found.regions.items():
             row |= {f"{name}, {what}": value for what, value in region.figures(total).items()}
         rows.append(row)
@@ -157,7 +157,7 @@ def main(
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
-        sources = Sources(
+        sources = PanelInputs(
             segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
         )
         for name, photo_iou in worst.items():

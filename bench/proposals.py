@@ -27,7 +27,7 @@ from pipeline.metrics import confusion, mean_iou
 from pipeline.proposals.propose import looks, temperature, window_embeddings
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.masks import hard_mask
-from pipeline.system.command import ahead, command, progress
+from pipeline.system.command import command, prefetch_in_threads, progress
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -69,7 +69,7 @@ def look(
     classes = text[: -len(CONTRAST)]
     seen = []
     scenes = dataset.scenes(split)[::every]
-    read = ahead(scenes, lambda scene: read_annotated(scene, dataset.read_mask))
+    read = prefetch_in_threads(scenes, lambda scene: read_annotated(scene, dataset.read_mask))
     for image, mask in progress(read, label=split, total=len(scenes)):
         counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=len(classes))
         windows = window_embeddings(clip, looks(image, clip, list(levels.values())))

@@ -107,10 +107,10 @@ def count_classes() -> Callable[[], object]:
 def cut_crops() -> Callable[[], object]:
     """Crops of photos at random, global and local view."""
     from pipeline.config.params import load_params
-    from pipeline.training.crops import Crops
+    from pipeline.training.crops import CropDataset
 
     inputs, params = read_inputs()(), load_params(Path("params.yaml"))
-    crops = Crops(
+    crops = CropDataset(
         inputs.photos("train", ROOT),
         inputs.store,
         near=inputs.store.near,

@@ -36,7 +36,14 @@ from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import start_fabric
 from pipeline.training.augment import normalise
-from pipeline.training.crops import Batch, Crops, GridCut, Steps, TrainingPhoto, make_loader
+from pipeline.training.crops import (
+    Batch,
+    CropDataset,
+    SampledLogits,
+    StepBatchSampler,
+    TrainingPhoto,
+    make_loader,
+)
 from pipeline.training.fit import train_step
 from pipeline.training.optimizer import make_optimizer
 from pipeline.views import Box
@@ -173,7 +180,7 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
     """Batches without end, from a store that was just written."""
     store = PseudoMaskStore.open(store_maker(street, clip)())
     root, params = street.dataset.root, street.params
-    crops = Crops(
+    crops = CropDataset(
         [
             TrainingPhoto(photo.key, photo.path(root), photo.size, street.labels[photo.key])
             for photo in street.index.photos
@@ -185,7 +192,9 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
         augment=params.augment,
         seed=params.seed,
     )
-    steps = Steps(start=0, stop=10**6, batch_size=params.train.batch_size, rank=0, world=1)
+    steps = StepBatchSampler(
+        start=0, stop=10**6, batch_size=params.train.batch_size, rank=0, world=1
+    )
     return make_loader(crops, steps, workers=params.train.workers, pin=pin)
 
 
@@ -247,12 +256,12 @@ def _random_batch(work: Workload) -> Batch:
     labels = torch.rand(count, CITY_CLASSES) < 0.6
     labels[:, 0] = True
 
-    def cut(grid: tuple[int, int], size: tuple[float, float]) -> GridCut:
+    def cut(grid: tuple[int, int], size: tuple[float, float]) -> SampledLogits:
         rows, columns = (
             torch.linspace(0, g - 1, int(n)).repeat(count, 1)
             for g, n in zip(grid, size, strict=True)
         )
-        return GridCut(torch.randn(count, CITY_CLASSES, *grid).half(), rows, columns)
+        return SampledLogits(torch.randn(count, CITY_CLASSES, *grid).half(), rows, columns)
 
     grid = (height // PATCH, width // PATCH)
     far = cut((round(MEAN_ZOOM * grid[0]), round(MEAN_ZOOM * grid[1])), window[2:])

@@ -14,7 +14,7 @@ from demo.drawn_dataset import draw_split
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.collect import index_scenes
-from pipeline.distillation.distil import first_encoder
+from pipeline.distillation.distil import initial_encoder
 from pipeline.segmenter.encoder import save_encoder
 from pipeline.system.command import command
 from pipeline.system.output_folders import outputs
@@ -57,7 +57,7 @@ def make_encoder(
             ),
         }
     )
-    encoder = first_encoder(index, settings, scratch=folder)
+    encoder = initial_encoder(index, settings, scratch=folder)
     with written:
         save_encoder(encoder, out, half=True)
 

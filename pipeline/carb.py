@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.ranks import learned_sum, world_sum
+from pipeline.system.ranks import all_reduce_sum, all_reduce_sum_with_grad
 from pipeline.views import Box
 
 
@@ -82,8 +82,8 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
     every process.
     """
     share = torch.where(region, losses, 0).sum()
-    total = world_sum(torch.where(region, mass, 0).sum())
-    return learned_sum(share) / torch.where(total > 0, total, 1), total > 0
+    total = all_reduce_sum(torch.where(region, mass, 0).sum())
+    return all_reduce_sum_with_grad(share) / torch.where(total > 0, total, 1), total > 0
 
 
 class CarbLoss(nn.Module):
@@ -187,7 +187,7 @@ class CarbLoss(nn.Module):
         if self.class_weights is not None:
             mass = self.class_weights[masks.masked_fill(~valid, 0)]
         reliable, noisy = split_by_consistency(logits, masks, image_labels, tau=self.tau)
-        fraction = world_sum(reliable.sum()) / world_sum(valid.sum()).clamp_min(1)
+        fraction = all_reduce_sum(reliable.sum()) / all_reduce_sum(valid.sum()).clamp_min(1)
         if self.warming_up:
             plain, filled = _region_mean(losses, mass, valid)
             return plain, torch.zeros_like(plain), fraction, filled

@@ -47,7 +47,7 @@ def _guided(photo: Tensor, maps: Tensor, radius: int) -> Tensor:
     return torch.einsum("cihw,ihw->chw", slope, photo) + _mean(offset, radius)
 
 
-def fuse(
+def fuse_levels(
     photo: Image.Image, grids: Sequence[Tensor], *, size: tuple[int, int], stride: int, radius: int
 ) -> Tensor:
     """Sum the grids of a photo and let the sum follow the photo's edges.
@@ -68,11 +68,11 @@ def fuse(
             for grid in grids
         ]
     ).sum(dim=0)  # [C, H, W]
-    filtered = guided_filter(as_guide(photo, size).to(total.device), total, radius=radius)
+    filtered = guided_filter(guide_image(photo, size).to(total.device), total, radius=radius)
     return F.avg_pool2d(filtered[None], stride)[0]
 
 
-def as_guide(photo: Image.Image, size: tuple[int, int]) -> Tensor:
+def guide_image(photo: Image.Image, size: tuple[int, int]) -> Tensor:
     """A photo as `guided_filter` takes it, ``[3, H, W]`` in [0, 1], resized to ``(H, W)``."""
     resized = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import alone
+from pipeline.system.launch import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 @command
-@alone
+@rank_zero_only
 def main(
     out: Annotated[Path, typer.Option(help="Folder to draw into; replaced.")] = Path("data/demo"),
     train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 120,

@@ -28,7 +28,7 @@ def main(
     """
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch
-    from pipeline.distillation.distil import first_encoder
+    from pipeline.distillation.distil import initial_encoder
     from pipeline.scenes.index import SceneIndex
     from pipeline.segmenter.encoder import save_encoder
     from pipeline.system.command import memory_hint
@@ -39,7 +39,7 @@ def main(
     with outputs("encoder", files={"--out": out}, sources=sources):
         settings = load_params(params)
         with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
-            encoder = first_encoder(SceneIndex.read(index), settings, scratch=scratch)
+            encoder = initial_encoder(SceneIndex.read(index), settings, scratch=scratch)
         if process_number(os.environ) == 0:
             save_encoder(encoder, out, half=False)
         watch("encoder", settings, params)

@@ -18,7 +18,7 @@ from pipeline.deploy.options import (
     WindowOption,
 )
 from pipeline.system.command import command
-from pipeline.system.launch import alone
+from pipeline.system.launch import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -49,7 +49,7 @@ def check_folder_options(images: Path | None, given: bool) -> None:
 
 @app.command()
 @command
-@alone
+@rank_zero_only
 def main(
     images: Annotated[Path | None, in_folder(help="Photos to predict.")] = None,
     masks: Annotated[Path | None, in_folder(help="Their human masks, PNGs of ids.")] = None,
@@ -79,13 +79,13 @@ def main(
     from pipeline.deploy.folder import evaluate_folder
     from pipeline.report.evaluation_files import segmenter_report
     from pipeline.report.fonts import use_font
-    from pipeline.segmenter.inference import Presentation
+    from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
     from pipeline.system.output_folders import outputs
 
-    presentation = Presentation(tuple(scale or [1.0]), flip, window, edge_radius)
-    of_folder = masks or scale or submission or font or force or presentation != Presentation()
+    presentation = TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius)
+    of_folder = masks or scale or submission or font or force or presentation != TestTimeOptions()
     check_folder_options(images, bool(of_folder))
     inputs = {"store": store, "image_labels": image_labels, "params": params}
     sources = {"--model": model, "--images": images, "--masks": masks}

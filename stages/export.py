@@ -7,14 +7,14 @@ import typer
 
 from pipeline.deploy.options import ModelOption
 from pipeline.system.command import command
-from pipeline.system.launch import alone
+from pipeline.system.launch import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 @command
-@alone
+@rank_zero_only
 def main(
     model: ModelOption = Path("models/segmenter"),
     out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("models/onnx"),

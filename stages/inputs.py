@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import alone
+from pipeline.system.launch import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 @command
-@alone
+@rank_zero_only
 def main(
     scratch: Annotated[
         Path, typer.Option(help="Folder for what is remembered.", envvar="CARB_SCRATCH")

@@ -17,14 +17,14 @@ from pipeline.deploy.options import (
     WindowOption,
 )
 from pipeline.system.command import command
-from pipeline.system.launch import alone
+from pipeline.system.launch import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 @command
-@alone
+@rank_zero_only
 def main(
     sources: Annotated[
         list[Path], typer.Argument(help="Photos, videos, or folders of them.", show_default=False)
@@ -56,7 +56,7 @@ def main(
     from pipeline.deploy.sources import found_in
     from pipeline.report.fonts import use_font
     from pipeline.report.palettes import palette_of
-    from pipeline.segmenter.inference import Presentation
+    from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
     from pipeline.system.output_folders import check_outputs
@@ -71,7 +71,7 @@ def main(
             segmenter,
             found,
             out=out,
-            presentation=Presentation(tuple(scale or [1.0]), flip, window, edge_radius),
+            presentation=TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius),
             palette=palette_of(palette.value, segmenter.palette),
             frames=frames,
             force=force,

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import alone
+from pipeline.system.launch import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
 
 @app.callback(invoke_without_command=True)
 @command
-@alone
+@rank_zero_only
 def main(
     context: typer.Context,
     index: Annotated[Path, typer.Option(help="Index to write.")] = Path("data/scenes.json"),
@@ -69,7 +69,7 @@ def main(
 
 @app.command()
 @command
-@alone
+@rank_zero_only
 def propose_labels(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Tag a photo from this confidence on.")

@@ -27,7 +27,7 @@ def main(
 
         carb pseudo --out data/masks.zarr
     """
-    from pipeline.clip.build_store import make_store
+    from pipeline.clip.build_store import build_store
     from pipeline.clip.dense import as_the_authors, load_clip
     from pipeline.clip.prompts import resolve_templates
     from pipeline.config.params import load_params
@@ -59,7 +59,7 @@ def main(
         with memory_hint(
             "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"
         ):
-            make_store(
+            build_store(
                 fabric,
                 clip,
                 scenes,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.guided_filter import EPSILON, as_guide, fuse, guided_filter
+from pipeline.guided_filter import EPSILON, fuse_levels, guide_image, guided_filter
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -64,7 +64,7 @@ def test_a_blurred_map_snaps_to_the_edge_of_the_photo() -> None:
 def test_fusing_sums_the_grids_at_the_asked_size() -> None:
     photo = Image.fromarray((noise(48, 64, 3).numpy() * 255).astype(np.uint8))
     grids = [torch.full((2, 3, 4), 1.0), torch.full((2, 6, 8), 0.5)]
-    found = fuse(photo, grids, size=(24, 32), stride=2, radius=2)
+    found = fuse_levels(photo, grids, size=(24, 32), stride=2, radius=2)
     assert found.shape == (2, 12, 16)
     torch.testing.assert_close(found, torch.full((2, 12, 16), 1.5), rtol=0, atol=1e-5)
 
@@ -73,6 +73,6 @@ def test_fusing_filters_the_sum_along_the_photo() -> None:
     photo = Image.fromarray((noise(24, 32, 3).numpy() * 255).astype(np.uint8))
     grids = [noise(2, 24, 32), noise(2, 12, 16)]
     larger = torch.nn.functional.interpolate(grids[1][None], (24, 32), mode="bilinear")[0]
-    wanted = guided_filter(as_guide(photo, (24, 32)), grids[0] + larger, radius=3)
-    found = fuse(photo, grids, size=(24, 32), stride=1, radius=3)
+    wanted = guided_filter(guide_image(photo, (24, 32)), grids[0] + larger, radius=3)
+    found = fuse_levels(photo, grids, size=(24, 32), stride=1, radius=3)
     torch.testing.assert_close(found, wanted)

@@ -16,12 +16,12 @@ from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_log
 from pipeline.clip.windows import magnified
 from pipeline.config.params import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
-from pipeline.store.masks import asked_of_clip
+from pipeline.store.masks import clip_settings
 from pipeline.store.probe import Probe
 from pipeline.store.reader import FUSED, Photo, Plan, PseudoMaskStore
 from pipeline.store.writer import StoreWriter, other_code
-from pipeline.system.command import READERS, ahead, fetched, progress
-from pipeline.system.devices import locked_by_first
+from pipeline.system.command import READERS, prefetch_in_threads, progress, stream_to_cpu
+from pipeline.system.devices import lock_on_rank_zero
 from pipeline.system.disk import bytes_below, check_room, same_disk
 from pipeline.system.files import atomic_path, locked, put_in_place, remove
 from pipeline.system.replacing import copy_into
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 T = TypeVar("T")
-MATHS = 2  # part of every store's recipe; what code changes is noticed by the probe
+LOGITS_VERSION = 2  # part of every store's recipe; what code changes is noticed by the probe
 WAITING_BYTES = 2**29  # of photos that are decoded and magnified ahead
 
 
-class Job(NamedTuple):
+class Row(NamedTuple):
     """A row of the store that has to be made."""
 
     level: str
@@ -54,8 +54,8 @@ def plan_store(
     precision: str,
 ) -> Plan:
     """Say what the store must hold: everything that determines a logit, and every photo's grids."""
-    recipe = asked_of_clip(params, words) | {
-        "maths": MATHS,
+    recipe = clip_settings(params, words) | {
+        "maths": LOGITS_VERSION,
         "weights": clip.weights_digest(),
         "sentences": templates,
         "precision": precision,
@@ -109,12 +109,12 @@ def write_store(
         raise ValueError(f"{draft} is not there on this node; all nodes must share the folder")
     writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
 
-    def show(job: Job) -> Tensor:
+    def show(job: Row) -> Tensor:
         photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
         pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
         return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
 
-    def look(job: Job, pixels: Tensor) -> Tensor:
+    def look(job: Row, pixels: Tensor) -> Tensor:
         with fabric.autocast():
             return level_logits(pixels, params.levels[job.level], clip, text)
 
@@ -133,12 +133,12 @@ def _fuse_levels(
     fused = params.fused
     assert fused is not None
 
-    def read(job: Job) -> tuple[Image.Image, list[Tensor]]:
+    def read(job: Row) -> tuple[Image.Image, list[Tensor]]:
         grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
         photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
         return photo, grids
 
-    def fuse_grids(job: Job, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
+    def fuse_grids(job: Row, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
         photo, grids = found
         return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
 
@@ -149,8 +149,8 @@ def _fill(
     fabric: "Fabric",
     writer: StoreWriter,
     levels: list[str],
-    read: Callable[[Job], T],
-    compute: Callable[[Job, T], Tensor],
+    read: Callable[[Row], T],
+    compute: Callable[[Row, T], Tensor],
     *,
     label: str,
     threads: int,
@@ -168,13 +168,13 @@ def _fill(
     """
     shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
     fabric.barrier()  # no process writes before each has listed what is missing
-    jobs = [Job(*place, row) for place in shards for row in writer.missing(*place)]
+    jobs = [Row(*place, row) for place in shards for row in writer.missing(*place)]
     views = len(writer.plan.photos) * len(levels)
     own = torch.tensor(len(jobs), device=fabric.device)
     new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
     log.info("%s: %d views to make; %d stand in the cache", label, new, views - new)
-    todo = ahead(jobs, lambda job: (job, read(job)), threads=threads)
-    made = fetched(compute(job, found).half() for job, found in todo)
+    todo = prefetch_in_threads(jobs, lambda job: (job, read(job)), threads=threads)
+    made = stream_to_cpu(compute(job, found).half() for job, found in todo)
 
     def rows() -> Iterator[int]:
         new = {(job.level, job.row) for job in jobs}
@@ -187,7 +187,7 @@ def _fill(
     fabric.barrier()
 
 
-def make_store(
+def build_store(
     fabric: "Fabric",
     clip: DenseClip,
     index: SceneIndex,
@@ -225,7 +225,7 @@ def make_store(
     probe = _probe(fabric, clip, text, params)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
     paths = [photo.path(root) for photo in index.photos]
-    with locked_by_first(fabric, draft):
+    with lock_on_rank_zero(fabric, draft):
         previous = _previous(out)
         if fabric.global_rank == 0:
             _check_room(plan, draft, out)

@@ -27,7 +27,7 @@ from pipeline.clip.last_block import DENSE_MODES
 from pipeline.clip.outliers import repair_outliers
 from pipeline.clip.tower_checks import SUPPORTED, check_tower, refusal
 from pipeline.clip.towers import read_tower
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 GELUS = (nn.GELU, QuickGELU, activations.GELU, activations.GELUTanh, activations.QuickGELU)
@@ -183,7 +183,7 @@ def load_clip(
         vision, texts = config["vision_cfg"], config["text_cfg"]
         if model.startswith((LOCAL_DIR, HF_HUB)) and texts.get("tokenizer_kwargs"):
             # These reach transformers, where they may say that code of the model is to be trusted.
-            raise ValueError(f"text_cfg.tokenizer_kwargs {shown(texts['tokenizer_kwargs'])}")
+            raise ValueError(f"text_cfg.tokenizer_kwargs {short_repr(texts['tokenizer_kwargs'])}")
     if found := refusal(vision):
         raise ValueError(
             f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "

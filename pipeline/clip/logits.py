@@ -15,7 +15,7 @@ from pipeline.clip.dense import DenseClip
 from pipeline.clip.outliers import repair_outliers
 from pipeline.clip.windows import cover_features, magnified
 from pipeline.config.params import ClipParams, FusedParams, LevelParams
-from pipeline.guided_filter import fuse
+from pipeline.guided_filter import fuse_levels
 from pipeline.store.reader import FUSED, Grid
 from pipeline.views import fitted_size, level_size
 
@@ -45,7 +45,7 @@ def fused_logits(photo: Image.Image, grids: list[Tensor], fused: FusedParams) ->
     """All levels of a photo as one, ``[C, h, w]`` each -> ``[C, h, w]`` float32."""
     rows, columns = fused_grid((photo.height, photo.width), fused)
     size = (rows * fused.stride, columns * fused.stride)
-    return fuse(photo, grids, size=size, stride=fused.stride, radius=fused.radius)
+    return fuse_levels(photo, grids, size=size, stride=fused.stride, radius=fused.radius)
 
 
 def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str, np.ndarray]:

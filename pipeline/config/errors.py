@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 _NO_TEXT = ("int_type", "float_type", "bool_type")
 _PLAIN = re.compile(r"true|false|[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
@@ -105,4 +105,4 @@ def sentence(error: ValidationError, content: Any, schema: type[BaseModel]) -> s
     hint = "; write it without quotes" if quoted and _PLAIN.fullmatch(fault["input"]) else ""
     if fault["type"] == "int_type" and isinstance(fault["input"], float) and value % 1 == 0:
         hint = f"; write {value:.0f}"
-    return f"{name} must be {described(kind, limits)}, got {shown(value)}{hint}"
+    return f"{name} must be {described(kind, limits)}, got {short_repr(value)}{hint}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 
 def read_sections(path: Path) -> dict[Any, Any]:
@@ -29,5 +29,7 @@ def read_sections(path: Path) -> dict[Any, Any]:
             f"{path.name}: not readable as YAML{line} ({found}); correct its syntax"
         ) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {shown(content)}")
+        raise ValueError(
+            f"{path.name}: must hold sections such as 'train:', got {short_repr(content)}"
+        )
     return content

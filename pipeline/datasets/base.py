@@ -11,7 +11,7 @@ from pipeline.scenes.classes import IGNORE_INDEX, LabelSpace
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.paths import check_name
 from pipeline.scenes.safe_images import open_picture, stored_mode
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 MaskReader = Callable[[Path], np.ndarray]
 
@@ -80,7 +80,7 @@ class Dataset:
         scenes = self.find_scenes(split)
         if not scenes:
             inside = sorted(path.name for path in self.root.iterdir() if path.name[0] != ".")
-            there = ", ".join(shown(one) for one in inside[:8]) + ", ..." * (len(inside) > 8)
+            there = ", ".join(short_repr(one) for one in inside[:8]) + ", ..." * (len(inside) > 8)
             raise ValueError(
                 f"{self.root}: no photos of split '{split}' found; '{name}' holds {self.layout}"
                 + (f"; there is {there}" if inside else "")

@@ -77,7 +77,7 @@ def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
     return {key: row for key, row in labels.items() if row.any()}
 
 
-def tell_of_photos_without_labels(labels: ImageLabels, keys: list[str], path: Path) -> None:
+def warn_unlabelled(labels: ImageLabels, keys: list[str], path: Path) -> None:
     """Say which photos a file of labels does not name: they are not used with labels.
 
     Of validation photos only where others have labels: they need none.
@@ -126,7 +126,7 @@ def given_image_labels(
     log.info("image labels: from %s%s", authors, path)
     keys = [scene.key for scene in scenes]
     labels = match_keys(read_label_file(path, dataset.label_space.names), keys, path)
-    tell_of_photos_without_labels(labels, keys, path)
+    warn_unlabelled(labels, keys, path)
     labels = _with_noise(labels, params)
     if not _train_labelled(scenes, labels):
         raise ValueError(f"{path}: names no class of any training photo; add what is in them")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.datasets.spreadsheets import Row, read_rows
 from pipeline.scenes.classes import LABEL_SPACES, ClassInfo, LabelSpace
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 COLUMNS = ("class", "words", "colour")
 _KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
@@ -65,7 +65,8 @@ def _header(path: Path, rows: list[Row]) -> tuple[list[str], list[Row]]:
     if header[:1] != ["class"] or len(set(header)) < len(header) or set(header) - set(COLUMNS):
         raise ValueError(
             f"{path}: the header must be 'class' and, if wanted, 'words' and 'colour', got "
-            f"{shown(', '.join(header)) if header else 'nothing'}; names alone, a line each, go "
+            f"{short_repr(', '.join(header)) if header else 'nothing'}; names alone, a line each, "
+            "go "
             "into classes.txt"
         )
     return header, rows[1:]
@@ -78,9 +79,9 @@ def _fault(
     if len(row) > len(header):
         return f"has {len(row)} columns, the header {len(header)}; put '|' between words"
     if not name or name == "key":  # the first column of a CSV of labels
-        return f"must name a class, got {shown(name)}"
+        return f"must name a class, got {short_repr(name)}"
     if name in before:
-        return f"names {shown(name)} again; keep one of the lines"
+        return f"names {short_repr(name)} again; keep one of the lines"
     if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-        return f"must have a colour such as #804080, got {shown(colour)}"
+        return f"must have a colour such as #804080, got {short_repr(colour)}"
     return ""

@@ -10,7 +10,7 @@ from pipeline.datasets.carb_npy import labels_in
 from pipeline.datasets.label_table import Names, line_of, read_label_table
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.image_names import PhotoNames
-from pipeline.system.text import one_line, shown
+from pipeline.system.text import error_text, short_repr
 
 
 def read_label_file(path: Path, classes: list[str]) -> ImageLabels:
@@ -46,7 +46,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"names {shown(twice)} again; keep one")
+        raise ValueError(f"names {short_repr(twice)} again; keep one")
     return found
 
 
@@ -55,10 +55,12 @@ def _read_json(path: Path, classes: list[str]) -> ImageLabels:
         content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_refuse_twice)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: not readable as JSON ({one_line(error)}); check the file"
+            f"{path}: not readable as JSON ({error_text(error)}); check the file"
         ) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: must be an object of key: [class, ...], got {shown(content)}")
+        raise ValueError(
+            f"{path}: must be an object of key: [class, ...], got {short_repr(content)}"
+        )
     labels: ImageLabels = {}
     known = Names(classes)
     for key, names in content.items():
@@ -66,8 +68,9 @@ def _read_json(path: Path, classes: list[str]) -> ImageLabels:
         places = [known.place(name) for name in names] if written else [None]
         if None in places:
             raise ValueError(
-                f"{path}: {shown(key)} must have a list of classes ({', '.join(classes)}), got "
-                f"{shown(names)}"
+                f"{path}: {short_repr(key)} must have a list of classes ({', '.join(classes)}), "
+                "got "
+                f"{short_repr(names)}"
             )
         labels[key] = np.array([place in places for place in range(len(classes))])
     return labels
@@ -78,7 +81,7 @@ def _read_npy(path: Path, classes: list[str]) -> ImageLabels:
         content = labels_in(path.read_bytes())
     except Exception as error:  # a hostile or damaged file may raise anything
         raise ValueError(
-            f"{path}: not readable as labels.npy ({one_line(error)}); check the file"
+            f"{path}: not readable as labels.npy ({error_text(error)}); check the file"
         ) from None
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: must hold a dict of key: [C] 0/1, got {type(content).__name__}")
@@ -88,7 +91,8 @@ def _read_npy(path: Path, classes: list[str]) -> ImageLabels:
         if not isinstance(key, str) or not fits or not np.isin(row, (0, 1)).all():
             shape = getattr(row, "shape", type(row).__name__)
             raise ValueError(
-                f"{path}: {shown(key)} must have 0 or 1 for each of the {len(classes)} classes, "
+                f"{path}: {short_repr(key)} must have 0 or 1 for each of the {len(classes)} "
+                "classes, "
                 f"got an array of {shape}; check that the file belongs to this data set"
             )
         labels[key] = row.astype(bool)
@@ -113,19 +117,21 @@ def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
             unknown.append(written)
         elif len(meant) > 1:
             raise ValueError(
-                f"{path}: {line_of(path, written)}labels {shown(written)}, and two photos end so "
-                f"({shown(meant[0])}, {shown(meant[1])}); write more of their paths"
+                f"{path}: {line_of(path, written)}labels {short_repr(written)}, and two photos end "
+                "so "
+                f"({short_repr(meant[0])}, {short_repr(meant[1])}); write more of their paths"
             )
         elif meant[0] in found:
             raise ValueError(
-                f"{path}: {line_of(path, written)}names {shown(found[meant[0]])} and "
-                f"{shown(written)}, the same photo; keep one"
+                f"{path}: {line_of(path, written)}names {short_repr(found[meant[0]])} and "
+                f"{short_repr(written)}, the same photo; keep one"
             )
         else:
             found[meant[0]] = written
     if unknown and (path.suffix.lower() != ".npy" or not found):
         raise ValueError(
-            f"{path}: {line_of(path, unknown[0])}labels {shown(unknown[0])}, and no photo of the "
+            f"{path}: {line_of(path, unknown[0])}labels {short_repr(unknown[0])}, and no photo of "
+            "the "
             f"data set is named so ({names.hint(unknown[0])}); correct the name, or remove it"
         )
     return {key: labels[found[key]] for key in keys if key in found}

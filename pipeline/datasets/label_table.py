@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets.spreadsheets import Row, read_rows
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 PHOTO_COLUMNS = ("photo", "key", "image", "file", "filename", "name")
 TAG_COLUMNS = ("tags", "labels", "classes")
@@ -38,8 +38,8 @@ class Names:
     def unknown(self, written: str) -> str:
         """What to say of a name that is no class."""
         near = difflib.get_close_matches(written.strip().lower(), self.classes, n=1)
-        meant = f"; write {shown(near[0])}, if that is meant" if near else ""
-        return f"{shown(written.strip())}, which is no class{meant}"
+        meant = f"; write {short_repr(near[0])}, if that is meant" if near else ""
+        return f"{short_repr(written.strip())}, which is no class{meant}"
 
 
 def read_label_table(path: Path, classes: list[str]) -> dict[str, np.ndarray]:
@@ -51,7 +51,7 @@ def read_label_table(path: Path, classes: list[str]) -> dict[str, np.ndarray]:
     names, (header, *rows) = Names(classes), read_rows(path) or [(1, [])]
     cells = header[1]
     if not cells or cells[0].strip().lower() not in PHOTO_COLUMNS:
-        found = f"begins with {shown(cells[0])}" if cells else "is missing: the file is empty"
+        found = f"begins with {short_repr(cells[0])}" if cells else "is missing: the file is empty"
         raise ValueError(
             f"{path}: the header {found}; it must be 'photo' and a column for each of the "
             f"{len(classes)} classes ({', '.join(classes)}), or 'photo,tags'"
@@ -61,7 +61,7 @@ def read_label_table(path: Path, classes: list[str]) -> dict[str, np.ndarray]:
     labels: dict[str, np.ndarray] = {}
     for number, key, row in found_rows:
         if key in labels:
-            raise ValueError(f"{path}: line {number} names {shown(key)} again; keep one line")
+            raise ValueError(f"{path}: line {number} names {short_repr(key)} again; keep one line")
         labels[key] = row
     return labels
 
@@ -104,7 +104,8 @@ def _of_table(
         odd = next((answer for answer in answers if answer not in _YES | _NO), None)
         if odd is not None:
             raise ValueError(
-                f"{path}: line {number} holds {shown(odd)}; write 1 or x where the class is in the "
+                f"{path}: line {number} holds {short_repr(odd)}; write 1 or x where the class is "
+                "in the "
                 "photo, and 0 or nothing where it is not"
             )
         yield number, full[0], np.array([answer in _YES for answer in answers])
@@ -122,7 +123,7 @@ def _columns(path: Path, header: list[str], names: Names) -> list[int]:
         wrong = f"has the column {names.unknown(header[1 + places.index(None)])}"
     for place, name in enumerate(names.classes):
         if not wrong and places.count(place) != 1:
-            wrong = f"has {'two columns' if place in places else 'no column'} of {shown(name)}"
+            wrong = f"has {'two columns' if place in places else 'no column'} of {short_repr(name)}"
     if wrong:
         raise ValueError(
             f"{path}: the header {wrong}; it must be 'photo' and a column for each of the "

@@ -19,7 +19,7 @@ from pipeline.report.palettes import palette_of
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.safe_images import open_picture
 from pipeline.segmenter.inference import Segmenter
-from pipeline.system.command import ahead
+from pipeline.system.command import prefetch_in_threads
 
 log = logging.getLogger("carb")
 AUTO, INDEX, TRAIN, LABEL = "auto", "class-index", "train-ids", "label-ids"
@@ -198,7 +198,7 @@ def _look_through(segmenter: Segmenter, scenes: Sequence[Scene]) -> tuple[np.nda
     """The ids in all masks, and whether each mask has the colours of `predict` or `eval`."""
     palettes = [segmenter.palette, palette_of("colour_blind", segmenter.palette)]
     seen, painted = np.zeros(256, dtype=bool), True
-    for ids, colours in ahead(scenes, _ids_and_colours):
+    for ids, colours in prefetch_in_threads(scenes, _ids_and_colours):
         seen[ids] = True
         known = ids[ids < len(segmenter.classes)]
         painted &= len(known) == len(ids[ids != IGNORE_INDEX]) and any(

@@ -4,7 +4,7 @@ import csv
 import re
 from pathlib import Path
 
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 Row = tuple[int, list[str]]  # number of the line, cells
 DELIMITERS = ",;\t"
@@ -30,12 +30,13 @@ def read_rows(path: Path) -> list[Row]:
             rows = [(reader.line_num + skipped, _trimmed(cells)) for cells in reader]
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: not readable as CSV ({one_line(error)}); save it as UTF-8, in Excel as 'CSV "
+            f"{path}: not readable as CSV ({error_text(error)}); save it as UTF-8, in Excel as "
+            "'CSV "
             "UTF-8'"
         ) from None
     except (OSError, csv.Error) as error:
         raise ValueError(
-            f"{path}: not readable as CSV ({one_line(error)}); check the file"
+            f"{path}: not readable as CSV ({error_text(error)}); check the file"
         ) from None
     return [(number, cells) for number, cells in rows if cells]
 

@@ -15,9 +15,9 @@ import numpy as np
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from pipeline.scenes.image_folder import left_over
-from pipeline.scenes.paths import is_plain_name
+from pipeline.scenes.paths import is_safe_filename
 from pipeline.scenes.safe_images import open_picture
-from pipeline.system.text import one_line, shown
+from pipeline.system.text import error_text, short_repr
 
 SPLITS = ("train", "val")
 LABEL_SPACE = LABEL_SPACES["wilddash2"]
@@ -64,13 +64,13 @@ class PanopticMasks:
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{self.index}: not readable as COCO panoptic annotations "
-                f"({type(error).__name__}: {one_line(error)}); unpack wd_public_02.zip again"
+                f"({type(error).__name__}: {error_text(error)}); unpack wd_public_02.zip again"
             ) from None
         for name in found:
-            if not is_plain_name(name) or not name.endswith(".png"):
+            if not is_safe_filename(name) or not name.endswith(".png"):
                 raise ValueError(
                     f"{self.index}: file_name must be the name of a .png in panoptic/, got "
-                    f"{shown(name)}; unpack wd_public_02.zip again"
+                    f"{short_repr(name)}; unpack wd_public_02.zip again"
                 )
         return found
 

@@ -5,11 +5,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pipeline.deploy.onnx import AGREE, Difference, differences, write_onnx
+from pipeline.deploy.onnx import AGREE, Difference, compare_with_torch, write_onnx
 from pipeline.segmenter.card import card_of
 from pipeline.segmenter.inference import Segmenter
 from pipeline.system.files import atomic_path
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 log = logging.getLogger("carb")
 MODEL, CARD = "model.onnx", "README.md"
@@ -34,7 +34,7 @@ def export(
     with atomic_path(out) as draft:
         draft.mkdir()
         write_onnx(draft / MODEL, segmenter, opset=opset)
-        found = differences(draft / MODEL, segmenter)
+        found = compare_with_torch(draft / MODEL, segmenter)
         for one in found:
             batch, height, width = one.size
             log.info(
@@ -73,7 +73,7 @@ def read_figures(path: Path) -> dict[str, Any]:
         figures = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"--metrics {path}: not readable ({one_line(error)}); give the metrics.json of "
+            f"--metrics {path}: not readable ({error_text(error)}); give the metrics.json of "
             "`carb eval`"
         ) from error
     wanted = {"mIoU": float, "IoU": dict, "protocol": dict}

@@ -17,16 +17,16 @@ from pipeline.deploy.predictions import (
     pending,
     readable,
     source_of,
-    write_answers,
+    write_predictions,
     written_classes,
 )
 from pipeline.deploy.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.evaluation.photos import tell_of_unseen
-from pipeline.evaluation.scores import Figures, SegmenterScore, figures_of, per_class_rows, protocol
+from pipeline.evaluation.scores import Metrics, SegmenterScore, metrics_of, per_class_rows, protocol
 from pipeline.report.drawing import confusion_figure, save_png
 from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
-from pipeline.segmenter.inference import Presentation, Segmenter
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions
 from pipeline.system.files import write_json
 from pipeline.system.tables import write_table
 from pipeline.system.text import without_folders
@@ -75,7 +75,7 @@ def evaluate_folder(
     masks: Path | None,
     *,
     out: Path,
-    presentation: Presentation,
+    presentation: TestTimeOptions,
     submission: bool,
     mask_ids: str = AUTO,
     force: bool = False,
@@ -105,7 +105,7 @@ def evaluate_folder(
     with opened_list(out, made, force=force) as written:
         todo = pending(written, named, force=force)
         written.drop(FIGURES)
-        for scene, mask, classes in write_answers(
+        for scene, mask, classes in write_predictions(
             written,
             segmenter,
             [scene for scene in scenes if PHOTO + scene.key in todo],
@@ -172,9 +172,9 @@ def _reader(
 
 
 def _write_figures(
-    folder: Path, segmenter: Segmenter, score: SegmenterScore, made: Figures, out: Path
+    folder: Path, segmenter: Segmenter, score: SegmenterScore, made: Metrics, out: Path
 ) -> None:
-    figures = figures_of(score.confusion, segmenter.classes)
+    figures = metrics_of(score.confusion, segmenter.classes)
     write_json(folder / "metrics.json", {**figures, "protocol": made})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
     confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")

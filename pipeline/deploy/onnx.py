@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import LIBRARY_ERRORS
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 INPUT, OUTPUT, ABOUT_KEY = "photos", "logits", "carb"
 AXES = ("batch", "height", "width")
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
     same: float  # share of pixels of the same class
 
 
-class FromBytes(nn.Module):
+class WithPreprocessing(nn.Module):
     """Photos ``[B, H, W, 3]`` uint8 RGB to logits ``[B, C, H, W]`` float32."""
 
     mean: Tensor
@@ -91,9 +91,9 @@ class EvenPool(nn.Module):
         return inside / inside.sum(dim=1, keepdim=True)
 
 
-def exportable(segmenter: Segmenter) -> FromBytes:
+def exportable(segmenter: Segmenter) -> WithPreprocessing:
     """The network with its normalisation, all of it such that any size can be exported."""
-    whole = FromBytes(segmenter)
+    whole = WithPreprocessing(segmenter)
     for name, module in list(whole.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d):
             size: Any = module.output_size
@@ -139,7 +139,7 @@ def write_onnx(path: Path, segmenter: Segmenter, *, opset: int | None = None) ->
     except LIBRARY_ERRORS as error:
         name = type(segmenter.model).__name__
         raise ValueError(
-            f"torch {torch.__version__} cannot export this {name} ({one_line(error)}); train "
+            f"torch {torch.__version__} cannot export this {name} ({error_text(error)}); train "
             "another segmenter.arch, such as unet or deeplabv3"
         ) from error
     assert made is not None
@@ -198,7 +198,7 @@ def described(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def differences(path: Path, segmenter: Segmenter) -> list[Difference]:
+def compare_with_torch(path: Path, segmenter: Segmenter) -> list[Difference]:
     """Compare the file with the segmenter itself, on made-up photos of several sizes.
 
     Raises:
@@ -211,17 +211,17 @@ def differences(path: Path, segmenter: Segmenter) -> list[Difference]:
     except (Fail, InvalidArgument, RuntimeException) as error:
         raise ValueError(
             f"ONNX Runtime {onnxruntime.__version__} does not open the exported file "
-            f"({one_line(error)}); take a lower --opset, or another segmenter.arch"
+            f"({error_text(error)}); take a lower --opset, or another segmenter.arch"
         ) from error
-    whole, found = FromBytes(segmenter).eval(), []
+    whole, found = WithPreprocessing(segmenter).eval(), []
     for size in checked_sizes(segmenter):
-        photos = drawn_photos(size)
+        photos = test_images(size)
         try:
             ours = session.run([OUTPUT], {INPUT: photos.numpy()})[0]
         except (Fail, InvalidArgument, RuntimeException) as error:
             raise ValueError(
                 f"the exported file does not run on photos of {size[2]}x{size[1]} pixels "
-                f"({one_line(error)}); train another segmenter.arch, such as unet or deeplabv3"
+                f"({error_text(error)}); train another segmenter.arch, such as unet or deeplabv3"
             ) from error
         with torch.inference_mode():
             theirs = whole(photos).numpy()
@@ -239,7 +239,7 @@ def checked_sizes(segmenter: Segmenter) -> list[tuple[int, int, int]]:
     return [(batch, high * stride, across * stride) for batch, high, across in counts]
 
 
-def drawn_photos(size: tuple[int, int, int]) -> Tensor:
+def test_images(size: tuple[int, int, int]) -> Tensor:
     """Soft blots of all colours, ``[B, H, W, 3]`` uint8, the same each time."""
     batch, height, width = size
     blots = torch.rand(batch, 3, 9, 13, generator=torch.Generator().manual_seed(height + width))

@@ -23,16 +23,16 @@ from pipeline.deploy.predictions import (
     probability,
     save_maps,
     source_of,
-    write_answers,
+    write_predictions,
 )
 from pipeline.deploy.sources import Found, check_capitals
-from pipeline.deploy.video import Film, Frame, Video, frames_of, look_at
-from pipeline.report.drawing import Picture, save_png
+from pipeline.deploy.video import Frame, Video, VideoWriter, frames_of, probe_video
+from pipeline.report.drawing import RgbArray, save_png
 from pipeline.report.panels import class_legend
 from pipeline.scenes.image_io import read_image
-from pipeline.segmenter.inference import Presentation, Segmenter, answers
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
 from pipeline.system.command import progress
-from pipeline.system.stop import StoppedError, asked_to_stop
+from pipeline.system.stop import Interrupted, stop_requested
 
 log = logging.getLogger("carb")
 
@@ -42,8 +42,8 @@ def predict(
     found: Found,
     *,
     out: Path,
-    presentation: Presentation,
-    palette: Picture,
+    presentation: TestTimeOptions,
+    palette: RgbArray,
     frames: bool,
     force: bool,
 ) -> None:
@@ -72,7 +72,7 @@ def predict(
         todo = pending(written, named, force=force)
         videos = {key: path for key, path in found.videos.items() if VIDEO + key in todo}
         films = _films(videos, faults)  # what is no video is told before the long work
-        for _ in write_answers(
+        for _ in write_predictions(
             written,
             segmenter,
             [scene for scene in scenes if PHOTO + scene.key in todo],
@@ -103,7 +103,7 @@ def _films(videos: Mapping[str, Path], faults: Faults) -> dict[str, Video]:
     films = {}
     for key, path in videos.items():
         try:
-            films[key] = look_at(path)
+            films[key] = probe_video(path)
         except UNREADABLE as error:
             faults.add(path, error)
     return films
@@ -123,8 +123,8 @@ def predict_video(
     key: str,
     folder: Path,
     *,
-    presentation: Presentation,
-    palette: Picture,
+    presentation: TestTimeOptions,
+    palette: RgbArray,
     frames: bool,
 ) -> None:
     """Write a video with the classes' colours over it; few frames are held at a time.
@@ -147,23 +147,23 @@ def predict_video(
     path = folder / OVERLAYS / f"{key}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     items = ((count, frame.photo, frame.time) for count, frame in enumerate(_frames(video)))
-    seen = answers(
+    seen = predict_stream(
         segmenter,
         items,
         presentation=presentation,
         more=lambda _, logits: [probability(logits)] if frames else [],
     )
     count = -1
-    with Film(path, video) as film:
+    with VideoWriter(path, video) as film:
         for count, photo, time, maps in progress(
             seen, label=video.path.name, total=video.count, unit="frames", stops=False
         ):
             film.add(np.ascontiguousarray(painted(photo, maps[0], palette)), time)
             if frames:
                 save_maps(folder, f"{key}/{count:06d}", maps, palette)
-            if asked_to_stop():
+            if stop_requested():
                 done = f"{video.path.name} {count + 1}/{video.count} frames"
-                raise StoppedError(f"{done}, which begins anew next time")
+                raise Interrupted(f"{done}, which begins anew next time")
     if count + 1 < 0.98 * video.count:
         log.warning(
             "%s: ended after %d of about %d frames; it may have been cut off",

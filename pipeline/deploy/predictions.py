@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.datasets.base import Scene
-from pipeline.report.drawing import Picture, overlay, save_png
-from pipeline.segmenter.inference import Presentation, Segmenter, answers
-from pipeline.system.command import ahead, progress
+from pipeline.report.drawing import RgbArray, overlay, save_png
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
+from pipeline.system.command import prefetch_in_threads, progress
 from pipeline.system.disk import telling_of_full_disk
 from pipeline.system.files import locked, remove
 from pipeline.system.output_lists import OutputList
 from pipeline.system.replacing import LIST
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 log = logging.getLogger("carb")
 M = TypeVar("M")
@@ -33,7 +33,7 @@ UNREADABLE = (ValueError, OSError)  # what reading a photo, a mask or a video ra
 
 
 def made_with(
-    command: str, segmenter: Segmenter, presentation: Presentation, palette: Picture
+    command: str, segmenter: Segmenter, presentation: TestTimeOptions, palette: RgbArray
 ) -> dict[str, Any]:
     """All that changes what is written of a photo: what differs in it is never mixed."""
     shown = asdict(presentation)
@@ -123,7 +123,7 @@ class Faults:
     def add(self, path: Path, error: Exception) -> None:
         """Tell of one, and keep it."""
         self.names.append(str(path))
-        text = one_line(error)
+        text = error_text(error)
         self._last = text if str(path) in text else f"{path}: {text}"
         log.warning("%s; left out", self._last)
 
@@ -175,21 +175,21 @@ def readable(
         except UNREADABLE as error:
             return error
 
-    for scene, found in zip(scenes, ahead(scenes, look), strict=True):
+    for scene, found in zip(scenes, prefetch_in_threads(scenes, look), strict=True):
         if isinstance(found, Exception):
             faults.add(scene.image, found)
         else:
             yield scene, *found
 
 
-def write_answers(
+def write_predictions(
     written: OutputList,
     segmenter: Segmenter,
     scenes: Sequence[Scene],
     *,
     read: Callable[[Scene], tuple[Image.Image, M]],
-    presentation: Presentation,
-    palette: Picture,
+    presentation: TestTimeOptions,
+    palette: RgbArray,
     confidence: bool,
     faults: Faults,
     also: Callable[[Path, Scene, np.ndarray], None] = lambda folder, scene, classes: None,
@@ -214,7 +214,7 @@ def write_answers(
     """
     if not scenes:
         return
-    found = answers(
+    found = predict_stream(
         segmenter,
         readable(scenes, read, faults),
         presentation=presentation,
@@ -239,7 +239,7 @@ def probability(logits: Tensor) -> Tensor:
     return (255 * logits.softmax(dim=0).amax(dim=0)).round().byte()
 
 
-def save_maps(folder: Path, key: str, maps: np.ndarray, palette: Picture) -> None:
+def save_maps(folder: Path, key: str, maps: np.ndarray, palette: RgbArray) -> None:
     """Write a photo's classes, a PNG of class indices that viewers show in the classes' colours,
     and how sure they are, if that is the second of the maps."""
     classes, *sure = maps
@@ -250,6 +250,6 @@ def save_maps(folder: Path, key: str, maps: np.ndarray, palette: Picture) -> Non
         save_png(folder / CONFIDENCE / f"{key}.png", one)
 
 
-def painted(photo: Image.Image, classes: np.ndarray, palette: Picture) -> Picture:
+def painted(photo: Image.Image, classes: np.ndarray, palette: RgbArray) -> RgbArray:
     """A photo with its classes' colours over it, ``[H, W, 3]`` uint8."""
     return overlay(np.asarray(photo), classes, palette, alpha=ALPHA)

@@ -17,7 +17,7 @@ from av.video.reformatter import Colorspace
 from PIL import Image
 
 from pipeline.scenes.safe_images import LIMIT, max_pixels
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 # FFmpeg's demultiplexer of each ending: a file of another kind, such as a list of addresses that
 # FFmpeg would go and fetch, is refused.
@@ -75,7 +75,7 @@ class Frame(NamedTuple):
     time: int
 
 
-def look_at(path: Path) -> Video:
+def probe_video(path: Path) -> Video:
     """Open a video and decode its first frame.
 
     Raises:
@@ -148,7 +148,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             yield container, stream
     except av.FFmpegError as error:
         raise ValueError(
-            f"{path}: not readable as a video ({one_line(error)}); replace the file, or convert it "
+            f"{path}: not readable as a video ({error_text(error)}); replace the file, or convert "
+            "it "
             "to .mp4"
         ) from None
 
@@ -167,7 +168,7 @@ def _upright(frame: Any) -> Image.Image:
     return photo if turn is None else photo.transpose(turn)
 
 
-class Film:
+class VideoWriter:
     """Writes an mp4 of another video's size, times and shape of pixels.
 
     H.264 stores colours at half the height and width, for even sizes; the others keep them whole,
@@ -190,7 +191,7 @@ class Film:
         for name in ("colorspace", "color_primaries", "color_trc"):
             setattr(self._stream.codec_context, name, BT709)
 
-    def __enter__(self) -> "Film":
+    def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(self, fault: type[BaseException] | None, *_: object) -> None:

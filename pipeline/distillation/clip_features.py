@@ -16,7 +16,7 @@ from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
 from pipeline.config.params import LevelParams
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import ahead, progress
+from pipeline.system.command import prefetch_in_threads, progress
 from pipeline.system.disk import check_room
 from pipeline.system.files import remove
 from pipeline.training.crops import TrainingPhoto
@@ -73,7 +73,7 @@ def embed_photos(
         image = read_image(photo.path)
         return [magnified(image, level, patch_size=clip.patch_size) for level in (finest, *others)]
 
-    views = progress(ahead(photos, shown), label="CLIP features", total=len(photos))
+    views = progress(prefetch_in_threads(photos, shown), label="CLIP features", total=len(photos))
     for row, (first, *rest) in enumerate(views):
         target = cover_features(first, finest, clip, clip.patch_features)
         for level, pixels in zip(others, rest, strict=True):

@@ -28,12 +28,12 @@ from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop
 from pipeline.system.command import progress, start_fabric
-from pipeline.system.devices import locked_by_first
-from pipeline.system.distributed import as_one_process, check_shares
+from pipeline.system.devices import lock_on_rank_zero
+from pipeline.system.distributed import check_shares, synchronise_batch_norm
 from pipeline.system.files import remove
-from pipeline.system.ranks import world_sum
+from pipeline.system.ranks import all_reduce_sum
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
-from pipeline.training.crops import Batch, Crops, Steps, TrainingPhoto, make_loader
+from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, TrainingPhoto, make_loader
 from pipeline.training.non_finite import check_weights
 from pipeline.training.optimizer import one_cycle_lr, set_lr
 
@@ -78,7 +78,7 @@ class Student(nn.Module):
         return result
 
 
-def first_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Module:
+def initial_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Module:
     """The encoder that the segmenter starts from, as ``segmenter.encoder_weights`` says.
 
     Args:
@@ -148,7 +148,7 @@ def _learn_from_clip(
         for photo in index.of_split("train")
     ]
     file = scratch / "clip_features.npy"
-    with locked_by_first(fabric, file):
+    with lock_on_rank_zero(fabric, file):
         grids = None
         if fabric.global_rank == 0:
             with fabric.autocast():
@@ -214,7 +214,7 @@ def learn_encoder(
     """
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
-    as_one_process(student, fabric)
+    synchronise_batch_norm(student, fabric)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=params.lr, weight_decay=params.weight_decay
     )
@@ -233,7 +233,7 @@ def learn_encoder(
         fabric.backward(loss)
         optimizer.step()
         if (step + 1) % 100 == 0:
-            mean_loss = float(world_sum(loss)) / fabric.world_size
+            mean_loss = float(all_reduce_sum(loss)) / fabric.world_size
             log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
     check_weights(fabric, student, params.steps, lr="warm_start.lr")
     return encoder.eval()
@@ -250,7 +250,7 @@ def _loader(
     workers: int,
 ) -> "DataLoader[Batch]":
     """Batches of crops with CLIP's features of them, this process's share of each."""
-    crops = Crops(
+    crops = CropDataset(
         photos,
         grids,
         near="features",
@@ -260,7 +260,7 @@ def _loader(
         seed=params.seed,
         grid_stride=STRIDE,
     )
-    steps = Steps(
+    steps = StepBatchSampler(
         start=0,
         stop=params.steps,
         batch_size=params.batch_size,

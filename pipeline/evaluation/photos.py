@@ -11,7 +11,7 @@ from pipeline.scenes.image_folder import named
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.image_names import PhotoNames
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 log = logging.getLogger("carb")
 
@@ -44,12 +44,14 @@ def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
         if len(meant) == 1:
             chosen[meant[0]] = known[meant[0]]
         elif meant:
-            faults.append(f"{shown(line)} may be {shown(meant[0])} or {shown(meant[1])}")
+            faults.append(
+                f"{short_repr(line)} may be {short_repr(meant[0])} or {short_repr(meant[1])}"
+            )
         else:
-            faults.append(f"{shown(line)} is none ({names.hint(line)})")
+            faults.append(f"{short_repr(line)} is none ({names.hint(line)})")
     without = [key for key, scene in chosen.items() if scene.mask is None]
     if not faults and len(without) == len(chosen):
-        faults = [f"{shown(without[0])} has no human mask"]
+        faults = [f"{short_repr(without[0])} has no human mask"]
     if faults:
         raise ValueError(
             f"{path} (params.yaml: eval.photos): must hold keys of validation photos with human "

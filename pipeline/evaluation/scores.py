@@ -13,13 +13,13 @@ from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, reca
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import Presentation, Segmenter, most_likely, predictions
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_many
 from pipeline.store.masks import hard_mask
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import progress
 from pipeline.views import fitted_size
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 SEGMENTER = "the segmenter"  # no level has a name with a space
 
 
@@ -45,7 +45,7 @@ class RegionScore:
         for row, chosen in enumerate((region, region & (first == mask), region & (second == mask))):
             self.counts[row] += np.bincount(first[chosen], minlength=self.counts.shape[1])
 
-    def figures(self, total: int) -> Figures:
+    def figures(self, total: int) -> Metrics:
         """Share of the pixels, and both accuracies within; NaN where the region is empty."""
         pixels, first, second = self.counts.sum(axis=1).tolist()
         return {
@@ -86,7 +86,7 @@ class SegmenterScore:
             self.beside[name] = self.beside[name] + confusion(classes, mask, len(self.confusion))
 
 
-def figures_of(matrix: np.ndarray, classes: Sequence[str]) -> Figures:
+def metrics_of(matrix: np.ndarray, classes: Sequence[str]) -> Metrics:
     """The usual figures of a confusion matrix, as fractions of 1."""
     return {
         "mIoU": mean_iou(matrix),
@@ -95,7 +95,7 @@ def figures_of(matrix: np.ndarray, classes: Sequence[str]) -> Figures:
     }
 
 
-def per_class_rows(matrix: np.ndarray, classes: Sequence[str]) -> list[Figures]:
+def per_class_rows(matrix: np.ndarray, classes: Sequence[str]) -> list[Metrics]:
     """One row a class: IoU, precision, recall."""
     columns = zip(classes, iou(matrix), precision(matrix), recall(matrix), strict=True)
     return [
@@ -104,7 +104,7 @@ def per_class_rows(matrix: np.ndarray, classes: Sequence[str]) -> list[Figures]:
     ]
 
 
-def region_class_rows(score: SegmenterScore, classes: Sequence[str]) -> list[Figures]:
+def region_class_rows(score: SegmenterScore, classes: Sequence[str]) -> list[Metrics]:
     """One row a class that CLIP named: how much of it is noisy, and who is right there."""
     noisy = score.regions["noisy"].counts
     named = noisy[0] + score.regions["reliable"].counts[0]
@@ -128,7 +128,7 @@ def score_segmenter(
     read_mask: MaskReader,
     store: PseudoMaskStore | None,
     labels: ImageLabels,
-    presentation: Presentation,
+    presentation: TestTimeOptions,
 ) -> SegmenterScore:
     """Score photos: no image-level labels shown, logits upsampled to the mask, arg-max.
 
@@ -157,7 +157,7 @@ def score_segmenter(
             return []
         return _vote_and_clip(logits, labels[scene.key], store, scene.key)
 
-    answers = predictions(
+    answers = predict_many(
         segmenter,
         scenes,
         read=lambda scene: read_annotated(scene, read_mask),
@@ -196,7 +196,7 @@ def _score_regions(
 
 def score_store(
     store: PseudoMaskStore, scenes: Sequence[Scene], labels: ImageLabels, *, read_mask: MaskReader
-) -> tuple[dict[str, np.ndarray], Figures]:
+) -> tuple[dict[str, np.ndarray], Metrics]:
     """Score the pseudo-masks, given image-level labels, at every level.
 
     Args:
@@ -240,8 +240,8 @@ def score_store(
 
 
 def protocol(
-    segmenter: Segmenter, scenes: Sequence[Scene], data: str, presentation: Presentation
-) -> Figures:
+    segmenter: Segmenter, scenes: Sequence[Scene], data: str, presentation: TestTimeOptions
+) -> Metrics:
     """How the figures were made: what was shown to the model and how."""
     first = read_image(scenes[0].image)
     shown = fitted_size(

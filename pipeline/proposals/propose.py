@@ -28,7 +28,7 @@ from pipeline.datasets.base import Dataset, Scene
 from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in, photo_folder
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import ahead, progress
+from pipeline.system.command import prefetch_in_threads, progress
 from pipeline.system.files import atomic_path
 from pipeline.views import Box, cover
 
@@ -139,7 +139,9 @@ def propose(
         return scene, read_image(scene.image)
 
     found = []
-    for scene, image in progress(ahead(scenes, read), label="CLIP", total=len(scenes)):
+    for scene, image in progress(
+        prefetch_in_threads(scenes, read), label="CLIP", total=len(scenes)
+    ):
         with fabric.autocast():
             confidence = window_confidence(image, clip, text, levels).cpu().numpy()
         image.thumbnail(THUMBNAIL)

@@ -19,7 +19,7 @@ QUALITIES = (88, 75, 60)  # of JPEG, tried in this order
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """A picture of a page.
 
     Attributes:
@@ -37,7 +37,7 @@ class Picture:
     chart: bool
 
 
-def carried(path: Path, *, alt: str, caption: str, chart: bool = False) -> Picture:
+def carried(path: Path, *, alt: str, caption: str, chart: bool = False) -> EmbeddedImage:
     """A picture of a stage, reduced to what a page needs.
 
     Small PNG stay as they are, others become JPEG, at most 1400 pixels wide.
@@ -53,7 +53,7 @@ def carried(path: Path, *, alt: str, caption: str, chart: bool = False) -> Pictu
         raise ValueError(f"{path}: is no whole PNG; run `dvc repro --force`") from None
     small = len(content) <= AS_IT_IS and picture.width <= WIDEST
     source = _address("image/png", content) if small else _address("image/jpeg", _jpeg(picture))
-    return Picture(source, picture.size, alt, caption, chart)
+    return EmbeddedImage(source, picture.size, alt, caption, chart)
 
 
 def _jpeg(picture: Image.Image) -> bytes:
@@ -82,7 +82,7 @@ def curve_chart(
     alt: str,
     caption: str,
     marks: Sequence[tuple[float, str]] = (),
-) -> Picture:
+) -> EmbeddedImage:
     """Curves over the steps as a drawing (SVG).
 
     Args:
@@ -121,4 +121,4 @@ def curve_chart(
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         width, height = (round(side * 96) for side in size)
     drawing = _address("image/svg+xml", buffer.getvalue())
-    return Picture(drawing, (width, height), alt, caption, chart=True)
+    return EmbeddedImage(drawing, (width, height), alt, caption, chart=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.report.drawing import BAR_COLOURS, chart, chart_names, save_chart, save_png
-from pipeline.report.panels import as_shown, contact_sheet
+from pipeline.report.panels import contact_sheet, downscale_for_panel
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
@@ -42,7 +42,7 @@ def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: P
     photos = index.of_split("train")
     places = np.linspace(0, len(photos) - 1, min(SHEET, len(photos))).round().astype(int)
     few = [photos[place] for place in places]
-    sheet = [(photo.key, as_shown(read_image(photo.path(root)))[0]) for photo in few]
+    sheet = [(photo.key, downscale_for_panel(read_image(photo.path(root)))[0]) for photo in few]
     with atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "image_labels.csv", table)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and panels do not need
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Picture = npt.NDArray[np.uint8]
+RgbArray = npt.NDArray[np.uint8]
 AnyMask = npt.NDArray[Any]
 
 DPI = 110
@@ -41,7 +41,7 @@ BAR_COLOURS = (
 )
 
 
-def colour_mask(mask: AnyMask, palette: Picture) -> Picture:
+def colour_mask(mask: AnyMask, palette: RgbArray) -> RgbArray:
     """Paint each class in its colour; what is no class (ignored) becomes white.
 
     Args:
@@ -57,7 +57,7 @@ def colour_mask(mask: AnyMask, palette: Picture) -> Picture:
     return np.asarray(colours[np.where(known, index, len(palette))])
 
 
-def overlay(image: Picture, mask: AnyMask, palette: Picture, *, alpha: float = 0.6) -> Picture:
+def overlay(image: RgbArray, mask: AnyMask, palette: RgbArray, *, alpha: float = 0.6) -> RgbArray:
     """Lay the mask's colours over the photo; the photo stays as it is where the mask is ignored.
 
     Args:
@@ -74,7 +74,7 @@ def overlay(image: Picture, mask: AnyMask, palette: Picture, *, alpha: float = 0
     return np.where(known, np.rint(mixed).astype(np.uint8), image)
 
 
-def changes(image: Picture, before: AnyMask, after: AnyMask, palette: Picture) -> Picture:
+def changes(image: RgbArray, before: AnyMask, after: AnyMask, palette: RgbArray) -> RgbArray:
     """What another mask changes: the photo faded, over it the new colours of what changed.
 
     Args:
@@ -91,13 +91,13 @@ def changes(image: Picture, before: AnyMask, after: AnyMask, palette: Picture) -
     )
 
 
-def faded(image: Picture) -> Picture:
+def faded(image: RgbArray) -> RgbArray:
     """A photo in light grey, to draw on."""
     grey = image.astype(np.float64).mean(axis=2, keepdims=True)
     return np.asarray(np.rint(165 + 0.35 * grey.repeat(3, axis=2)), np.uint8)
 
 
-def mark_region(image: Picture, region: npt.NDArray[np.bool_]) -> Picture:
+def mark_region(image: RgbArray, region: npt.NDArray[np.bool_]) -> RgbArray:
     """Tint a region of a photo, stripe it and draw its outline, all told apart by their lightness
     alone.
 
@@ -123,7 +123,7 @@ def _inside(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
 
 
-def heat(values: npt.NDArray[np.floating[Any]], top: float) -> Picture:
+def heat(values: npt.NDArray[np.floating[Any]], top: float) -> RgbArray:
     """Paint numbers from dark blue (0) to yellow (``top`` and more), ``[H, W]`` -> ``[H, W, 3]``.
 
     The colours are those of ``cividis``, which look nearly alike to people of any colour vision.
@@ -134,7 +134,7 @@ def heat(values: npt.NDArray[np.floating[Any]], top: float) -> Picture:
     return np.asarray(colours[np.rint(255 * (values / top).clip(0, 1)).astype(int)])
 
 
-def save_png(path: Path, image: Image.Image | Picture) -> None:
+def save_png(path: Path, image: Image.Image | RgbArray) -> None:
     """Write a picture as PNG, whole or not at all."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     with atomic_path(path) as draft:

@@ -22,9 +22,9 @@ from pipeline.evaluation.photos import (
 )
 from pipeline.evaluation.scores import (
     SEGMENTER,
-    Figures,
+    Metrics,
     SegmenterScore,
-    figures_of,
+    metrics_of,
     per_class_rows,
     protocol,
     region_class_rows,
@@ -35,10 +35,10 @@ from pipeline.metrics import iou
 from pipeline.report.drawing import confusion_figure, iou_bars, save_png
 from pipeline.report.fonts import use_font
 from pipeline.report.palettes import palette_of
-from pipeline.report.pseudo_mask_panels import pseudo_panels, spread
-from pipeline.report.segmenter_panels import Sources, ranked, segmenter_panels
+from pipeline.report.pseudo_mask_panels import evenly_spaced, pseudo_panels
+from pipeline.report.segmenter_panels import PanelInputs, ranked, segmenter_panels
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import Presentation, Segmenter
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions
 from pipeline.store.masks import check_photos
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import atomic_path, file_digest, write_json
@@ -50,9 +50,9 @@ PANELS = 4  # photos of a sheet
 RANKED = 3  # photos of the sheets of best, median and worst
 
 
-def presentation_of(params: EvalParams) -> Presentation:
+def presentation_of(params: EvalParams) -> TestTimeOptions:
     """How params.yaml wants photos to be shown."""
-    return Presentation(tuple(params.scales), params.flip, params.window, params.edge_radius)
+    return TestTimeOptions(tuple(params.scales), params.flip, params.window, params.edge_radius)
 
 
 def pseudo_report(
@@ -70,14 +70,14 @@ def pseudo_report(
     ``photos`` is what ``eval.photos`` says of the validation photos, ``palette`` what
     ``pictures.palette`` says.
     """
-    figures: Figures = {}
+    figures: Metrics = {}
     with atomic_path(out) as draft:
         draft.mkdir()
         for split in ("train", "val"):
             scenes, labelled = pseudo_scenes(store, labels, dataset, split, photos)
             if labelled:
                 sheet = pseudo_panels(
-                    spread(scenes or labelled, PANELS),
+                    evenly_spaced(scenes or labelled, PANELS),
                     store,
                     palette=palette_of(palette, dataset.label_space.palette),
                     labels=labels,
@@ -89,7 +89,7 @@ def pseudo_report(
                 continue
             check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
             matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
-            levels = {name: figures_of(m, store.classes) for name, m in matrices.items()}
+            levels = {name: metrics_of(m, store.classes) for name, m in matrices.items()}
             figures[split] = {**levels, "regions": regions}
             tell_of_unseen(next(iter(matrices.values())), store.classes)
             bars = {f"CLIP, {name}": iou(matrix) for name, matrix in matrices.items()}
@@ -105,7 +105,7 @@ def _human_mask(scene: Scene, dataset: Dataset) -> np.ndarray | None:
     return None if scene.mask is None else read_scene_mask(scene, dataset.read_mask)
 
 
-def _level_miou(figures: Figures) -> Figures:
+def _level_miou(figures: Metrics) -> Metrics:
     return {level: one["mIoU"] for level, one in figures.items() if "mIoU" in one}
 
 
@@ -136,7 +136,7 @@ def segmenter_report(
         )
     labels = read_label_file(image_labels, classes)
     use_font(settings.pictures.font, [*classes, *labels])
-    sources = Sources(
+    sources = PanelInputs(
         segmenter=segmenter,
         presentation=presentation_of(settings.eval),
         store=PseudoMaskStore.open(store),
@@ -154,7 +154,7 @@ def segmenter_report(
         watch("eval", settings, params)
         return
     log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
-    few = [replace(scene, mask=None) for scene in spread(photos, PANELS)]
+    few = [replace(scene, mask=None) for scene in evenly_spaced(photos, PANELS)]
     sheet = segmenter_panels(few, sources, heading="Photos without human masks", photo_iou={})
     with atomic_path(out) as draft:
         draft.mkdir()
@@ -164,7 +164,7 @@ def segmenter_report(
 
 
 def _scored_report(
-    scenes: Sequence[Scene], sources: Sources, settings: Params, *, out: Path, summary: Path
+    scenes: Sequence[Scene], sources: PanelInputs, settings: Params, *, out: Path, summary: Path
 ) -> None:
     """Score photos with human masks; write what `segmenter_report` promises."""
     segmenter = sources.segmenter
@@ -181,7 +181,7 @@ def _scored_report(
     total = sum(region.pixels for region in score.regions.values())
     data = f"{settings.dataset.name}, {without_folders(settings.eval.photos or 'val')}"
     figures = {
-        **figures_of(score.confusion, segmenter.classes),
+        **metrics_of(score.confusion, segmenter.classes),
         "regions": {name: region.figures(total) for name, region in score.regions.items()},
         "protocol": protocol(segmenter, scenes, data, sources.presentation),
     }
@@ -202,7 +202,7 @@ def _scored_report(
 
 
 def _write_tables(
-    folder: Path, score: SegmenterScore, figures: Figures, classes: Sequence[str]
+    folder: Path, score: SegmenterScore, figures: Metrics, classes: Sequence[str]
 ) -> None:
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))
     write_table(folder / "regions.csv", _region_rows(figures["regions"]))
@@ -224,7 +224,7 @@ def _draw_charts(folder: Path, score: SegmenterScore, classes: Sequence[str]) ->
 
 
 def _draw_panels(
-    folder: Path, scenes: Sequence[Scene], score: SegmenterScore, sources: Sources
+    folder: Path, scenes: Sequence[Scene], score: SegmenterScore, sources: PanelInputs
 ) -> None:
     """The photos that went best, middling and worst; they are predicted once more, so that memory
     does not grow with the photos."""
@@ -234,7 +234,7 @@ def _draw_panels(
         save_png(folder / f"panels_{name}.png", sheet)
 
 
-def _region_rows(regions: Figures) -> list[Figures]:
+def _region_rows(regions: Metrics) -> list[Metrics]:
     """One row a region and network, for a bar chart."""
     return [
         {"region": f"{who.removesuffix(' accuracy')}, {name}", "accuracy": value}

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import ImageFont
 
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 log = logging.getLogger("carb")
 FONT = "DejaVu Sans"
@@ -63,7 +63,8 @@ def _check(path: Path, setting: str) -> None:
         ImageFont.truetype(path, 16).getmask("a")
     except Exception as error:  # FreeType's and matplotlib's own kinds
         raise ValueError(
-            f"{setting}: {path}: not readable as a font ({one_line(error)}); name a .ttf, .otf or "
+            f"{setting}: {path}: not readable as a font ({error_text(error)}); name a .ttf, .otf "
+            "or "
             ".ttc file"
         ) from None
 

@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config.params import Params
-from pipeline.report.charts import Picture, carried, curve_chart
+from pipeline.report.charts import EmbeddedImage, carried, curve_chart
 from pipeline.report.palettes import palette_of
-from pipeline.report.results import Figures, RunResults, percent
+from pipeline.report.results import Metrics, RunResults, percent
 from pipeline.report.summary import places
 from pipeline.system.files import atomic_path
 from pipeline.system.text import without_folders
@@ -147,7 +147,7 @@ def _content(results: RunResults, settings: Params) -> dict[str, Any]:
     }
 
 
-def _pictures(results: RunResults, wanted: Mapping[str, tuple[str, str]]) -> list[Picture]:
+def _pictures(results: RunResults, wanted: Mapping[str, tuple[str, str]]) -> list[EmbeddedImage]:
     """Those pictures that are there."""
     return [
         carried(path, alt=alt, caption=caption, chart=path.stem in CHARTS)
@@ -188,7 +188,7 @@ def _class_rows(results: RunResults, settings: Params) -> Iterator[dict[str, Any
     scored = {row["class"]: row for row in results.per_class}
     frequency = {row["class"]: row for row in results.frequency}
     best = _best(results)
-    pseudo: Figures = best["IoU"] if best else {}
+    pseudo: Metrics = best["IoU"] if best else {}
     space = results.index.label_space
     colours = palette_of(settings.pictures.palette, space.palette).tolist()
     for name, colour in zip(space.names, colours, strict=True):
@@ -230,7 +230,7 @@ def _written(value: Any) -> str:
     return "none" if value in (None, {}, [], "") else without_folders(str(value))
 
 
-def _curves(results: RunResults, settings: Params) -> list[Picture]:
+def _curves(results: RunResults, settings: Params) -> list[EmbeddedImage]:
     """How training went: losses, what CARB did, learning rate."""
     curves, made = results.curves, []
     warm_up = settings.carb.warmup_of(settings.train.steps)
@@ -268,7 +268,7 @@ def _curves(results: RunResults, settings: Params) -> list[Picture]:
     return made
 
 
-def _previews(results: RunResults) -> list[Picture]:
+def _previews(results: RunResults) -> list[EmbeddedImage]:
     """A few moments of training, evenly spread, the last among them."""
     found = results.pictures("train/plots/images/preview/*.png")
     count = min(PREVIEWS, len(found))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from pipeline.report.drawing import IGNORE_COLOUR, Picture
+from pipeline.report.drawing import IGNORE_COLOUR, RgbArray
 from pipeline.report.fonts import ended, fitted
 from pipeline.report.fonts import picture_font as _font
 
@@ -22,21 +22,21 @@ LEGEND_WIDTH = 700  # of a legend by itself
 SHEET_HEIGHT, LABEL_HEIGHT = 210, 24  # of a row of a contact sheet, and of the name below
 
 
-class Entry(NamedTuple):
+class LegendItem(NamedTuple):
     """A line of a legend: a sample of any width, ``[18, W, 3]`` uint8 RGB, and what it means."""
 
     name: str
-    sample: Picture
+    sample: RgbArray
 
 
-class Block(NamedTuple):
+class PanelRow(NamedTuple):
     """The pictures of one photo, ``[H, W, 3]`` uint8 RGB each, and what is written over them."""
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[RgbArray]
     title: str = ""
 
 
-def as_shown(photo: Image.Image) -> tuple[Picture, int]:
+def downscale_for_panel(photo: Image.Image) -> tuple[RgbArray, int]:
     """A photo as it is drawn, and by which whole factor it was reduced for that.
 
     A mask of the photo is reduced to the same size by taking every so many rows and columns.
@@ -45,25 +45,25 @@ def as_shown(photo: Image.Image) -> tuple[Picture, int]:
     return np.asarray(photo.reduce(shrink)), shrink
 
 
-def class_entries(names: Sequence[str], palette: Picture) -> list[Entry]:
+def class_entries(names: Sequence[str], palette: RgbArray) -> list[LegendItem]:
     """The colour of each class, and of what is ignored."""
     colours = [*map(tuple, palette.tolist()), IGNORE_COLOUR]
     return [
-        Entry(name, _framed(np.full((18, 18, 3), colour, np.uint8)))
+        LegendItem(name, _framed(np.full((18, 18, 3), colour, np.uint8)))
         for name, colour in zip([*names, "ignored"], colours, strict=True)
     ]
 
 
-def class_legend(names: Sequence[str], palette: Picture) -> Image.Image:
+def class_legend(names: Sequence[str], palette: RgbArray) -> Image.Image:
     """The colour and name of each class, as a picture of its own."""
     return _legend(class_entries(names, palette)[:-1], LEGEND_WIDTH)  # predictions ignore nothing
 
 
 def panel(
-    blocks: Sequence[Block],
+    blocks: Sequence[PanelRow],
     *,
     titles: Sequence[str],
-    legend: Sequence[Sequence[Entry]],
+    legend: Sequence[Sequence[LegendItem]],
     heading: str = "",
 ) -> Image.Image:
     """Arrange pictures: a block a photo, its pictures in lines of at most five, the legend below.
@@ -99,7 +99,7 @@ def panel(
     return _stacked(parts)
 
 
-def contact_sheet(pictures: Sequence[tuple[str, Picture]]) -> Image.Image:
+def contact_sheet(pictures: Sequence[tuple[str, RgbArray]]) -> Image.Image:
     """Photos of any sizes side by side in rows of one height, their names below."""
     rows: list[list[tuple[str, Image.Image]]] = [[]]
     left = GAP
@@ -127,7 +127,7 @@ def _sheet_row(photos: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _block(
-    block: Block,
+    block: PanelRow,
     titles: Sequence[str],
     *,
     columns: int,
@@ -154,7 +154,7 @@ def _block(
     return _stacked(parts)
 
 
-def _cell_size(picture: Picture, limit: int) -> tuple[int, int]:
+def _cell_size(picture: RgbArray, limit: int) -> tuple[int, int]:
     """Width and height of a picture: enlarged by a whole factor, or reduced to the limits."""
     height, width = picture.shape[:2]
     share = min(limit / width, CELL_SIDE / height)
@@ -163,7 +163,7 @@ def _cell_size(picture: Picture, limit: int) -> tuple[int, int]:
     return max(1, round(width * share)), max(1, round(height * share))
 
 
-def _fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
+def _fit(picture: RgbArray, size: tuple[int, int]) -> Image.Image:
     """Resize into ``size`` (width, height), white beside it where the proportions differ."""
     image = Image.fromarray(picture)
     enlarged = image.width < size[0] and image.height < size[1]
@@ -179,7 +179,7 @@ def _line_of_text(text: str, width: int, size: int) -> Image.Image:
     return line
 
 
-def _legend(entries: Sequence[Entry], width: int) -> Image.Image:
+def _legend(entries: Sequence[LegendItem], width: int) -> Image.Image:
     """A sample and its meaning each, in equal columns."""
     font, line = _font(16), 28
     room = max(width, LEGEND_WIDTH) - 2 * GAP - 34
@@ -201,7 +201,7 @@ def _legend(entries: Sequence[Entry], width: int) -> Image.Image:
     return sheet
 
 
-def _framed(sample: Picture) -> Picture:
+def _framed(sample: RgbArray) -> RgbArray:
     """A thin frame, so that white can be seen on white."""
     sample[[0, -1]] = sample[:, [0, -1]] = FAINT
     return sample

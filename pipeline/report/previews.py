@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.carb import split_by_consistency
 from pipeline.config.params import CarbParams
 from pipeline.report.drawing import colour_mask, mark_region
-from pipeline.report.panels import Block, Entry, as_shown, class_entries, panel
+from pipeline.report.panels import LegendItem, PanelRow, class_entries, downscale_for_panel, panel
 from pipeline.report.pseudo_mask_panels import level_masks, level_titles
 from pipeline.scenes.image_io import read_image
 from pipeline.segmenter.inference import Segmenter, most_likely, predict_logits
@@ -49,7 +49,7 @@ class Previews:
         blocks = []
         for photo in self.photos:
             opened = read_image(photo.path)
-            image, _ = as_shown(opened)
+            image, _ = downscale_for_panel(opened)
             size = (image.shape[0], image.shape[1])
             labels = torch.from_numpy(photo.image_labels)
             masks = level_masks(self.store, photo.key, labels, size)
@@ -59,7 +59,9 @@ class Previews:
             )
             classes = [*masks, most_likely(logits).numpy()]
             drawn = [colour_mask(mask, segmenter.palette) for mask in classes]
-            blocks.append(Block([image, *drawn, mark_region(image, noisy[0].numpy())], photo.key))
+            blocks.append(
+                PanelRow([image, *drawn, mark_region(image, noisy[0].numpy())], photo.key)
+            )
         return panel(
             blocks,
             titles=["photo", *level_titles(self.store), "segmenter", "reliable and noisy"],
@@ -75,12 +77,12 @@ class Previews:
             return f"warm-up: regions are not used before step {self.warmup_steps + 1}"
         return f"regions at tau {self.carb.tau:g}, among the classes of the photo"
 
-    def _marks(self) -> list[Entry]:
+    def _marks(self) -> list[LegendItem]:
         plain = np.full((18, 36, 3), 150, np.uint8)
         near = f"the segmenter differs from CLIP ({self.store.near})"
         if self.carb.tau > 0:
             near += f" or gives its class less than {self.carb.tau:g}"
         return [
-            Entry("reliable: the photo as it is", plain),
-            Entry(f"noisy: {near}", mark_region(plain, np.ones(plain.shape[:2], np.bool_))),
+            LegendItem("reliable: the photo as it is", plain),
+            LegendItem(f"noisy: {near}", mark_region(plain, np.ones(plain.shape[:2], np.bool_))),
         ]

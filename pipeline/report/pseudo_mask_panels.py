@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.datasets.base import Scene
-from pipeline.report.drawing import Picture, changes, colour_mask, faded, heat
-from pipeline.report.panels import Block, Entry, as_shown, class_entries, panel
+from pipeline.report.drawing import RgbArray, changes, colour_mask, faded, heat
+from pipeline.report.panels import LegendItem, PanelRow, class_entries, downscale_for_panel, panel
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
@@ -22,7 +22,7 @@ SURE = 0.98  # share of the pixels whose confidence the colours tell apart
 HumanMask = Callable[[Scene], np.ndarray | None]
 
 
-def spread(items: Sequence[Scene], count: int) -> list[Scene]:
+def evenly_spaced(items: Sequence[Scene], count: int) -> list[Scene]:
     """A few items, evenly spread over all."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
@@ -63,7 +63,7 @@ def margin(logits: Tensor, present: Tensor, size: tuple[int, int]) -> np.ndarray
 class _Look(NamedTuple):
     """What is drawn of a photo."""
 
-    image: Picture
+    image: RgbArray
     masks: list[np.ndarray]  # a level each
     ahead: np.ndarray  # the margin
     human: list[np.ndarray]  # one or none
@@ -73,7 +73,7 @@ def pseudo_panels(
     scenes: Sequence[Scene],
     store: PseudoMaskStore,
     *,
-    palette: Picture,
+    palette: RgbArray,
     labels: ImageLabels | None,
     human_mask: HumanMask = no_human_mask,
 ) -> Image.Image:
@@ -101,7 +101,7 @@ def pseudo_panels(
             pictures.append(changes(look.image, look.masks[0], look.masks[-1], palette))
         pictures.append(heat(look.ahead, top))
         pictures += [colour_mask(mask, palette) for mask in look.human]
-        blocks.append(Block(pictures, scene.key))
+        blocks.append(PanelRow(pictures, scene.key))
     titles = ["photo", *level_titles(store)]
     titles += [f"changed by {store.levels[-1]}"] if several else []
     titles += ["confidence", "human mask"]
@@ -124,7 +124,7 @@ def level_titles(store: PseudoMaskStore) -> list[str]:
 def _look(
     scene: Scene, store: PseudoMaskStore, labels: ImageLabels | None, human_mask: HumanMask
 ) -> _Look:
-    image, shrink = as_shown(read_image(scene.image))
+    image, shrink = downscale_for_panel(read_image(scene.image))
     size = (image.shape[0], image.shape[1])
     rows = np.ones(len(store.classes), np.bool_) if labels is None else labels[scene.key]
     present = torch.from_numpy(rows)
@@ -137,9 +137,9 @@ def _look(
     )
 
 
-def _marks(store: PseudoMaskStore, top: float) -> list[Entry]:
+def _marks(store: PseudoMaskStore, top: float) -> list[LegendItem]:
     """What the colours mean that are of no class."""
     scale = heat(np.linspace(0, top, 120)[None].repeat(18, axis=0), top)
     sure = f"confidence, {store.near} level: best minus second similarity, 0 to {top:.2g}"
-    same = Entry("as in the global mask", faded(np.full((18, 18, 3), 90, np.uint8)))
-    return [Entry(sure, scale), *([same] if len(store.levels) > 1 else [])]
+    same = LegendItem("as in the global mask", faded(np.full((18, 18, 3), 90, np.uint8)))
+    return [LegendItem(sure, scale), *([same] if len(store.levels) > 1 else [])]

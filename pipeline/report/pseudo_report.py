@@ -6,7 +6,7 @@ from pipeline.config.params import PaletteName
 from pipeline.datasets.base import Scene
 from pipeline.report.drawing import save_png
 from pipeline.report.palettes import palette_of
-from pipeline.report.pseudo_mask_panels import pseudo_panels, spread
+from pipeline.report.pseudo_mask_panels import evenly_spaced, pseudo_panels
 from pipeline.scenes.index import SceneIndex
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import atomic_path
@@ -30,7 +30,7 @@ def clip_report(
         Scene(photo.path(root), None, photo.split, photo.key) for photo in index.of_split("train")
     ]
     sheet = pseudo_panels(
-        spread(photos, PANELS),
+        evenly_spaced(photos, PANELS),
         PseudoMaskStore.open(store),
         palette=palette_of(palette, index.label_space.palette),
         labels=None,

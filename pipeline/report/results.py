@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipeline.scenes.index import SceneIndex
 from pipeline.system.tables import read_curve, read_table
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 Curve = npt.NDArray[np.float64]
 
 
@@ -42,8 +42,8 @@ class RunResults:
     folder: Path
     index: SceneIndex
     frequency: list[dict[str, str]]
-    segmenter: Figures
-    pseudo: Figures
+    segmenter: Metrics
+    pseudo: Metrics
     per_class: list[dict[str, str]]
     curves: dict[str, Curve]
 
@@ -65,7 +65,7 @@ class RunResults:
             curves={path.stem: read_curve(path) for path in curves},
         )
 
-    def levels(self, split: str) -> dict[str, Figures]:
+    def levels(self, split: str) -> dict[str, Metrics]:
         """Figures of the pseudo-masks of a split, by level; empty where it has no human masks."""
         levels = self.pseudo.get(split, {}).items()
         return {name: figures for name, figures in levels if figures.get("mIoU") is not None}
@@ -80,7 +80,7 @@ class RunResults:
         return sorted(self.folder.glob(pattern))
 
 
-def _figures(path: Path) -> Figures:
+def _figures(path: Path) -> Metrics:
     """A JSON file; empty where it is missing."""
     if not path.is_file():
         return {}

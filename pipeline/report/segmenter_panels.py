@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
-from pipeline.report.drawing import Picture, colour_mask
-from pipeline.report.panels import Block, as_shown, class_entries, panel
+from pipeline.report.drawing import RgbArray, colour_mask
+from pipeline.report.panels import PanelRow, class_entries, downscale_for_panel, panel
 from pipeline.report.pseudo_mask_panels import level_masks, level_titles
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import Presentation, Segmenter, predict_mask
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_mask
 from pipeline.store.reader import PseudoMaskStore
 
 
-class Sources(NamedTuple):
+class PanelInputs(NamedTuple):
     """All that a photo's pictures are made of.
 
     Attributes:
@@ -30,15 +30,15 @@ class Sources(NamedTuple):
     """
 
     segmenter: Segmenter
-    presentation: Presentation
+    presentation: TestTimeOptions
     store: PseudoMaskStore
     labels: ImageLabels
     read_mask: MaskReader
-    palette: Picture
+    palette: RgbArray
 
 
 def segmenter_panels(
-    scenes: Sequence[Scene], sources: Sources, *, heading: str, photo_iou: Mapping[str, float]
+    scenes: Sequence[Scene], sources: PanelInputs, *, heading: str, photo_iou: Mapping[str, float]
 ) -> Image.Image:
     """Photo, pseudo-mask of each level, prediction and human mask, if there is one: a block a
     photo, with its own mean IoU in the title where it has one.
@@ -53,7 +53,7 @@ def segmenter_panels(
     for scene in scenes:
         own = photo_iou.get(scene.key)
         title = scene.key if own is None else f"{scene.key}: mIoU {100 * own:.1f} %"
-        blocks.append(Block(_pictures(scene, sources), title))
+        blocks.append(PanelRow(_pictures(scene, sources), title))
     titles = ["photo", *level_titles(sources.store), "segmenter", "human mask"]
     return panel(
         blocks,
@@ -63,11 +63,11 @@ def segmenter_panels(
     )
 
 
-def _pictures(scene: Scene, sources: Sources) -> list[Picture]:
+def _pictures(scene: Scene, sources: PanelInputs) -> list[RgbArray]:
     """The photo, and the classes of each level, of the segmenter and, if there are any, of the
     human mask."""
     photo, row = read_image(scene.image), sources.labels.get(scene.key)
-    image, shrink = as_shown(photo)
+    image, shrink = downscale_for_panel(photo)
     size = (image.shape[0], image.shape[1])
     known = row is not None and scene.key in sources.store.keys
     present = torch.from_numpy(row) if known else None

@@ -7,12 +7,12 @@ from PIL import Image
 
 from pipeline.scenes.safe_images import (
     FORMATS,
+    apply_exif_orientation,
     max_pixels,
     open_picture,
     picture_fault,
-    upright,
 )
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 _ENDINGS = [".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
 PHOTO_ENDINGS = (*_ENDINGS, *([".avif"] if "AVIF" in FORMATS else []))
@@ -68,7 +68,7 @@ def _decoded(picture: Image.Image) -> Image.Image:
         raise
     except Exception as error:  # decoded only now; Pillow raises many kinds
         raise ValueError(
-            f"a picture of Pillow's mode '{picture.mode}' is not readable ({one_line(error)}); "
+            f"a picture of Pillow's mode '{picture.mode}' is not readable ({error_text(error)}); "
             "replace it, or convert it to RGB"
         ) from None
 
@@ -76,4 +76,4 @@ def _decoded(picture: Image.Image) -> Image.Image:
 def _upright_rgb(picture: Image.Image) -> Image.Image:
     # Palettes may carry transparency; Pillow wants to see it as a channel before it is dropped.
     plain = picture.convert("RGBA") if "transparency" in picture.info else picture
-    return upright(plain.convert("RGB"), picture)
+    return apply_exif_orientation(plain.convert("RGB"), picture)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.system.files import atomic_path
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 ImageLabels = dict[str, np.ndarray]  # key -> [C] bool
 
@@ -43,7 +43,7 @@ def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image-level labels; {remedy}") from None
     except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: not readable as CSV ({one_line(error)}); {remedy}") from None
+        raise ValueError(f"{path}: not readable as CSV ({error_text(error)}); {remedy}") from None
     if header != ["key", *classes]:
         classes_of = f"'key' and the {len(classes)} classes"
         raise ValueError(f"{path}: its columns are not {classes_of}; {remedy}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.scenes.image_io import PHOTO_ENDINGS
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 # What folders of the splits are called, in any capitals; the first name is that of keys.
 SPLITS = {
@@ -73,5 +73,5 @@ class PhotoNames:
         name = without_ending(plain(written))
         near = difflib.get_close_matches(name, list(self._ends), n=1, cutoff=0.8)
         if near:
-            return f"is {shown(near[0])} meant?"
-        return f"they are named like {shown(next(iter(self.keys), ''))}"
+            return f"is {short_repr(near[0])} meant?"
+        return f"they are named like {short_repr(next(iter(self.keys), ''))}"

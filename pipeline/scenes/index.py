@@ -15,7 +15,7 @@ from pipeline.scenes.classes import ClassInfo, LabelSpace
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.paths import written_path
 from pipeline.system.files import atomic_path, file_digest
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 log = logging.getLogger("carb")
 USED = ("train", "val")  # splits
@@ -94,7 +94,7 @@ class SceneIndex:
         except FileNotFoundError:
             raise ValueError(f"{path}: no such index; run `dvc repro prepare`") from None
         except (OSError, ValueError) as error:
-            found = one_line(error)
+            found = error_text(error)
             raise ValueError(f"{path}: no scene index ({found}); run `dvc repro prepare`") from None
         return cls(LabelSpace(content.dataset, tuple(content.classes)), content.photos)
 

@@ -16,7 +16,7 @@ _NO_TEXT = re.compile("[\udc80-\udcff]")  # Python's signs for bytes that are no
 LINES = 10  # of links
 
 
-def is_plain_name(name: str) -> bool:
+def is_safe_filename(name: str) -> bool:
     """Whether a text is the name of a file and nothing else: no folder, not hidden, no control
     characters, not too long."""
     plain = name.isprintable() and not re.search(r"[/\\]|^\.|^$", name)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 LIMIT = "CARB_MAX_PIXELS"  # environment variable; no parameter: it changes no result
 DEFAULT_LIMIT = 2**27
@@ -129,7 +129,7 @@ def _found(path: Path, error: Exception) -> str:
         return "a folder"
     if path.stat().st_size == 0:
         return "an empty file"
-    return one_line(error)
+    return error_text(error)
 
 
 def holds_several(path: Path) -> bool:
@@ -141,7 +141,7 @@ def holds_several(path: Path) -> bool:
         return False
 
 
-def upright(pixels: Image.Image, picture: Image.Image) -> Image.Image:
+def apply_exif_orientation(pixels: Image.Image, picture: Image.Image) -> Image.Image:
     """Turn ``pixels`` as the EXIF of ``picture``, which it was made of, wants it shown.
 
     Unreadable EXIF turns nothing. Pillow's ``exif_transpose`` would also write EXIF anew, and fail

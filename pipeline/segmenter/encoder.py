@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.system.tensor_files import load_tensors, save_tensors
-from pipeline.system.text import one_line
+from pipeline.system.text import error_text
 
 
 def check_encoder(name: str) -> None:
@@ -53,7 +53,7 @@ def imagenet_encoder(
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: ImageNet weights of '{encoder}' cannot be "
-            f"had ({one_line(error)}); write none, or the path of a .safetensors file"
+            f"had ({error_text(error)}); write none, or the path of a .safetensors file"
         ) from error
     made: nn.Module = model.encoder
     return made
@@ -98,7 +98,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: {path} cannot be read as safetensors "
-            f"({one_line(error)}); make the file again, or name another"
+            f"({error_text(error)}); make the file again, or name another"
         ) from error
     wanted = encoder.state_dict()
     differences = _differences(found, wanted)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from pipeline.guided_filter import as_guide, guided_filter
+from pipeline.guided_filter import guide_image, guided_filter
 from pipeline.scenes.image_io import as_photo
-from pipeline.system.command import ahead, fetched
+from pipeline.system.command import prefetch_in_threads, stream_to_cpu
 from pipeline.views import blend, cover, fitted_size
 
 K = TypeVar("K")
@@ -69,7 +69,7 @@ class Segmenter:
 
 
 @dataclass(frozen=True)
-class Presentation:
+class TestTimeOptions:
     """How a photo is shown at test time; as it stands: whole, once.
 
     Attributes:
@@ -88,7 +88,7 @@ class Presentation:
 
     def in_words(self) -> str:
         """What a reader of the figures must know."""
-        if self == Presentation():
+        if self == TestTimeOptions():
             return "none"
         words = [f"scales {', '.join(f'{scale:g}' for scale in self.scales)}"]
         words.append("also mirrored" if self.flip else "not mirrored")
@@ -102,14 +102,14 @@ class Presentation:
         return "; ".join(words)
 
 
-WHOLE = Presentation()
+WHOLE = TestTimeOptions()
 
 
 def predict_logits(
     segmenter: Segmenter,
     image: Image.Image,
     size: tuple[int, int],
-    presentation: Presentation = WHOLE,
+    presentation: TestTimeOptions = WHOLE,
 ) -> Tensor:
     """Scores of a photo, ``[C, H, W]``; see `predict_batch`."""
     return predict_batch(segmenter, [image], size, presentation)[0]
@@ -120,7 +120,7 @@ def predict_batch(
     segmenter: Segmenter,
     images: Sequence[Image.Image],
     size: tuple[int, int],
-    presentation: Presentation = WHOLE,
+    presentation: TestTimeOptions = WHOLE,
 ) -> Tensor:
     """Scores of photos of one size; nobody tells the network what is in them.
 
@@ -157,7 +157,7 @@ def predict_batch(
             probs = share if probs is None else probs + share
     assert probs is not None
     if radius is not None:
-        guides = [as_guide(image, fitted).to(probs.device) for image in images]
+        guides = [guide_image(image, fitted).to(probs.device) for image in images]
         pairs = zip(guides, probs, strict=True)
         followed = [guided_filter(guide, each, radius=radius) for guide, each in pairs]
         probs = _resized(torch.stack(followed), size)
@@ -172,7 +172,7 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _scores(
-    segmenter: Segmenter, images: Sequence[Image.Image], presentation: Presentation
+    segmenter: Segmenter, images: Sequence[Image.Image], presentation: TestTimeOptions
 ) -> Tensor:
     """Logits of photos of the network's size, whole or through windows: ``[B, C, h, w]``."""
     device = next(segmenter.model.parameters()).device
@@ -214,7 +214,7 @@ def predict_mask(
     segmenter: Segmenter,
     image: Image.Image,
     size: tuple[int, int],
-    presentation: Presentation = WHOLE,
+    presentation: TestTimeOptions = WHOLE,
 ) -> np.ndarray:
     """The most likely class of each pixel, ``[H, W]`` uint8; see `predict_logits`."""
     mask: np.ndarray = (
@@ -223,12 +223,12 @@ def predict_mask(
     return mask
 
 
-def predictions(
+def predict_many(
     segmenter: Segmenter,
     keys: Sequence[K],
     *,
     read: Callable[[K], tuple[Image.Image, M]],
-    presentation: Presentation,
+    presentation: TestTimeOptions,
     more: Callable[[K, Tensor], list[Tensor]] = lambda key, logits: [],
 ) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
     """The most likely classes of many photos, read ahead while the device is at work.
@@ -243,23 +243,23 @@ def predictions(
     Yields:
         key, photo, what belongs to it, and ``[1 + maps, H, W]`` uint8, the classes first.
     """
-    found = zip(keys, ahead(keys, read), strict=True)
+    found = zip(keys, prefetch_in_threads(keys, read), strict=True)
     items = ((key, photo, beside) for key, (photo, beside) in found)
-    return answers(segmenter, items, presentation=presentation, more=more)
+    return predict_stream(segmenter, items, presentation=presentation, more=more)
 
 
-def answers(
+def predict_stream(
     segmenter: Segmenter,
     items: Iterable[tuple[K, Image.Image, M]],
     *,
-    presentation: Presentation,
+    presentation: TestTimeOptions,
     more: Callable[[K, Tensor], list[Tensor]],
 ) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
     """The most likely classes of photos as they come; few are held at a time.
 
     Photos of one size that follow each other are shown together; the last bits of a score may
     depend on how many they are. ``items`` are a key, a photo and what belongs to it; for the rest,
-    see `predictions`.
+    see `predict_many`.
     """
     shown: deque[tuple[K, Image.Image, M]] = deque()  # to the device, not yet back
 
@@ -273,7 +273,7 @@ def answers(
             for (key, _, _), logits in zip(alike, together, strict=True):
                 yield torch.stack([most_likely(logits), *more(key, logits)])
 
-    for maps in fetched(made()):
+    for maps in stream_to_cpu(made()):
         yield *shown.popleft(), maps.numpy()
 
 

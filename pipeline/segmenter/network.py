@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.segmenter.encoder import check_encoder
 from pipeline.segmenter.saved_files import known_options
-from pipeline.system.text import one_line, shown
+from pipeline.system.text import error_text, short_repr
 
 LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
 
@@ -113,7 +113,8 @@ def build_segmenter(
     except LIBRARY_ERRORS as error:
         raise ValueError(
             f"params.yaml: segmenter.arch '{arch}', segmenter.encoder '{encoder}' and "
-            f"segmenter.options {shown(dict(options))} do not fit together: {one_line(error)}"
+            f"segmenter.options {short_repr(dict(options))} do not fit together: "
+            f"{error_text(error)}"
         ) from error
     if text is not None:
         _freeze_classifier(model, text)
@@ -168,7 +169,8 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
         switch = name in usual and isinstance(usual[name].default, bool)
         if switch and not isinstance(value, bool):  # "no" would be true
             raise ValueError(
-                f"params.yaml: segmenter.options.{name} must be true or false, got {shown(value)}"
+                f"params.yaml: segmenter.options.{name} must be true or false, got "
+                f"{short_repr(value)}"
             )
 
 
@@ -187,9 +189,9 @@ def _width_of_text(arch: str, options: Mapping[str, Any], width: int) -> dict[st
     wanted = [*found[:-1], width] if isinstance(found, list) else width
     if name in options and found != wanted:
         raise ValueError(
-            f"params.yaml: segmenter.options.{name} must be {shown(wanted)} for "
+            f"params.yaml: segmenter.options.{name} must be {short_repr(wanted)} for "
             f"segmenter.classifier 'text', whose embeddings have {width} values, got "
-            f"{shown(found)}; write {shown(wanted)}, or remove the line"
+            f"{short_repr(found)}; write {short_repr(wanted)}, or remove the line"
         )
     return {name: wanted}
 

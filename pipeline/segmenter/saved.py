@@ -31,7 +31,7 @@ from pipeline.segmenter.saved_files import (
 )
 from pipeline.system.command import best_device
 from pipeline.system.files import atomic_path, file_digest, write_json
-from pipeline.system.text import one_line, repair
+from pipeline.system.text import error_text, rebuild_hint
 
 
 def save_segmenter(
@@ -101,7 +101,8 @@ def load_segmenter(directory: str | Path) -> Segmenter:
             model = smp.from_pretrained(str(directory), encoder_weights=None)
     except (OSError, SafetensorError, *LIBRARY_ERRORS) as error:
         raise ValueError(
-            f"{directory} is damaged ({type(error).__name__}: {one_line(error)}); {repair('train')}"
+            f"{directory} is damaged ({type(error).__name__}: {error_text(error)}); "
+            f"{rebuild_hint('train')}"
         ) from error
     if not about.align_corners:
         model = with_own_upsampling(model)

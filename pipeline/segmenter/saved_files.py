@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.segmenter.encoder import check_encoder
 from pipeline.system.files import file_digest
-from pipeline.system.text import one_line, repair, shown
+from pipeline.system.text import error_text, rebuild_hint, short_repr
 
 ABOUT_FILE, CONFIG_FILE, WEIGHTS_FILE = "carb.json", "config.json", "model.safetensors"
 # Arguments of smp's models that this pipeline sets itself, or that would change what they return.
@@ -78,9 +78,9 @@ def read_about(directory: Path) -> About:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         fault = f"{ABOUT_FILE}: {place} is not as it must be ({error.errors()[0]['msg']})"
     except (OSError, ValueError, RecursionError) as error:
-        fault = f"{type(error).__name__}: {one_line(error)}"
+        fault = f"{type(error).__name__}: {error_text(error)}"
     if fault:
-        raise ValueError(f"{directory} is damaged, {fault}; {repair('train')}")
+        raise ValueError(f"{directory} is damaged, {fault}; {rebuild_hint('train')}")
     return about
 
 
@@ -97,21 +97,25 @@ def _changed(directory: Path, about: About) -> str:
 def _fault(config: Any, num_classes: int) -> str:
     """What is wrong with smp's configuration, or nothing."""
     if not isinstance(config, dict):
-        return f"{CONFIG_FILE} holds {shown(config)}"
+        return f"{CONFIG_FILE} holds {short_repr(config)}"
     known = {model.__name__: model for model in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     architecture, encoder = config.pop("_model_class", None), str(config.get("encoder_name"))
     if not isinstance(architecture, str) or architecture not in known:
-        return f"{CONFIG_FILE} names the architecture {shown(architecture)}, which smp lacks"
+        return f"{CONFIG_FILE} names the architecture {short_repr(architecture)}, which smp lacks"
     try:
         check_encoder(encoder)
     except ValueError:
-        return f"{CONFIG_FILE} names the encoder {shown(encoder)}, which smp and timm lack"
+        return f"{CONFIG_FILE} names the encoder {short_repr(encoder)}, which smp and timm lack"
     if config.get("classes") != num_classes:
-        found = shown(config.get("classes"))
+        found = short_repr(config.get("classes"))
         return f"{ABOUT_FILE} names {num_classes} classes and {CONFIG_FILE} {found}"
     for name, value in config.items():
         if name not in known_options(known[architecture], encoder) | _OURS - {"kwargs", "self"}:
-            return f"{CONFIG_FILE} has the entry {shown(name)}, which this pipeline never writes"
+            return (
+                f"{CONFIG_FILE} has the entry {short_repr(name)}, which this pipeline never writes"
+            )
         if name in _FIXED and value != _FIXED[name]:
-            return f"{CONFIG_FILE} has {name} {shown(value)} and not {shown(_FIXED[name])}"
+            return (
+                f"{CONFIG_FILE} has {name} {short_repr(value)} and not {short_repr(_FIXED[name])}"
+            )
     return ""

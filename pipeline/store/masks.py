@@ -16,7 +16,7 @@ from pipeline.store.reader import PseudoMaskStore
 REPAIR_MATHS = 2
 
 
-def asked_of_clip(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
+def clip_settings(params: ClipParams, words: list[list[str]]) -> dict[str, Any]:
     """The part of a store's recipe that params.yaml alone decides."""
     return {
         "dense": params.dense,
@@ -43,7 +43,7 @@ def check_store(store: PseudoMaskStore, params: ClipParams, label_space: LabelSp
             f"({len(label_space.classes)}); run `dvc repro pseudo`"
         )
     recipe: dict[str, Any] = store.attributes["recipe"]
-    for name, wanted in asked_of_clip(params, label_space.words(params.words)).items():
+    for name, wanted in clip_settings(params, label_space.words(params.words)).items():
         if recipe.get(name) != wanted:
             raise ValueError(
                 f"{store.path} was written for another clip.{name} than params.yaml has; "

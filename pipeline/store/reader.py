@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 from pipeline.store.attributes import check_attributes
 from pipeline.store.shards import Shards
 from pipeline.system.files import file_digest, fingerprint
-from pipeline.system.text import one_line, repair
+from pipeline.system.text import error_text, rebuild_hint
 
 FORMAT = 2
 SHARD_BYTES = 64 * 2**20  # few large files: DVC and object stores are slow with many small ones
@@ -195,7 +195,8 @@ class PseudoMaskStore:
             return cls(path, root)
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
             raise ValueError(
-                f"{path}: not a whole pseudo-mask store ({one_line(error)}); {repair('pseudo')}"
+                f"{path}: not a whole pseudo-mask store ({error_text(error)}); "
+                f"{rebuild_hint('pseudo')}"
             ) from None
 
     @property
@@ -230,7 +231,7 @@ class PseudoMaskStore:
         except (ValueError, RuntimeError, OSError) as error:  # checksum, decompression, disk
             raise ValueError(
                 f"{self.path}: the {level} logits of '{key}' are damaged ({error}); "
-                f"{repair('pseudo')}"
+                f"{rebuild_hint('pseudo')}"
             ) from None
 
     def shard_digests(self) -> dict[str, str]:

@@ -12,19 +12,19 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
-from pipeline.system.devices import keep_quiet, make_fabric
+from pipeline.system.devices import make_fabric, silence_other_ranks
 from pipeline.system.launch import (
     LOST,
     another_stopped,
     check_gpus,
-    in_company,
+    exit_process,
+    is_distributed,
     launch_of,
-    leave,
     watch_parent,
 )
 from pipeline.system.own_errors import sentence_of
 from pipeline.system.progress import AboveTheBar, Meter, metered
-from pipeline.system.stop import StoppedError, asked_to_stop, stopping_politely
+from pipeline.system.stop import Interrupted, graceful_shutdown, stop_requested
 from pipeline.system.streams import lasting_streams
 
 if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
@@ -75,11 +75,13 @@ def progress(
     shown = metered(items, Meter(label, total, done, unit, images))
     for count, item in enumerate(shown, start=done + 1):
         yield item
-        if stops and asked_to_stop():
-            raise StoppedError(f"{label} {count}/{total}")
+        if stops and stop_requested():
+            raise Interrupted(f"{label} {count}/{total}")
 
 
-def ahead(items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS) -> Iterator[T]:
+def prefetch_in_threads(
+    items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS
+) -> Iterator[T]:
     """Work on items in threads, a few ahead of what is asked for; results come in order.
 
     For reading and decoding, which leave Python's lock alone, while the caller keeps the device
@@ -101,7 +103,7 @@ def ahead(items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS)
         pool.shutdown(cancel_futures=True)
 
 
-def fetch(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
+def copy_to_cpu_async(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
     """Start to bring a tensor to the CPU; what is returned waits for it and gives it."""
     import torch
 
@@ -119,14 +121,14 @@ def fetch(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
     return wait
 
 
-def fetched(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
+def stream_to_cpu(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
     """Bring tensors to the CPU, each while the device makes the next one."""
     last: Callable[[], torch.Tensor] | None = None
     for tensor in made:
         if tensor.device.type != "cuda":
             yield tensor.cpu()
             continue
-        coming = fetch(tensor)
+        coming = copy_to_cpu_async(tensor)
         if last is not None:
             yield last()
         last = coming
@@ -167,36 +169,36 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[AboveTheBar()])
         log.setLevel(logging.INFO)
-        with lasting_streams(), stopping_politely():
+        with lasting_streams(), graceful_shutdown():
             try:
                 made = function(*args, **kwargs)
                 sys.stdout.flush()
                 return made
-            except StoppedError as error:
+            except Interrupted as error:
                 _stop(error)
             except (ValueError, OSError) as error:
                 said = sentence_of(error, function.__code__)
                 if said is None:
                     raise
                 print(f"error: {said}", file=sys.stderr)
-                leave(2)
+                exit_process(2)
             except RuntimeError as error:
-                if not (in_company() and another_stopped(error)):
+                if not (is_distributed() and another_stopped(error)):
                     raise
-                if asked_to_stop():  # and so were the others
-                    _stop(StoppedError("with all its processes"))
+                if stop_requested():  # and so were the others
+                    _stop(Interrupted("with all its processes"))
                 print(f"error: {LOST}", file=sys.stderr)
-                leave(2)
+                exit_process(2)
 
     return run
 
 
-def _stop(error: StoppedError) -> NoReturn:
+def _stop(error: Interrupted) -> NoReturn:
     """End a process that was asked to; the first one of a run tells it, for all."""
     if log.level > logging.INFO:
-        leave(0)  # with another code a launcher would kill the first one at its last words
+        exit_process(0)  # with another code a launcher would kill the first one at its last words
     print(error, file=sys.stderr)
-    leave(error.code)
+    exit_process(error.code)
 
 
 @functools.cache
@@ -260,7 +262,7 @@ def start_fabric(precision: str) -> "Fabric":
         return make_fabric(launch, accelerator, pick_precision(precision, accelerator))
     watch_parent(launch)
     fabric = make_fabric(launch, accelerator, "32-true")
-    keep_quiet(fabric)
+    silence_other_ranks(fabric)
     # One process measures, for all: while the others wait, and before anything depends on it.
     picked = pick_precision(precision, accelerator) if fabric.global_rank == 0 else ""
     return make_fabric(launch, accelerator, fabric.broadcast(picked))

@@ -65,7 +65,7 @@ def make_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric":
 
 
 @contextmanager
-def locked_by_first(fabric: "Fabric", path: Path) -> Iterator[None]:
+def lock_on_rank_zero(fabric: "Fabric", path: Path) -> Iterator[None]:
     """Keep other runs from writing ``path`` meanwhile; the first process holds the lock for all.
 
     Raises:
@@ -75,7 +75,7 @@ def locked_by_first(fabric: "Fabric", path: Path) -> Iterator[None]:
         yield
 
 
-def keep_quiet(fabric: "Fabric") -> None:
+def silence_other_ranks(fabric: "Fabric") -> None:
     """Let the first process speak alone, but for warnings."""
     if fabric.global_rank > 0:
         logging.getLogger("carb").setLevel(logging.WARNING)

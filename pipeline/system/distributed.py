@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import StochasticDepth
 
-from pipeline.system.ranks import world_sum
+from pipeline.system.ranks import all_reduce_sum
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, DropPath, StochasticDepth)
 
 
-def as_one_process(model: nn.Module, fabric: "Fabric") -> nn.Module:
+def synchronise_batch_norm(model: nn.Module, fabric: "Fabric") -> nn.Module:
     """Make a model's BatchNorm and dropout independent of the number of processes.
 
     The names and values in its ``state_dict`` stay; a single process keeps its model as it is.
@@ -37,7 +37,7 @@ def as_one_process(model: nn.Module, fabric: "Fabric") -> nn.Module:
     if fabric.world_size == 1:
         return model
     if any(isinstance(module, EfficientNetEncoder) for module in model.modules()):
-        stop_all(
+        raise_on_first_rank(
             fabric,
             "params.yaml: segmenter.encoder: smp's own efficientnet drops layers by masks that "
             "several processes cannot share; take its twin of timm, tu-efficientnet_b0 and so on",
@@ -73,9 +73,9 @@ class _Normalise(Function):
         """``[B, C, ...]`` to the same, and mean and variance ``[C]``; each process has B photos."""
         axes = [0, *range(2, features.ndim)]
         ctx.count = dist.get_world_size() * features.numel() // features.shape[1]
-        mean = world_sum(features.sum(axes, dtype=torch.float64)) / ctx.count
+        mean = all_reduce_sum(features.sum(axes, dtype=torch.float64)) / ctx.count
         centred = features - _by_channel(mean, features)
-        variance = world_sum(centred.square().sum(axes, dtype=torch.float64)) / ctx.count
+        variance = all_reduce_sum(centred.square().sum(axes, dtype=torch.float64)) / ctx.count
         scale = (variance + eps).rsqrt()
         ctx.save_for_backward(features, weight, mean, scale)
         ctx.mark_non_differentiable(mean, variance)
@@ -91,7 +91,7 @@ class _Normalise(Function):
         own = torch.stack(
             [part.sum(axes, dtype=torch.float64) for part in (gradient, gradient * unit)]
         )
-        plain, along = world_sum(own) / ctx.count
+        plain, along = all_reduce_sum(own) / ctx.count
         rest = gradient - _by_channel(plain, features) - unit * _by_channel(along, features)
         made = rest * _by_channel(scale * weight, features)
         return made.to(features.dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None
@@ -178,7 +178,7 @@ def check_shares(fabric: "Fabric", batch_size: int, name: str) -> None:
         ValueError: names the parameter.
     """
     if batch_size % fabric.world_size:
-        stop_all(
+        raise_on_first_rank(
             fabric,
             f"params.yaml: {name} must be a multiple of the number of devices "
             f"({fabric.world_size}), got {batch_size}",
@@ -195,7 +195,7 @@ def check_same(fabric: "Fabric", value: int, complaint: str) -> None:
         raise ValueError(complaint)
 
 
-def of_all(fabric: "Fabric", own: Sequence[str]) -> list[str]:
+def gather_keys(fabric: "Fabric", own: Sequence[str]) -> list[str]:
     """What all processes hold, in the order of the global batch."""
     if fabric.world_size == 1:
         return list(own)
@@ -204,7 +204,7 @@ def of_all(fabric: "Fabric", own: Sequence[str]) -> list[str]:
     return [each for row in zip(*shares, strict=True) for each in row]
 
 
-def stop_all(fabric: "Fabric", complaint: str) -> NoReturn:
+def raise_on_first_rank(fabric: "Fabric", complaint: str) -> NoReturn:
     """Stop on what all processes find alike: the first one tells it, the others wait until it has.
 
     Raises:

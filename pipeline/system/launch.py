@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import NamedTuple, NoReturn, ParamSpec
 
-from pipeline.system.stop import asked_to_stop
+from pipeline.system.stop import stop_requested
 
 log = logging.getLogger("carb")
 P = ParamSpec("P")
@@ -165,7 +165,7 @@ def _names(environ: Mapping[str, str], launcher: str) -> list[str]:
     return sorted(name for name in _VARIABLES - own if name in environ)
 
 
-def alone(function: Callable[P, None]) -> Callable[P, None]:
+def rank_zero_only(function: Callable[P, None]) -> Callable[P, None]:
     """Make a stage that cannot share its work run on the first process; the others say that they
     have no work."""
 
@@ -190,7 +190,7 @@ def another_stopped(error: RuntimeError) -> bool:
     return any(words in text for words in _GONE)
 
 
-def in_company() -> bool:
+def is_distributed() -> bool:
     """Whether this process has met others."""
     if "torch" not in sys.modules:  # it takes seconds to import
         return False
@@ -199,9 +199,9 @@ def in_company() -> bool:
     return world_size() > 1
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process; one of several at once: what torch does at the exit waits for the others."""
-    if in_company():
+    if is_distributed():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -222,6 +222,6 @@ def watch_parent(launch: Launch) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    if not asked_to_stop():
+    if not stop_requested():
         print(f"error: {LOST}", file=sys.stderr, flush=True)
     os._exit(2)

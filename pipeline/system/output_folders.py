@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.system.launch import process_number
 from pipeline.system.output_lists import is_known, known_files, list_files, visible_files
-from pipeline.system.text import shown
+from pipeline.system.text import short_repr
 
 
 def outputs(
@@ -191,7 +191,9 @@ def check_folder(named: str, path: Path) -> None:
 def _listed(names: list[str]) -> str:
     """The first name, and how many there are."""
     more = len(names) - 1
-    return shown(names[0]) + (f" and {more} {'others' if more > 1 else 'other'}" if more else "")
+    return short_repr(names[0]) + (
+        f" and {more} {'others' if more > 1 else 'other'}" if more else ""
+    )
 
 
 def _check_file(named: str, path: Path) -> None:

@@ -9,16 +9,16 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def learned_sum(own: Tensor) -> Tensor:
+def all_reduce_sum_with_grad(own: Tensor) -> Tensor:
     """Sum over all processes; the gradient is the own part's times their number.
 
     Data-parallel training averages gradients, which makes it the sum's.
     """
     part = world_size() * own
-    return part + (world_sum(own) - part).detach()
+    return part + (all_reduce_sum(own) - part).detach()
 
 
-def world_sum(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """Sum over all processes, without gradient."""
     value = value.detach().clone()
     if world_size() > 1:

@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, *([_HANGUP] if _HANGUP else []))
 _noted: list[signal.Signals] = []
 
 
-class StoppedError(Exception):
+class Interrupted(Exception):
     """The run was asked to stop, and has.
 
     Args:
@@ -43,7 +43,7 @@ def _by_nohup(number: signal.Signals) -> bool:
 
 
 @contextmanager
-def stopping_politely() -> Iterator[None]:
+def graceful_shutdown() -> Iterator[None]:
     """Note requests to stop instead of dying from them, for the length of a command."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -57,7 +57,7 @@ def stopping_politely() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def asked_to_stop() -> bool:
+def stop_requested() -> bool:
     """Whether a request to stop has come to this process."""
     return bool(_noted)
 
@@ -68,7 +68,7 @@ def _is_single_threaded() -> bool:
     return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 
 
-def heed_parent_alone(worker: int) -> None:
+def ignore_signals_of_others(worker: int) -> None:
     """For a loader's process: no signal ends it but a SIGTERM of the process that started it.
 
     Schedulers and terminals send theirs to all processes of a run; the training needs its photos

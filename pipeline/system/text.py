@@ -11,7 +11,7 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 _ABSOLUTE = re.compile(r"^(local-dir:)?(?:[A-Za-z]:)?[/\\].*?([^/\\]*)[/\\]*$", re.DOTALL)
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value as a short text in one line, its simple kinds as YAML writes them.
 
     Lists within lists are cut before they are written: a YAML file of a kilobyte can name one list
@@ -25,7 +25,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def one_line(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What a library's error says, short and without line breaks."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -43,7 +43,7 @@ def without_folders(name: str) -> str:
     return _ABSOLUTE.sub(r"\1.../\2", name)
 
 
-def repair(stage: str) -> str:
+def rebuild_hint(stage: str) -> str:
     """How to make a stage's damaged output again.
 
     Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.

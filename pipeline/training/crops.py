@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config.params import AugmentParams, ViewsParams
 from pipeline.scenes.image_io import read_image
-from pipeline.system.stop import heed_parent_alone
+from pipeline.system.stop import ignore_signals_of_others
 from pipeline.training.augment import distort
 from pipeline.views import (
     Box,
@@ -42,7 +42,7 @@ class TrainingPhoto:
     image_labels: np.ndarray
 
 
-class Grids(Protocol):
+class LogitSource(Protocol):
     """What CLIP left of each photo: a `PseudoMaskStore`, or features for the warm start."""
 
     def grid_size(self, key: str, level: str) -> tuple[int, int]:
@@ -55,7 +55,7 @@ class Grids(Protocol):
 
 
 @dataclass
-class GridCut:
+class SampledLogits:
     """Grids with the positions at which crops read them.
 
     Attributes:
@@ -94,8 +94,8 @@ class Batch:
 
     images: Tensor
     image_labels: Tensor
-    near: GridCut
-    far: GridCut | None
+    near: SampledLogits
+    far: SampledLogits | None
     local_boxes: list[Box]
     keys: list[str]
 
@@ -109,7 +109,7 @@ class Batch:
 
     def _each(self, change: Any) -> "Batch":
         near, far = (
-            None if cut is None else GridCut(*(change(t) for t in vars(cut).values()))
+            None if cut is None else SampledLogits(*(change(t) for t in vars(cut).values()))
             for cut in (self.near, self.far)
         )
         assert near is not None
@@ -127,7 +127,7 @@ def generator_at(seed: int, stream: int, position: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed >> 1))
 
 
-class Crops(Dataset[Batch]):
+class CropDataset(Dataset[Batch]):
     """An endless stream of crops; item ``n`` is the n-th crop of the run, as a batch of one.
 
     Every photo is shown once an epoch, in an order drawn for each epoch.
@@ -146,7 +146,7 @@ class Crops(Dataset[Batch]):
     def __init__(
         self,
         photos: Sequence[TrainingPhoto],
-        grids: Grids,
+        grids: LogitSource,
         *,
         near: str,
         far: Sequence[str],
@@ -201,16 +201,16 @@ class Crops(Dataset[Batch]):
             keys=[photo.key],
         )
 
-    def _cut(self, photo: TrainingPhoto, view: View, level: str) -> GridCut:
+    def _cut(self, photo: TrainingPhoto, view: View, level: str) -> SampledLogits:
         size = (view.size[0] // self.stride, view.size[1] // self.stride)
         positions = grid_positions(
             View(view.box, size, view.flipped), photo.size, self.grids.grid_size(photo.key, level)
         )
         grid = torch.from_numpy(self.grids.read_padded(photo.key, level))
-        return GridCut(grid[None], positions[0][None], positions[1][None])
+        return SampledLogits(grid[None], positions[0][None], positions[1][None])
 
 
-def _stack(cuts: Sequence[GridCut]) -> GridCut:
+def _stack(cuts: Sequence[SampledLogits]) -> SampledLogits:
     """Join cuts; grids of different levels are padded to the largest, which no position reads."""
     height = max(cut.grids.shape[2] for cut in cuts)
     width = max(cut.grids.shape[3] for cut in cuts)
@@ -218,7 +218,7 @@ def _stack(cuts: Sequence[GridCut]) -> GridCut:
         F.pad(cut.grids, (0, width - cut.grids.shape[3], 0, height - cut.grids.shape[2]))
         for cut in cuts
     ]
-    return GridCut(
+    return SampledLogits(
         torch.cat(grids),
         torch.cat([cut.rows for cut in cuts]),
         torch.cat([cut.columns for cut in cuts]),
@@ -238,7 +238,7 @@ def collate(items: Sequence[Batch]) -> Batch:
     )
 
 
-class Steps(Sampler[list[int]]):
+class StepBatchSampler(Sampler[list[int]]):
     """Positions of the stream for each step from ``start`` on; processes share a step's photos."""
 
     def __init__(self, *, start: int, stop: int, batch_size: int, rank: int, world: int) -> None:
@@ -260,14 +260,16 @@ class Steps(Sampler[list[int]]):
         return len(self.range)
 
 
-def make_loader(crops: Crops, steps: Steps, *, workers: int, pin: bool) -> "DataLoader[Batch]":
+def make_loader(
+    crops: CropDataset, steps: StepBatchSampler, *, workers: int, pin: bool
+) -> "DataLoader[Batch]":
     """A loader whose batches do not depend on how many processes cut them."""
     return DataLoader(
         crops,
         batch_sampler=steps,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=heed_parent_alone,
+        worker_init_fn=ignore_signals_of_others,
         pin_memory=pin,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.ranks import learned_sum
+from pipeline.system.ranks import all_reduce_sum_with_grad
 
 SMOOTH = 1.0  # pixel; a class of few pixels moves the loss less
 
@@ -27,9 +27,9 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     probs = logits.float().softmax(dim=1).where(valid[:, None], 0)
     classes = torch.arange(count, device=masks.device)[:, None, None]
     wanted = masks[:, None] == classes  # [B, C, H, W]; nowhere where ignored
-    common = learned_sum(probs.where(wanted, 0).sum(dim=(0, 2, 3)))
-    named = learned_sum(probs.sum(dim=(0, 2, 3)))
-    there = learned_sum(wanted.sum(dim=(0, 2, 3)).float())
+    common = all_reduce_sum_with_grad(probs.where(wanted, 0).sum(dim=(0, 2, 3)))
+    named = all_reduce_sum_with_grad(probs.sum(dim=(0, 2, 3)))
+    there = all_reduce_sum_with_grad(wanted.sum(dim=(0, 2, 3)).float())
     loss = 1 - (2 * common + SMOOTH) / (named + there + SMOOTH)
     present = there > 0
     return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)

@@ -17,8 +17,8 @@ from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.params import Params
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import progress
-from pipeline.system.distributed import as_one_process, check_same, check_shares
-from pipeline.system.stop import StoppedError, asked_to_stop
+from pipeline.system.distributed import check_same, check_shares, synchronise_batch_norm
+from pipeline.system.stop import Interrupted, stop_requested
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of
 from pipeline.training.checkpoint import (
     DamagedError,
@@ -27,9 +27,9 @@ from pipeline.training.checkpoint import (
     save_checkpoint,
     seed_step,
 )
-from pipeline.training.crops import Batch, Crops, Steps, TrainingPhoto, make_loader
+from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, TrainingPhoto, make_loader
 from pipeline.training.losses import loss_of, make_loss
-from pipeline.training.non_finite import LossWatch, check_weights
+from pipeline.training.non_finite import NonFiniteCheck, check_weights
 from pipeline.training.optimizer import learning_rate, make_optimizer, set_lr
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def fit(
             run.keep()
         if stop:
             fabric.barrier()  # launchers end all processes when one has ended
-            raise StoppedError(f"train {step}/{total}")
+            raise Interrupted(f"train {step}/{total}")
     run.check()
     return run.model.eval()
 
@@ -139,7 +139,7 @@ class _Run:
     optimizer: Optimizer
     carb: CarbLoss
     done: Progress
-    watch: LossWatch
+    watch: NonFiniteCheck
     checkpoint: Path
 
     @classmethod
@@ -152,7 +152,7 @@ class _Run:
         checkpoint: Path,
     ) -> "_Run":
         """Begin, or go on from the checkpoint; the model is changed in place."""
-        model = as_one_process(model, fabric)
+        model = synchronise_batch_norm(model, fabric)
         # Before the optimiser is restored: its state goes where the weights are, and Fabric
         # leaves it.
         model = model.to(fabric.device).to(memory_format=torch.channels_last)
@@ -160,7 +160,9 @@ class _Run:
         done = _restore(fabric, checkpoint, {"model": model, "carb": carb}, optimizer)
         wrapped, optimizer = fabric.setup(model, optimizer)
         carb.to(fabric.device)
-        return cls(fabric, model, wrapped, optimizer, carb, done, LossWatch(fabric), checkpoint)
+        return cls(
+            fabric, model, wrapped, optimizer, carb, done, NonFiniteCheck(fabric), checkpoint
+        )
 
     def learn(self, batch: Batch, step: int, params: Params) -> tuple[CarbTerms, float]:
         """One optimiser update; its terms and the learning rate."""
@@ -225,10 +227,10 @@ def _restore(
 def _all_stop(fabric: "Fabric", step: int) -> bool:
     """Whether the run was asked to stop; processes agree on it, for none can go on alone."""
     if fabric.world_size == 1:
-        return asked_to_stop()
+        return stop_requested()
     if step % LOG_EVERY:
         return False
-    asked = torch.tensor(float(asked_to_stop()), device=fabric.device)
+    asked = torch.tensor(float(stop_requested()), device=fabric.device)
     return bool(fabric.all_reduce(asked, reduce_op="sum"))
 
 
@@ -242,7 +244,7 @@ def _loader(
 ) -> "DataLoader[Batch]":
     """Batches from step ``start`` on, this process's share of each."""
     check_shares(fabric, params.train.batch_size, "train.batch_size")
-    crops = Crops(
+    crops = CropDataset(
         photos,
         store,
         near=store.near,
@@ -251,7 +253,7 @@ def _loader(
         augment=params.augment,
         seed=params.seed,
     )
-    steps = Steps(
+    steps = StepBatchSampler(
         start=start,
         stop=params.train.steps,
         batch_size=params.train.batch_size,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pipeline.carb import CarbTerms
-from pipeline.system.command import fetch
-from pipeline.system.distributed import of_all, stop_all
+from pipeline.system.command import copy_to_cpu_async
+from pipeline.system.distributed import gather_keys, raise_on_first_rank
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-class LossWatch:
+class NonFiniteCheck:
     """Looks at the loss of every step without keeping a GPU waiting: at that of a step when the
     next one has been queued. On a CPU at once.
 
@@ -33,7 +33,7 @@ class LossWatch:
             ValueError: it is not finite; names step, photos and terms.
         """
         values = {field.name: getattr(terms, field.name).detach() for field in fields(terms)}
-        total = fetch(values["total"])
+        total = copy_to_cpu_async(values["total"])
         before, self._waiting = self._waiting, lambda: self._check(total, values, step, keys)
         if before is not None:
             before()
@@ -56,8 +56,8 @@ class LossWatch:
         if bool(total().isfinite()):
             return
         wrong = [name for name, value in values.items() if not bool(value.isfinite())]
-        photos = ", ".join(of_all(self.fabric, keys))
-        stop_all(
+        photos = ", ".join(gather_keys(self.fabric, keys))
+        raise_on_first_rank(
             self.fabric,
             f"step {step}: the loss is not finite ({', '.join(wrong)}) on {photos}; lower "
             "params.yaml: train.lr, or look at these photos; the last checkpoint stays",
@@ -78,7 +78,7 @@ def check_weights(fabric: "Fabric", model: nn.Module, step: int, *, lr: str) -> 
     """
     for name, value in model.state_dict().items():
         if not bool(value.isfinite().all()):
-            stop_all(
+            raise_on_first_rank(
                 fabric,
                 f"step {step}: the weights '{name}' are not finite; lower params.yaml: {lr}; what "
                 "was saved before stays",

@@ -24,7 +24,7 @@ from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint, start_fabric
-from pipeline.system.devices import locked_by_first
+from pipeline.system.devices import lock_on_rank_zero
 from pipeline.system.disk import bytes_below, check_room
 from pipeline.system.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.system.tensor_files import num_bytes
@@ -140,7 +140,7 @@ def train_segmenter(
     fabric = start_fabric(params.train.precision)
     # For the previews; a change of it does not train again: dvc.yaml does not name it there.
     use_font(params.pictures.font, [*inputs.store.classes, *inputs.store.keys])
-    with locked_by_first(fabric, work):
+    with lock_on_rank_zero(fabric, work):
         model = first_segmenter(inputs, params)
         state = checkpoint_bytes(model, params.train.optimizer)
         room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}

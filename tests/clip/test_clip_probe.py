@@ -14,7 +14,7 @@ import pipeline.clip.outliers
 import pipeline.clip.towers
 import pipeline.clip.windows
 import pipeline.guided_filter
-from pipeline.clip.build_store import make_store
+from pipeline.clip.build_store import build_store
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.logits import REPAIRED, probe_logits
 from pipeline.config.params import ClipParams, FusedParams, LevelParams, Params
@@ -51,7 +51,7 @@ def make(
     def run(names: str = "ab", params: ClipParams = asked) -> str:
         caplog.clear()
         with caplog.at_level("INFO", "carb"):
-            make_store(
+            build_store(
                 fabric,
                 clip,
                 index_of(tmp_path / "data", names),

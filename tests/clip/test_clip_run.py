@@ -10,11 +10,11 @@ import torch
 from lightning_fabric import Fabric
 
 import pipeline.clip.windows
-from pipeline.clip.build_store import make_store
+from pipeline.clip.build_store import build_store
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
 from pipeline.config.params import ClipParams, FusedParams, Params
-from pipeline.guided_filter import fuse
+from pipeline.guided_filter import fuse_levels
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import clip_folder
 from tests.helpers.clip_photos import (
@@ -66,7 +66,7 @@ def make(tmp_path: Path, fabric: Fabric, clip: DenseClip, asked: ClipParams) -> 
     """Bring ``tmp_path / out`` up to date for these photos; returns each file's digest."""
 
     def run(names: str, out: str = "masks.zarr", params: ClipParams = asked) -> dict[str, str]:
-        make_store(
+        build_store(
             fabric,
             clip,
             index_of(tmp_path / "data", names),
@@ -139,7 +139,7 @@ def test_the_fused_level_is_made_of_what_the_others_hold(
     )
     for name, size in {"a": (22, 32), "b": (24, 20)}.items():  # 32x48 and 50x40 pixels fitted
         grids = [torch.from_numpy(store.read(f"train/{name}", level)) for level in LEVELS]
-        wanted = fuse(photo_of(name), grids, size=size, stride=2, radius=2)
+        wanted = fuse_levels(photo_of(name), grids, size=size, stride=2, radius=2)
         found = store.read(f"train/{name}", "fused")
         np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-3)  # float16
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.clip.dense import load_clip
 from pipeline.clip.outliers import NEIGHBOURS, outlier_factor, repair_outliers
 from pipeline.config.params import load_params
-from pipeline.store.masks import asked_of_clip
+from pipeline.store.masks import clip_settings
 from tests.helpers import clip_folder
 from tests.helpers.import_closure import ROOT
 
@@ -104,9 +104,9 @@ def test_a_grid_too_small_to_judge_stays() -> None:
 
 def test_a_store_with_patches_found_the_old_way_is_made_again_and_others_are_not() -> None:
     clip = load_params(ROOT / "params.yaml").clip
-    assert asked_of_clip(clip, [])["repair_outliers"] is False  # as it was written before
+    assert clip_settings(clip, [])["repair_outliers"] is False  # as it was written before
     repaired = clip.model_copy(update={"repair_outliers": True})
-    assert asked_of_clip(repaired, [])["repair_outliers"] not in (True, False)
+    assert clip_settings(repaired, [])["repair_outliers"] not in (True, False)
 
 
 def test_the_switch_mends_before_the_last_block(tmp_path):

@@ -16,7 +16,7 @@ from pipeline.datasets.collect import (
     collect_image_labels,
     drop_unlabelled,
     simulate_image_labels,
-    tell_of_photos_without_labels,
+    warn_unlabelled,
     with_noise,
 )
 from pipeline.scenes.image_labels import write_image_labels
@@ -83,9 +83,9 @@ def test_training_photos_without_a_line_are_named_and_validation_photos_need_non
 ) -> None:
     keys = ["train/a", "train/b", "val/c"]
     with caplog.at_level(logging.WARNING, "carb"):
-        tell_of_photos_without_labels({"train/a": ROW, "train/b": ROW}, keys, Path("x.csv"))
+        warn_unlabelled({"train/a": ROW, "train/b": ROW}, keys, Path("x.csv"))
         assert not caplog.messages
-        tell_of_photos_without_labels({"train/a": ROW, "val/c": ROW}, keys, Path("x.csv"))
+        warn_unlabelled({"train/a": ROW, "val/c": ROW}, keys, Path("x.csv"))
     assert caplog.messages == [
         "image labels: x.csv has no line for 1 training photos, left out: train/b"
     ]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pipeline.deploy.video import frames_of, look_at
+from pipeline.deploy.video import frames_of, probe_video
 from pipeline.report.palettes import palette_of
 from pipeline.segmenter.saved import load_segmenter
 from stages import eval as evaluate
@@ -85,7 +85,7 @@ def test_a_video_keeps_its_size_rate_and_length(segmenter, tmp_path, ending) -> 
     out = tmp_path / "answers"
     done = run(source, "--model", segmenter, "--out", out, "--frames")
     assert done.exit_code == 0, done.output
-    made = look_at(out / "overlays/ride.mp4")
+    made = probe_video(out / "overlays/ride.mp4")
     assert (made.size, made.sound) == ((65, 97), False)
     assert abs(made.rate / rate - 1) < 0.01
     assert len(list(frames_of(made))) == 5
@@ -99,14 +99,14 @@ def test_a_phone_held_upright_gives_an_upright_overlay(segmenter, tmp_path) -> N
     place = content.index(b"tkhd") + BEFORE_MATRIX
     content[place : place + 36] = QUARTER_TURN
     source.write_bytes(content)
-    first = next(frames_of(look_at(source))).photo
+    first = next(frames_of(probe_video(source))).photo
     assert first.size == (64, 96)
     red = np.asarray(first)[2:20, 8:-8].reshape(-1, 3).mean(axis=0)  # left of the scene is up now
     assert red[0] > 150
     assert max(red[1:]) < 80
     done = run(source, "--model", segmenter, "--out", tmp_path / "answers")
     assert done.exit_code == 0, done.output
-    assert look_at(tmp_path / "answers/overlays/phone.mp4").size == (96, 64)
+    assert probe_video(tmp_path / "answers/overlays/phone.mp4").size == (96, 64)
 
 
 def bad_source(kind: str, folder: Path) -> tuple[Path, Path]:

@@ -18,7 +18,7 @@ from pipeline.evaluation.scores import (
     score_segmenter,
 )
 from pipeline.report.segmenter_panels import ranked
-from pipeline.segmenter.inference import Presentation, Segmenter
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions
 
 CLIP = np.array([[0, 0, 1], [1, 2, 2]])
 VOTE = np.array([[0, 1, 1], [1, 0, 2]])
@@ -88,7 +88,7 @@ def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> No
             read_mask=lambda path: MASK,
             store=store,
             labels={"val/a": np.array([True, True, True])},
-            presentation=Presentation(),
+            presentation=TestTimeOptions(),
         )
         for scenes in ([scene, unlabelled], [scene])
     )

@@ -17,7 +17,7 @@ from pipeline.report.fonts import (
     plain,
     use_font,
 )
-from pipeline.report.panels import Block, class_entries, class_legend, contact_sheet, panel
+from pipeline.report.panels import PanelRow, class_entries, class_legend, contact_sheet, panel
 
 GERMAN, GREEK = "stra\u00dfe", "\u03b4\u03c1\u03cc"
 RUSSIAN = "\u0434\u043e\u0440\u043e\u0433\u0430"
@@ -74,7 +74,9 @@ def drawn(folder: Path, names: list[str]) -> list[bytes]:
     iou_bars({"a": np.full(len(names), 0.5)}, names, folder / "iou.png")
     photo = np.zeros((20, 40, 3), np.uint8)
     legend = [class_entries(names, PALETTE[: len(names)])]
-    panel([Block([photo], names[0])], titles=[names[-1]], legend=legend).save(folder / "panel.png")
+    panel([PanelRow([photo], names[0])], titles=[names[-1]], legend=legend).save(
+        folder / "panel.png"
+    )
     contact_sheet([(name, photo) for name in names]).save(folder / "sheet.png")
     class_legend(names, PALETTE[: len(names)]).save(folder / "legend.png")
     return [path.read_bytes() for path in sorted(folder.iterdir())]

@@ -5,7 +5,14 @@ import pytest
 from PIL import Image
 
 from pipeline.report.drawing import save_png
-from pipeline.report.panels import Block, Entry, as_shown, class_entries, contact_sheet, panel
+from pipeline.report.panels import (
+    LegendItem,
+    PanelRow,
+    class_entries,
+    contact_sheet,
+    downscale_for_panel,
+    panel,
+)
 from pipeline.scenes.classes import LABEL_SPACES
 
 SPACE = LABEL_SPACES["camvid"]
@@ -16,7 +23,7 @@ BLACK = np.zeros((640, 640, 3), np.uint8)
 def sheet(height: int, width: int, *, photos: int = 2, columns: int = 2) -> Image.Image:
     picture = np.zeros((height, width, 3), np.uint8)
     titles = [f"title {column}" for column in range(columns)]
-    return panel([Block([picture] * columns, "key")] * photos, titles=titles, legend=LEGEND)
+    return panel([PanelRow([picture] * columns, "key")] * photos, titles=titles, legend=LEGEND)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +61,12 @@ def test_many_columns_go_into_several_lines_as_even_as_they_can():
 def test_a_panel_enlarges_without_inventing_colours():
     picture = np.zeros((320, 320, 3), np.uint8)
     picture[::2, ::2] = [200, 0, 0]
-    made = np.asarray(panel([Block([picture])], titles=["x"], legend=[]))
+    made = np.asarray(panel([PanelRow([picture])], titles=["x"], legend=[]))
     assert np.array_equal(made[30 : 30 + 640, 8 : 8 + 640], picture.repeat(2, 0).repeat(2, 1))
 
 
 def test_photos_of_other_proportions_have_cells_of_their_own():
-    made = panel([Block([BLACK]), Block([BLACK[:, :160]])], titles=["x"], legend=[])
+    made = panel([PanelRow([BLACK]), PanelRow([BLACK[:, :160]])], titles=["x"], legend=[])
     second = np.asarray(made)[30 + 648 :]
     assert made.width == 8 + 640 + 8
     assert (second[:640, 8 + 240 : 8 + 400] == 0).all()  # in the middle of the column
@@ -67,7 +74,7 @@ def test_photos_of_other_proportions_have_cells_of_their_own():
 
 
 def test_a_picture_of_other_proportions_keeps_them_within_its_block():
-    made = panel([Block([BLACK, BLACK[:320]])], titles=["a", "b"], legend=[])
+    made = panel([PanelRow([BLACK, BLACK[:320]])], titles=["a", "b"], legend=[])
     second = np.asarray(made)[30 : 30 + 640, 656 : 656 + 640]
     assert (second[160:480] == 0).all()
     assert (second[:160] == 255).all()
@@ -76,9 +83,9 @@ def test_a_picture_of_other_proportions_keeps_them_within_its_block():
 
 def test_the_legend_shows_the_colour_of_every_class_and_every_other_sample():
     sample = np.full((18, 70, 3), [1, 2, 3], np.uint8)
-    legend = [*LEGEND, [Entry("something long that has to be said", sample)]]
+    legend = [*LEGEND, [LegendItem("something long that has to be said", sample)]]
     picture = np.full((40, 320, 3), 255, np.uint8)
-    made = np.asarray(panel([Block([picture])], titles=["photo"], legend=legend))
+    made = np.asarray(panel([PanelRow([picture])], titles=["photo"], legend=legend))
     seen = {tuple(colour) for colour in made.reshape(-1, 3).tolist()}
     assert seen >= {tuple(colour) for colour in SPACE.palette.tolist()}
     assert (made == [1, 2, 3]).all(axis=2).sum() == 18 * 70
@@ -86,14 +93,14 @@ def test_the_legend_shows_the_colour_of_every_class_and_every_other_sample():
 
 def test_a_title_that_is_too_long_loses_its_beginning():
     pictures = [np.zeros((10, 10, 3), np.uint8)] * 5
-    long = panel([Block(pictures, "folder/" * 90 + "a")], titles=["word " * 30] * 5, legend=[])
-    short = panel([Block(pictures, "a")], titles=["w"] * 5, legend=[])
+    long = panel([PanelRow(pictures, "folder/" * 90 + "a")], titles=["word " * 30] * 5, legend=[])
+    short = panel([PanelRow(pictures, "a")], titles=["w"] * 5, legend=[])
     assert long.size == short.size
 
 
 @pytest.mark.parametrize("lengths", [[], [2, 1], [3]])
 def test_a_panel_without_a_title_for_each_picture_is_refused(lengths):
-    blocks = [Block([np.zeros((4, 4, 3), np.uint8)] * length) for length in lengths]
+    blocks = [PanelRow([np.zeros((4, 4, 3), np.uint8)] * length) for length in lengths]
     with pytest.raises(ValueError, match="needs blocks of 2 pictures, one for each title, got"):
         panel(blocks, titles=["a", "b"], legend=LEGEND)
 
@@ -123,7 +130,7 @@ def test_a_contact_sheet_takes_photos_of_any_proportions():
 
 
 def test_large_photos_are_reduced_by_a_whole_factor_before_anything_is_drawn():
-    image, shrink = as_shown(Image.new("RGB", (2561, 1001)))
+    image, shrink = downscale_for_panel(Image.new("RGB", (2561, 1001)))
     assert (image.shape, shrink) == ((334, 854, 3), 3)
     assert np.zeros((1001, 2561))[::3, ::3].shape == (334, 854)
-    assert as_shown(Image.new("RGB", (1280, 7)))[1] == 1
+    assert downscale_for_panel(Image.new("RGB", (1280, 7)))[1] == 1

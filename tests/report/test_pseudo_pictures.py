@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.datasets.base import Scene
 from pipeline.report.panels import class_entries
-from pipeline.report.pseudo_mask_panels import level_masks, margin, pseudo_panels, spread
+from pipeline.report.pseudo_mask_panels import evenly_spaced, level_masks, margin, pseudo_panels
 
 PALETTE = np.array([[200, 0, 0], [0, 100, 0], [0, 0, 150]], np.uint8)
 GLOBAL = np.array([[[3.0, 0.0]], [[1.0, 2.0]], [[2.0, 5.0]]])  # [3, 1, 2]: classes 0 and 2
@@ -83,4 +83,4 @@ def test_one_level_changes_nothing_and_a_human_mask_comes_last(tmp_path: Path, s
 @pytest.mark.parametrize(("count", "found"), [(1, "a"), (2, "ae"), (3, "ace"), (9, "abcde")])
 def test_a_few_photos_are_spread_over_all(count: int, found: str, tmp_path: Path) -> None:
     scenes = [Scene(tmp_path, None, "val", key) for key in "abcde"]
-    assert "".join(scene.key for scene in spread(scenes, count)) == found
+    assert "".join(scene.key for scene in evenly_spaced(scenes, count)) == found

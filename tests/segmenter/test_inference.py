@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 import pipeline.segmenter.inference
 from pipeline.datasets.base import Scene
-from pipeline.guided_filter import as_guide, guided_filter
+from pipeline.guided_filter import guide_image, guided_filter
 from pipeline.segmenter.inference import (
     WHOLE,
-    Presentation,
     Segmenter,
+    TestTimeOptions,
     predict_batch,
     predict_logits,
+    predict_many,
     predict_mask,
-    predictions,
 )
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -121,9 +121,9 @@ class Pointwise(nn.Module):
 def test_windows_and_flips_change_nothing_for_a_network_that_looks_at_single_pixels():
     segmenter, image = segmenter_of(Pointwise()), photo(64, 96)
     whole = predict_logits(segmenter, image, (64, 96))
-    windows = predict_logits(segmenter, image, (64, 96), Presentation(window=(32, 40)))
+    windows = predict_logits(segmenter, image, (64, 96), TestTimeOptions(window=(32, 40)))
     torch.testing.assert_close(windows, whole)
-    flipped = predict_logits(segmenter, image, (64, 96), Presentation(flip=True))
+    flipped = predict_logits(segmenter, image, (64, 96), TestTimeOptions(flip=True))
     torch.testing.assert_close(flipped, whole.log_softmax(dim=0))
 
 
@@ -135,15 +135,17 @@ def test_scales_and_flips_are_a_mean_of_probabilities_by_hand():
         parts.append(predict_logits(small, image, (64, 96)).softmax(dim=0))
         mirrored = predict_logits(small, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (64, 96))
         parts.append(mirrored.flip(-1).softmax(dim=0))
-    found = predict_logits(segmenter, image, (64, 96), Presentation(scales=(0.5, 1.0), flip=True))
+    found = predict_logits(
+        segmenter, image, (64, 96), TestTimeOptions(scales=(0.5, 1.0), flip=True)
+    )
     torch.testing.assert_close(found.exp(), torch.stack(parts).mean(dim=0), rtol=1e-4, atol=1e-6)
 
 
 def test_the_answer_follows_the_photo_s_edges_at_the_size_that_the_network_sees():
     segmenter, image = segmenter_of(Coarse()), photo(128, 192)  # shown at 64x96
-    found = predict_logits(segmenter, image, (128, 192), Presentation(flip=True, edge_radius=3))
-    plain = predict_logits(segmenter, image, (64, 96), Presentation(flip=True)).exp()
-    guided = guided_filter(as_guide(image, (64, 96)), plain, radius=3)
+    found = predict_logits(segmenter, image, (128, 192), TestTimeOptions(flip=True, edge_radius=3))
+    plain = predict_logits(segmenter, image, (64, 96), TestTimeOptions(flip=True)).exp()
+    guided = guided_filter(guide_image(image, (64, 96)), plain, radius=3)
     wanted = torch.nn.functional.interpolate(guided[None], (128, 192), mode="bilinear")[0]
     torch.testing.assert_close(found.exp(), wanted.clamp_min(0), rtol=1e-4, atol=1e-6)
     assert found.isfinite().all()
@@ -152,7 +154,7 @@ def test_the_answer_follows_the_photo_s_edges_at_the_size_that_the_network_sees(
 
 def test_overlapping_windows_are_averaged():
     segmenter, image = segmenter_of(Coarse()), photo(64, 96)
-    found = predict_logits(segmenter, image, (64, 96), Presentation(window=(64, 56)))
+    found = predict_logits(segmenter, image, (64, 96), TestTimeOptions(window=(64, 56)))
     total, times = torch.zeros(4, 64, 96), torch.zeros(64, 96)
     for left in (0, 16, 40):  # windows of 56 that share at least a third, in whole strides
         part = image.crop((left, 0, left + 56, 64))
@@ -163,10 +165,10 @@ def test_overlapping_windows_are_averaged():
 
 
 PRESENTATIONS = {
-    "whole": Presentation(),
-    "windows": Presentation(window=(32, 40)),
-    "views": Presentation(scales=(0.5, 1.0), flip=True),
-    "edges": Presentation(flip=True, edge_radius=3),
+    "whole": TestTimeOptions(),
+    "windows": TestTimeOptions(window=(32, 40)),
+    "views": TestTimeOptions(scales=(0.5, 1.0), flip=True),
+    "edges": TestTimeOptions(flip=True, edge_radius=3),
 }
 
 
@@ -193,7 +195,7 @@ def test_photos_of_many_sizes_come_in_order_each_with_its_own_answer(monkeypatch
     }
     segmenter.model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
     answers = list(
-        predictions(
+        predict_many(
             segmenter,
             scenes,
             read=lambda scene: (photos[scene.key], scene.key),
@@ -212,14 +214,18 @@ def test_photos_of_many_sizes_come_in_order_each_with_its_own_answer(monkeypatch
 
 @pytest.mark.parametrize(
     ("size", "presentation", "together"),
-    [((64, 96), WHOLE, 4), ((128, 192), WHOLE, 1), ((64, 96), Presentation(scales=(0.5, 2.0)), 1)],
+    [
+        ((64, 96), WHOLE, 4),
+        ((128, 192), WHOLE, 1),
+        ((64, 96), TestTimeOptions(scales=(0.5, 2.0)), 1),
+    ],
 )
 def test_large_photos_are_not_shown_together(monkeypatch, size, presentation, together):
     segmenter, calls = segmenter_of(Coarse()), []
     monkeypatch.setattr(pipeline.segmenter.inference, "PIXELS_A_CALL", 4 * 64 * 96)
     segmenter.model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
     scenes = [Scene(Path(f"{n}"), None, "val", f"{n}") for n in range(4)]
-    answers = predictions(
+    answers = predict_many(
         segmenter, scenes, read=lambda scene: (photo(*size), None), presentation=presentation
     )
     assert len(list(answers)) == 4
@@ -229,15 +235,15 @@ def test_large_photos_are_not_shown_together(monkeypatch, size, presentation, to
 def test_windows_of_no_whole_strides_are_refused():
     with pytest.raises(ValueError, match=r"eval\.window .* stride 8, got \[30, 40\]"):
         predict_logits(
-            segmenter_of(Coarse()), photo(64, 96), (64, 96), Presentation(window=(30, 40))
+            segmenter_of(Coarse()), photo(64, 96), (64, 96), TestTimeOptions(window=(30, 40))
         )
 
 
 def test_the_protocol_says_what_was_done_at_test_time():
-    assert Presentation().in_words() == "none"
-    assert "probabilities" not in Presentation(window=(64, 96)).in_words()
-    assert "(radius 4 pixels)" in Presentation(edge_radius=4).in_words()
-    words = Presentation(scales=(0.5, 1.0), flip=True, window=(64, 96)).in_words()
+    assert TestTimeOptions().in_words() == "none"
+    assert "probabilities" not in TestTimeOptions(window=(64, 96)).in_words()
+    assert "(radius 4 pixels)" in TestTimeOptions(edge_radius=4).in_words()
+    words = TestTimeOptions(scales=(0.5, 1.0), flip=True, window=(64, 96)).in_words()
     assert words == (
         "scales 0.5, 1; also mirrored; windows of 64x96, logits averaged where they overlap; mean "
         "of the probabilities"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.params import ClipParams, Params
 from pipeline.scenes.classes import LABEL_SPACES
-from pipeline.store.masks import asked_of_clip, check_photos, check_store, hard_mask
+from pipeline.store.masks import check_photos, check_store, clip_settings, hard_mask
 from pipeline.store.reader import PseudoMaskStore
 
 SPACE = LABEL_SPACES["camvid"]
@@ -22,7 +22,7 @@ def store(store_of: Callable[..., PseudoMaskStore], params: Params) -> PseudoMas
     one = {"train/a": np.zeros((11, 1, 1), np.float32) + 0.5}
     made = store_of({"global": one, "local": one}, {"train/a": (16, 16)})
     made.classes = SPACE.names
-    made.attributes["recipe"] = asked_of_clip(params.clip, SPACE.words(params.clip.words))
+    made.attributes["recipe"] = clip_settings(params.clip, SPACE.words(params.clip.words))
     return made
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import ahead, command
+from pipeline.system.command import command, prefetch_in_threads
 
 
 def one_value() -> object:
@@ -33,7 +33,9 @@ LIBRARIES: dict[str, Callable[[], object]] = {
     "Pillow": lambda: Image.new("RGB", (1, 1)).resize((2, 2), resample=99),
     "int": lambda: int("many"),
     "text": lambda: b"\xff".decode(),
-    "in a thread": lambda: list(ahead(["b"], lambda name: Path("a").relative_to(name))),
+    "in a thread": lambda: list(
+        prefetch_in_threads(["b"], lambda name: Path("a").relative_to(name))
+    ),
 }
 
 

@@ -10,13 +10,13 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.system.command import (
-    ahead,
     command,
-    fetched,
     memory_hint,
     pick_precision,
+    prefetch_in_threads,
     progress,
     start_fabric,
+    stream_to_cpu,
 )
 
 
@@ -195,14 +195,14 @@ def test_work_in_threads_keeps_the_order_and_stays_a_few_items_ahead() -> None:
             taken.append(number)
             yield number
 
-    done = ahead(numbers(), lambda number: number * number, threads=2)
+    done = prefetch_in_threads(numbers(), lambda number: number * number, threads=2)
     assert [next(done) for _ in range(3)] == [0, 1, 4]
     assert len(taken) <= 3 + 4  # twice as many as threads may wait
     assert list(done) == [number * number for number in range(3, 50)]
 
 
 def test_what_fails_in_a_thread_is_raised_where_its_result_would_come() -> None:
-    done = ahead([1, 2, 0, 4], lambda number: 1 / number, threads=3)
+    done = prefetch_in_threads([1, 2, 0, 4], lambda number: 1 / number, threads=3)
     assert [next(done), next(done)] == [1.0, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(done)
@@ -210,11 +210,11 @@ def test_what_fails_in_a_thread_is_raised_where_its_result_would_come() -> None:
 
 def test_tensors_are_fetched_in_order() -> None:
     made = (torch.full((2,), number) for number in range(3))
-    assert [tensor.tolist() for tensor in fetched(made)] == [[0, 0], [1, 1], [2, 2]]
+    assert [tensor.tolist() for tensor in stream_to_cpu(made)] == [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_tensors_of_a_gpu_are_fetched_in_order() -> None:
     made = (torch.full((2,), number, device="cuda") for number in range(3))
-    assert [tensor.tolist() for tensor in fetched(made)] == [[0, 0], [1, 1], [2, 2]]
+    assert [tensor.tolist() for tensor in stream_to_cpu(made)] == [[0, 0], [1, 1], [2, 2]]

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.system.command import command, progress
 from pipeline.system.stop import (
     SIGNALS,
-    StoppedError,
-    asked_to_stop,
-    heed_parent_alone,
-    stopping_politely,
+    Interrupted,
+    graceful_shutdown,
+    ignore_signals_of_others,
+    stop_requested,
 )
 
 
@@ -55,9 +55,9 @@ def test_the_item_in_hand_is_finished_and_the_code_is_that_of_the_signal(
 
 
 def test_a_loop_may_hear_the_request_itself() -> None:
-    with stopping_politely():
+    with graceful_shutdown():
         for item in progress(range(3), label="train", total=3, stops=False):
-            assert asked_to_stop() == (item > 1)
+            assert stop_requested() == (item > 1)
             if item == 1:
                 ask(signal.SIGTERM)
         assert item == 2
@@ -65,40 +65,40 @@ def test_a_loop_may_hear_the_request_itself() -> None:
 
 def test_a_resumed_loop_says_how_far_the_whole_work_is() -> None:
     items = progress(range(3), label="photos", total=9, done=7)
-    with stopping_politely(), pytest.raises(StoppedError, match="photos 8/9;"):
+    with graceful_shutdown(), pytest.raises(Interrupted, match="photos 8/9;"):
         [ask(signal.SIGTERM) for _ in items]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 def test_sigterm_may_come_twice_and_a_second_ctrl_c_ends_at_once() -> None:
-    with stopping_politely():
+    with graceful_shutdown():
         ask(signal.SIGTERM)
         ask(signal.SIGTERM)
         ask(signal.SIGINT)
-        assert asked_to_stop()
+        assert stop_requested()
         child = os.fork()
         if not child:
             ask(signal.SIGINT)
             os._exit(0)  # not reached
         _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGINT
-    assert not asked_to_stop()
+    assert not stop_requested()
 
 
 def test_handlers_are_as_before_when_the_command_is_over() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with stopping_politely():
+    with graceful_shutdown():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_command_started_by_nohup_outlives_its_terminal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with stopping_politely():
+    with graceful_shutdown():
         ask(signal.SIGHUP)
-        assert not asked_to_stop()
+        assert not stop_requested()
         ask(signal.SIGTERM)
-        assert asked_to_stop()
+        assert stop_requested()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
@@ -106,7 +106,7 @@ def test_a_thread_that_runs_a_command_leaves_signals_alone() -> None:
     seen: list[object] = []
 
     def run() -> None:
-        with stopping_politely():
+        with graceful_shutdown():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=run)
@@ -128,7 +128,7 @@ class Slow(Dataset[int]):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
 def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
-    loader = DataLoader(Slow(), num_workers=1, worker_init_fn=heed_parent_alone)
+    loader = DataLoader(Slow(), num_workers=1, worker_init_fn=ignore_signals_of_others)
     batches = iter(loader)
     worker = int(next(batches))
     send = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
@@ -137,7 +137,7 @@ def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
 
 
 def wait_as_a_loader_does(ready: Event) -> None:
-    heed_parent_alone(0)
+    ignore_signals_of_others(0)
     ready.set()
     threading.Event().wait(60)
 

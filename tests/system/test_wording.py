@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from pipeline.system.text import shown, without_folders
+from pipeline.system.text import short_repr, without_folders
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_an_absolute_path_is_cut_to_its_name(name: str, wanted: str) -> None:
 
 
 def test_a_date_is_shown_as_it_is_written() -> None:
-    assert shown(date(2024, 1, 2)) == "2024-01-02"
+    assert short_repr(date(2024, 1, 2)) == "2024-01-02"

@@ -14,9 +14,9 @@ from pipeline.config.params import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import (
     Batch,
-    Crops,
-    GridCut,
-    Steps,
+    CropDataset,
+    SampledLogits,
+    StepBatchSampler,
     TrainingPhoto,
     collate,
     make_loader,
@@ -43,7 +43,7 @@ def ramp_grid(size: Size, cell_px: int) -> np.ndarray:
     return ramps(round(size[0] / cell_px), round(size[1] / cell_px), size)
 
 
-MakeCrops = Callable[..., Crops]
+MakeCrops = Callable[..., CropDataset]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
         seed: int = 0,
         views: ViewsParams = VIEWS,
         stride: int = 1,
-    ) -> Crops:
+    ) -> CropDataset:
         photos = []
         for index, size in enumerate(SIZES):
             file = tmp_path / f"{index}.png"
@@ -70,7 +70,7 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
             for level, cell in CELL_PX.items()
         }
         store: PseudoMaskStore = store_of(logits, {photo.key: photo.size for photo in photos})
-        return Crops(
+        return CropDataset(
             photos,
             store,
             near="global",
@@ -85,9 +85,15 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
 
 
 def load(
-    crops: Crops, *, start: int = 0, stop: int = 6, rank: int = 0, world: int = 1, workers: int = 0
+    crops: CropDataset,
+    *,
+    start: int = 0,
+    stop: int = 6,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
 ) -> list[Batch]:
-    steps = Steps(start=start, stop=stop, batch_size=4, rank=rank, world=world)
+    steps = StepBatchSampler(start=start, stop=stop, batch_size=4, rank=rank, world=world)
     return list(make_loader(crops, steps, workers=workers, pin=False))
 
 
@@ -170,7 +176,9 @@ def test_batches_hold_what_they_say(crops_of):
 
 def test_hard_masks_choose_among_the_classes_present():
     logits = torch.tensor([[3.0, 0.0, 0.0], [2.0, 2.0, -1.0], [1.0, 1.0, -2.0]])  # [C, w]
-    cut = GridCut(logits[None, :, None].half(), torch.zeros(1, 1), torch.tensor([[0.0, 1.0, 2.0]]))
+    cut = SampledLogits(
+        logits[None, :, None].half(), torch.zeros(1, 1), torch.tensor([[0.0, 1.0, 2.0]])
+    )
     assert cut.hard_masks(torch.tensor([[True, True, True]])).tolist() == [[[0, 1, 0]]]
     assert cut.hard_masks(torch.tensor([[False, True, True]])).tolist() == [[[1, 1, 1]]]
     assert cut.hard_masks(torch.tensor([[False, False, True]])).tolist() == [[[2, 2, 2]]]
@@ -276,6 +284,6 @@ def test_a_batch_moves_as_a_whole(crops_of):
 
 
 def test_steps_worked_by_hand():
-    steps = Steps(start=1, stop=3, batch_size=4, rank=1, world=2)
+    steps = StepBatchSampler(start=1, stop=3, batch_size=4, rank=1, world=2)
     assert list(steps) == [[5, 7], [9, 11]]
     assert len(steps) == 2

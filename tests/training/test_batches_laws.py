@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pipeline.config.params import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.training.crops import Crops, GridCut, TrainingPhoto, collate
+from pipeline.training.crops import CropDataset, SampledLogits, TrainingPhoto, collate
 from tests.helpers.tiny_store import store_of_logits
 
 Size = tuple[int, int]
@@ -60,8 +60,8 @@ class Scenes:
     photos: list[TrainingPhoto]
     store: PseudoMaskStore
 
-    def crops(self, views: ViewsParams, *, seed: int, stride: int = 1) -> Crops:
-        return Crops(
+    def crops(self, views: ViewsParams, *, seed: int, stride: int = 1) -> CropDataset:
+        return CropDataset(
             self.photos,
             self.store,
             near=self.store.near,
@@ -125,7 +125,7 @@ def bound_of(side: int, step: int, coarse: float) -> float:
 
 
 def assert_same_places(
-    image: Tensor, cut: GridCut, row: int, *, size: Size, coarse: float, labels: Tensor
+    image: Tensor, cut: SampledLogits, row: int, *, size: Size, coarse: float, labels: Tensor
 ) -> None:
     """Compare the places that an image ``[3, h, w]`` and a photo's row of a cut tell."""
     told, grid, places, bounds = cut.sample()[row], cut.grids[row].float(), [], []

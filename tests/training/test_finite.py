@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from pipeline.carb import CarbTerms
-from pipeline.training.non_finite import LossWatch, check_weights
+from pipeline.training.non_finite import NonFiniteCheck, check_weights
 
 NAN, INF = float("nan"), float("inf")
 
@@ -32,14 +32,14 @@ MESSAGE = r"step 2: the loss is not finite \(total, noisy\) on train/a, train/b;
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_step_whose_loss_is_no_number_is_named_at_once(value: float) -> None:
-    watch = LossWatch(on("cpu"))
+    watch = NonFiniteCheck(on("cpu"))
     watch.see(terms(1.0), 1, ["train/x"])
     with pytest.raises(ValueError, match=MESSAGE):
         watch.see(terms(value, noisy=value), 2, ["train/a", "train/b"])
 
 
 def test_on_a_gpu_it_is_named_when_the_next_step_is_seen() -> None:
-    watch = LossWatch(on("cuda"))
+    watch = NonFiniteCheck(on("cuda"))
     watch.see(terms(1.0), 1, ["train/x"])
     watch.see(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
     with pytest.raises(ValueError, match=MESSAGE):
@@ -47,14 +47,14 @@ def test_on_a_gpu_it_is_named_when_the_next_step_is_seen() -> None:
 
 
 def test_the_last_step_is_seen_too() -> None:
-    watch = LossWatch(on("cuda"))
+    watch = NonFiniteCheck(on("cuda"))
     watch.see(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
     with pytest.raises(ValueError, match=MESSAGE):
         watch.finish()
 
 
 def test_a_term_that_counts_nowhere_may_be_anything() -> None:
-    watch = LossWatch(on("cpu"))
+    watch = NonFiniteCheck(on("cpu"))
     watch.see(terms(1.0, noisy=NAN), 1, ["train/x"])
     watch.finish()
 

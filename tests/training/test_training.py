@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.config.params import Params
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.stop import StoppedError, stopping_politely
+from pipeline.system.stop import Interrupted, graceful_shutdown
 from pipeline.system.tensor_files import load_tensors
 from pipeline.training.crops import TrainingPhoto
 from pipeline.training.fit import _loader
@@ -198,7 +198,7 @@ def test_a_run_that_is_asked_to_stop_keeps_the_step_in_hand(data, small, tmp_pat
     def ask(step: int, model: nn.Module) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with stopping_politely(), pytest.raises(StoppedError, match="SIGTERM, train 5/14; what is"):
+    with graceful_shutdown(), pytest.raises(Interrupted, match="SIGTERM, train 5/14; what is"):
         run(data, params, tmp_path / "state", show=ask)
     resumed = run(data, small, tmp_path / "state")
     assert_equal_weights(resumed.model, whole.model)

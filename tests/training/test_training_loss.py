@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import pipeline.training.losses
 from pipeline.carb import CarbLoss
 from pipeline.training.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
-from pipeline.training.crops import Batch, GridCut, TrainingPhoto
+from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
 from pipeline.training.losses import (
     class_frequency,
     class_weights,
@@ -77,12 +77,12 @@ def test_class_weights_are_a_power_of_the_frequency():
     assert class_weights(frequency, 0) is None
 
 
-def grid_cut(logits: Tensor) -> GridCut:
+def grid_cut(logits: Tensor) -> SampledLogits:
     """Grids read at their own cells."""
     rows, columns = (
         torch.arange(side).float().expand(len(logits), -1) for side in logits.shape[2:]
     )
-    return GridCut(logits, rows, columns)
+    return SampledLogits(logits, rows, columns)
 
 
 def drawn_batch(*, local: bool) -> Batch:
