@@ -147,7 +147,7 @@ def test_a_video_that_is_stopped_begins_anew(
     source = film(Path("ride.mp4"), size=(64, 96), rate=Fraction(5))
     from pipeline.deploy import predict as prediction_run
 
-    monkeypatch.setattr(prediction_run, "asked_to_stop", lambda: True)
+    monkeypatch.setattr(prediction_run, "stop_requested", lambda: True)
     said = run(source, "--out", "o", model=segmenter, code=143)
     assert "ride.mp4 1/5 frames, which begins anew next time" in said
     assert not Path("o").exists()

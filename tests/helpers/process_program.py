@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.config.params import Params, load_params
 from pipeline.system.command import start_fabric
-from pipeline.training.fit import fit as training
+from pipeline.training import fit as training
 from pipeline.training.run import Inputs
 from stages import encoder, pseudo, train
 

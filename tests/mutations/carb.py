@@ -8,7 +8,7 @@ MUTATIONS = [
     Mutation(
         "the means are of the own process",
         "carb.py",
-        "total = world_sum(torch.where(region, mass, 0).sum())",
+        "total = all_reduce_sum(torch.where(region, mass, 0).sum())",
         "total = torch.where(region, mass, 0).sum().detach()",
         ("carb_laws",),
     ),
@@ -22,8 +22,8 @@ MUTATIONS = [
     Mutation(
         "ignored pixels count in the share of reliable ones",
         "carb.py",
-        "/ world_sum(valid.sum()).clamp_min(1)",
-        "/ world_sum(torch.ones_like(valid).sum()).clamp_min(1)",
+        "/ all_reduce_sum(valid.sum()).clamp_min(1)",
+        "/ all_reduce_sum(torch.ones_like(valid).sum()).clamp_min(1)",
         CARB,
     ),
     Mutation(
@@ -85,7 +85,7 @@ MUTATIONS = [
     Mutation(
         "Dice counts the own process alone",
         "system/ranks.py",
-        "(world_sum(own) - part).detach()",
+        "(all_reduce_sum(own) - part).detach()",
         "(part - part).detach()",
         ("dice",),
     ),
