@@ -13,7 +13,7 @@ from tests.helpers.tiny_run import prepare_folder, run_until, write_params
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from pipeline.training.fit import run as training_run
+from pipeline.training import run as training_run
 from stages.train import app
 
 pages = int(Path("/proc/self/statm").read_text().split()[0])
