@@ -16,7 +16,7 @@ from bench.harness import BENCHES, in_own_process, machine, run_bench, table_of
 from bench.timing import Measure
 from pipeline.system.command import command
 from pipeline.system.files import write_json
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

@@ -14,7 +14,7 @@ from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.store.masks import upsampled
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import progress
+from pipeline.system.progress import progress
 
 # An object's share of the photo, up to which it is of that size.
 SIZES = {"tiny": 0.001, "small": 0.01, "medium": 0.1, "large": 1.0}

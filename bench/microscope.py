@@ -26,10 +26,10 @@ from pipeline.report.segmenter_panels import PanelInputs, segmenter_panels
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import WHOLE
 from pipeline.segmenter.saved import load_segmenter
-from pipeline.system.command import command, start_fabric
-from pipeline.system.files import atomic_path, remove
-from pipeline.system.output_folders import outputs
-from pipeline.system.tables import write_table
+from pipeline.system.command import command
+from pipeline.system.devices import start_fabric
+from pipeline.system.files import atomic_path, remove, write_table
+from pipeline.system.outputs import outputs
 from pipeline.system.text import table_cell
 from pipeline.training.fit import fit
 from pipeline.training.run import Inputs, as_segmenter, first_segmenter

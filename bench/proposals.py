@@ -27,7 +27,8 @@ from pipeline.metrics import confusion, mean_iou
 from pipeline.proposals.propose import looks, temperature, window_embeddings
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.masks import hard_mask
-from pipeline.system.command import command, prefetch_in_threads, progress
+from pipeline.system.command import command
+from pipeline.system.progress import prefetch_in_threads, progress
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

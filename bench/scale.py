@@ -20,8 +20,7 @@ import typer
 
 from pipeline.system.command import command
 from pipeline.system.files import remove, write_json
-from pipeline.system.output_folders import outputs
-from pipeline.system.output_lists import visible_files
+from pipeline.system.outputs import outputs, visible_files
 
 app = typer.Typer(add_completion=False)
 HERE = Path(__file__).parent.parent

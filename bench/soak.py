@@ -26,9 +26,10 @@ from pipeline.metrics import mean_iou
 from pipeline.report.previews import Previews
 from pipeline.segmenter.inference import WHOLE
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import command, start_fabric
+from pipeline.system.command import command
+from pipeline.system.devices import start_fabric
 from pipeline.system.files import write_json
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 from pipeline.training.curves import Curves
 from pipeline.training.fit import fit
 from pipeline.training.run import Inputs, as_segmenter, first_segmenter

@@ -18,7 +18,7 @@ from pipeline.deploy.options import (
     WindowOption,
 )
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -82,7 +82,7 @@ def main(
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     presentation = TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius)
     of_folder = masks or scale or submission or font or force or presentation != TestTimeOptions()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +41,7 @@ def main(
     from pipeline.report.evaluation_files import pseudo_report
     from pipeline.report.fonts import use_font
     from pipeline.store.reader import PseudoMaskStore
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
     with outputs(

@@ -35,8 +35,9 @@ def main(
     from pipeline.report.fonts import use_font
     from pipeline.report.pseudo_report import clip_report
     from pipeline.scenes.index import SceneIndex
-    from pipeline.system.command import memory_hint, start_fabric
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.command import memory_hint
+    from pipeline.system.devices import start_fabric
+    from pipeline.system.outputs import outputs
 
     sources, folders = {"--index": index, "--params": params}, {"--out": out, "--report": report}
     with outputs("pseudo", folders=folders, sources=sources):

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config.params import ClipParams, Params
+from pipeline.system.devices import process_number
 from pipeline.system.files import file_digest, fingerprint, remove, write_json
-from pipeline.system.launch import process_number
 
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")

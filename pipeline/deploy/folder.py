@@ -27,8 +27,7 @@ from pipeline.report.drawing import confusion_figure, save_png
 from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions
-from pipeline.system.files import write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")

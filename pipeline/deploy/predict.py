@@ -31,7 +31,7 @@ from pipeline.report.drawing import RgbArray, save_png
 from pipeline.report.panels import class_legend
 from pipeline.scenes.image_io import read_image
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
-from pipeline.system.command import progress
+from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 
 log = logging.getLogger("carb")

@@ -16,18 +16,16 @@ from torch import Tensor
 from pipeline.datasets.base import Scene
 from pipeline.report.drawing import RgbArray, overlay, save_png
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
-from pipeline.system.command import prefetch_in_threads, progress
-from pipeline.system.disk import telling_of_full_disk
-from pipeline.system.files import locked, remove
-from pipeline.system.output_lists import OutputList
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST, explain_full_disk, locked, remove
+from pipeline.system.outputs import OutputList
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.system.text import error_text
 
 log = logging.getLogger("carb")
 M = TypeVar("M")
 MASKS, OVERLAYS, CONFIDENCE, LEGEND = "masks", "overlays", "confidence", "legend.png"
 ALPHA = 0.5  # share of the class's colour in an overlay
-PHOTO, VIDEO = "photo ", "video "  # begin the names of items, see `pipeline.system.output_lists`
+PHOTO, VIDEO = "photo ", "video "  # begin the names of items, see `pipeline.system.outputs`
 NAMED = 10  # files that are named in the last line of a run
 UNREADABLE = (ValueError, OSError)  # what reading a photo, a mask or a video raises
 
@@ -56,7 +54,7 @@ def opened_list(out: Path, made: dict[str, Any], *, force: bool) -> Iterator[Out
     Raises:
         ValueError: another run writes there, or the disk is full.
     """
-    with locked(out), telling_of_full_disk(out, out), _opened(out, made, force=force) as written:
+    with locked(out), explain_full_disk(out, out), _opened(out, made, force=force) as written:
         yield written
 
 

@@ -10,7 +10,7 @@ from pipeline.deploy.predictions import CONFIDENCE, MASKS, OVERLAYS
 from pipeline.deploy.video import VIDEO_ENDINGS
 from pipeline.scenes.image_folder import look_below, photos_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 
 LONGEST = 255  # bytes of a file's name
 FRAME = re.compile(r"\d{6,}")

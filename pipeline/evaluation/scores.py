@@ -16,7 +16,7 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_many
 from pipeline.store.masks import hard_mask
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import progress
+from pipeline.system.progress import progress
 from pipeline.views import fitted_size
 
 Metrics = dict[str, Any]

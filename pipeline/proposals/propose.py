@@ -28,8 +28,8 @@ from pipeline.datasets.base import Dataset, Scene
 from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in, photo_folder
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import prefetch_in_threads, progress
 from pipeline.system.files import atomic_path
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import Box, cover
 
 if TYPE_CHECKING:

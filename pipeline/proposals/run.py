@@ -12,8 +12,9 @@ from pipeline.datasets.remarks import tell_of_data
 from pipeline.proposals.page import write_sheets
 from pipeline.proposals.propose import SHEETS, check_no_labels, propose, write_proposals
 from pipeline.report.fonts import use_font
-from pipeline.system.command import memory_hint, start_fabric
-from pipeline.system.output_folders import outputs
+from pipeline.system.command import memory_hint
+from pipeline.system.devices import start_fabric
+from pipeline.system.outputs import outputs
 
 
 def propose_labels(params: Path, *, threshold: float, force: bool) -> None:

@@ -41,8 +41,7 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions
 from pipeline.store.masks import check_photos
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.files import atomic_path, file_digest, write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import atomic_path, file_digest, write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")

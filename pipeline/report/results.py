@@ -3,6 +3,7 @@
 A data set without human masks has no figures, one without validation photos no pictures of them.
 """
 
+import csv
 import json
 import math
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.scenes.index import SceneIndex
-from pipeline.system.tables import read_curve, read_table
 
 Metrics = dict[str, Any]
 Curve = npt.NDArray[np.float64]
@@ -97,3 +97,16 @@ def _figures(path: Path) -> Metrics:
 def _rows(path: Path) -> list[dict[str, str]]:
     """A table; empty where it is missing."""
     return read_table(path) if path.is_file() else []
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV that `write_table` wrote."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def read_curve(path: Path) -> npt.NDArray[np.float64]:
+    """A curve of DVCLive: ``[n, 2]`` of step and value."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle, delimiter="\t"))[1:]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)

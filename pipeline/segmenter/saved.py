@@ -29,7 +29,7 @@ from pipeline.segmenter.saved_files import (
     WEIGHTS_FILE,
     read_about,
 )
-from pipeline.system.command import best_device
+from pipeline.system.devices import best_device
 from pipeline.system.files import atomic_path, file_digest, write_json
 from pipeline.system.text import error_text, rebuild_hint
 

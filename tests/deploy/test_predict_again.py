@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from pipeline.deploy import predictions as folder_answers
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 from stages import eval as evaluate
 from stages import predict
 from tests.helpers.small_photos import film, random_segmenter, scene

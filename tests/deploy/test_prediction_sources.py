@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.deploy.sources import check_capitals, found_in
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 
 
 @pytest.fixture(autouse=True)
