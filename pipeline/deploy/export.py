@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.deploy.onnx import AGREE, Difference, compare_with_torch, write_onnx
-from pipeline.segmenter.card import card_of
+from pipeline.segmenter.card import model_card
 from pipeline.segmenter.inference import Segmenter
 from pipeline.system.files import atomic_path
 from pipeline.system.text import error_text
@@ -43,7 +43,7 @@ def export(
                 *(batch, width, height, one.logits, 100 * one.same),
             )
         check_agreement(found)
-        card = card_of(segmenter, figures=figures, onnx=True)
+        card = model_card(segmenter, metrics=figures, onnx=True)
         (draft / CARD).write_text(card, "utf-8")
     log.info("wrote %s and %s to %s", MODEL, CARD, out)
 

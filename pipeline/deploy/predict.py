@@ -150,7 +150,7 @@ def predict_video(
     seen = predict_stream(
         segmenter,
         items,
-        presentation=presentation,
+        test_time=presentation,
         more=lambda _, logits: [probability(logits)] if frames else [],
     )
     count = -1

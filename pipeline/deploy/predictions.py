@@ -215,7 +215,7 @@ def write_predictions(
     found = predict_stream(
         segmenter,
         readable(scenes, read, faults),
-        presentation=presentation,
+        test_time=presentation,
         more=lambda scene, logits: [probability(logits)] if confidence else [],
     )
     for scene, photo, beside, maps in progress(found, label="predict", total=len(scenes)):

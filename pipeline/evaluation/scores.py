@@ -13,10 +13,10 @@ from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, reca
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_many
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_stream
 from pipeline.store.masks import hard_mask
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.progress import progress
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import fitted_size
 
 Metrics = dict[str, Any]
@@ -157,13 +157,9 @@ def score_segmenter(
             return []
         return _vote_and_clip(logits, labels[scene.key], store, scene.key)
 
-    answers = predict_many(
-        segmenter,
-        scenes,
-        read=lambda scene: read_annotated(scene, read_mask),
-        presentation=presentation,
-        more=choices,
-    )
+    annotated = prefetch_in_threads(scenes, lambda scene: read_annotated(scene, read_mask))
+    items = ((scene, *pair) for scene, pair in zip(scenes, annotated, strict=True))
+    answers = predict_stream(segmenter, items, test_time=presentation, more=choices)
     for scene, _, mask, (classes, *looks) in progress(answers, label="evaluate", total=len(scenes)):
         one = score.add(scene.key, classes, mask)
         if store is not None and looks:
@@ -253,7 +249,7 @@ def protocol(
         "input": f"whole photo, the first of {first.height}x{first.width} shown at "
         f"{shown[0]}x{shown[1]}",
         "image-level labels shown": False,
-        "flips, scales, windows": presentation.in_words(),
+        "flips, scales, windows": presentation.describe(),
         "logits": "upsampled to the mask's size (bilinear), arg-max",
         "IoU": "summed over all photos; classes with an empty union and pixels of 255 left out",
     }

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from pipeline.deploy.export import check_agreement
 from pipeline.deploy.onnx import Difference, EvenPool, write_onnx
 from pipeline.scenes.classes import LABEL_SPACES
-from pipeline.segmenter.card import card_of
+from pipeline.segmenter.card import model_card
 from pipeline.segmenter.network import build_segmenter
 from pipeline.segmenter.saved import load_segmenter, save_segmenter
 from stages import export
@@ -175,7 +175,7 @@ def test_an_operator_set_that_is_not_reached_is_told(segmenter, tmp_path, monkey
 
 def test_class_names_do_not_break_the_cards_table(segmenter) -> None:
     names = ["a|b", "two\nlines", "back\\slash", *SPACE.names[3:]]
-    text = card_of(replace(load_segmenter(segmenter), classes=names), figures=None, onnx=True)
+    text = model_card(replace(load_segmenter(segmenter), classes=names), metrics=None, onnx=True)
     for index, cell in enumerate([r"a\|b", "two lines", r"back\\slash"]):
         assert f"\n| {index} | {cell} | " in text
 
