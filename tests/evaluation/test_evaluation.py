@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.datasets.base import Scene
-from pipeline.evaluation.scores import (
+from pipeline.evaluation.segmenter import (
     SEGMENTER,
     RegionScore,
     SegmenterScore,
@@ -30,9 +30,9 @@ def test_a_region_counts_by_the_first_map_s_class() -> None:
     region.add(np.array([[True, True, False], [True, True, False]]), CLIP, VOTE, MASK)
     assert region.counts.tolist() == [[2, 1, 1], [1, 0, 0], [2, 0, 1]]
     assert region.pixels == 4
-    figures = region.figures(8)
-    assert figures == {"share": 0.5, "CLIP accuracy": 0.25, "segmenter accuracy": 0.75}
-    assert math.isnan(RegionScore(3).figures(8)["CLIP accuracy"])
+    metrics = region.metrics(8)
+    assert metrics == {"share": 0.5, "CLIP accuracy": 0.25, "segmenter accuracy": 0.75}
+    assert math.isnan(RegionScore(3).metrics(8)["CLIP accuracy"])
 
 
 def test_classes_are_listed_with_their_noisy_share() -> None:
@@ -98,8 +98,8 @@ def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> No
     assert score.regions["noisy"].counts.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
     assert (alone.confusion == 2 * score.confusion).all()
     for one in (alone, score):  # pseudo-masks stand beside the segmenter on photos with labels only
-        assert one.beside[SEGMENTER].tolist() == score.confusion.tolist()
-        assert one.beside["global"].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
+        assert one.per_level[SEGMENTER].tolist() == score.confusion.tolist()
+        assert one.per_level["global"].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
 
 
 def test_photos_are_ranked_by_their_own_figure(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@ them."""
 
 import numpy as np
 import pytest
+from pipeline.report.palettes import seen
 
-from pipeline.report.palettes import palette_of, seen
+from pipeline.report.drawing import palette_of
 from pipeline.scenes.classes import LABEL_SPACES
 
 # Vienot, Brettel, Mollon 1999: linear RGB -> what protanopes and deuteranopes see, and luminance.

@@ -6,14 +6,13 @@ import pytest
 from PIL import Image
 
 from pipeline.metrics import confusion
+from pipeline.report.charts import confusion_chart, iou_bars
 from pipeline.report.drawing import (
     IGNORE_COLOUR,
     MARK_OUTLINE,
     changes,
     colour_mask,
-    confusion_figure,
     heat,
-    iou_bars,
     mark_region,
     overlay,
     save_png,
@@ -104,7 +103,7 @@ def test_charts_have_equal_bytes_twice_whatever_the_user_s_settings(tmp_path):
     values = np.linspace(0, 1, 11)
     values[4] = np.nan
     for name in ("a", "b"):
-        confusion_figure(counts(), SPACE.names, tmp_path / name / "confusion.png")
+        confusion_chart(counts(), SPACE.names, tmp_path / name / "confusion.png")
         iou_bars({"one": values, "two": values / 2}, SPACE.names, tmp_path / name / "iou.png")
         mpl.rcParams["font.size"] = 30.0
     mpl.rcdefaults()
@@ -117,7 +116,7 @@ def test_charts_have_equal_bytes_twice_whatever_the_user_s_settings(tmp_path):
 @pytest.mark.parametrize("name", ["camvid", "cityscapes"])
 def test_the_confusion_chart_grows_with_the_classes_and_colours_its_diagonal(name, tmp_path):
     names = LABEL_SPACES[name].names
-    confusion_figure(np.eye(len(names), dtype=np.int64), names, tmp_path / "chart.png")
+    confusion_chart(np.eye(len(names), dtype=np.int64), names, tmp_path / "chart.png")
     chart = np.asarray(Image.open(tmp_path / "chart.png").convert("RGB")).astype(int)
     dark_blue = (np.abs(chart - [8, 48, 107]).sum(axis=2) < 6).sum()  # "Blues" at 100 %
     assert chart.shape[1] > 40 * len(names)
@@ -125,7 +124,7 @@ def test_the_confusion_chart_grows_with_the_classes_and_colours_its_diagonal(nam
 
 
 def test_charts_of_nothing_annotated_are_drawn(tmp_path):
-    confusion_figure(np.zeros((3, 3), np.int64), ["a", "b", "c"], tmp_path / "chart.png")
+    confusion_chart(np.zeros((3, 3), np.int64), ["a", "b", "c"], tmp_path / "chart.png")
     iou_bars({"none": np.full(3, np.nan)}, ["a", "b", "c"], tmp_path / "bars.png")
     for name in ("chart.png", "bars.png"):
         with Image.open(tmp_path / name) as picture:
