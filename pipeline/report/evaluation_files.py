@@ -213,7 +213,7 @@ def _score_and_draw(
     _draw_charts(folder, score, classes)
     # The ranked images are predicted again, so that memory does not grow with their number.
     for name, few in ranked(scenes, score.photo_iou, RANKED).items():
-        heading = f"Images with the {name} mIoU, of {len(scenes)}"
+        heading = f"Images with {name} mIoU, {len(few)} of {len(scenes)}"
         panel = segmenter_panels(few, inputs, heading=heading, photo_iou=score.photo_iou)
         save_png(folder / f"panels_{name}.png", panel)
     warn_unseen_classes(score.confusion, classes)

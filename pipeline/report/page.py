@@ -24,7 +24,7 @@ from pipeline.system.text import without_folders
 TEMPLATE = "page.html.j2"
 MAX_WIDTH = 1400  # pixels: the width of panels
 UNCHANGED_BYTES = 120_000  # of a PNG that is embedded as it is; a larger one becomes a JPEG
-JPEG_QUALITY = 80
+JPEG_QUALITY = 75
 CSS_DPI = 96
 
 

@@ -90,9 +90,7 @@ def pseudo_panels(
         rows.append(PanelRow(cells, scene.key))
     changed = [f"changed by {store.levels[-1]}"] if several else []
     titles = ["photo", *level_titles(store), *changed, "confidence", "human mask"]
-    rule = "without image-level labels (all classes compete)"
-    if labels is not None:
-        rule = "with image-level labels (only the present classes compete)"
+    rule = "with image-level labels" if labels is not None else "without image-level labels"
     return panel(
         rows,
         titles=titles[: len(rows[0].cells)],
