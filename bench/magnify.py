@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
-from pipeline.evaluation.scores import Metrics
+from pipeline.evaluation.segmenter import Metrics
 from pipeline.metrics import confusion, iou, mean_iou
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels

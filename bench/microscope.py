@@ -17,11 +17,10 @@ from bench.magnify import BOUNDS, Findings, bound_rows, examine, removed_rows, s
 from pipeline.config.params import Params, load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.evaluation.photos import annotated, listed, scenes_of, with_logits
-from pipeline.evaluation.scores import Metrics, score_segmenter
+from pipeline.evaluation.photos import annotated, inference_options, listed, scenes_of, with_logits
+from pipeline.evaluation.segmenter import Metrics, score_segmenter
 from pipeline.metrics import mean_iou
 from pipeline.report.drawing import save_png
-from pipeline.report.evaluation_files import presentation_of
 from pipeline.report.segmenter_panels import PanelInputs, segmenter_panels
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import TestTimeOptions
@@ -63,7 +62,7 @@ def training_rows(
         total = sum(region.pixels for region in found.regions.values())
         row: Metrics = {"step": step, "mIoU": mean_iou(found.confusion)}
         for name, region in found.regions.items():
-            row |= {f"{name}, {what}": value for what, value in region.figures(total).items()}
+            row |= {f"{name}, {what}": value for what, value in region.metrics(total).items()}
         rows.append(row)
 
     fit(
@@ -144,7 +143,7 @@ def main(
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     labels, store = inputs.labels, inputs.store
     scenes = with_logits(photos_to_score(dataset, split, labels, settings.eval.photos), store)
-    segmenter, presentation = load_segmenter(model), presentation_of(settings.eval)
+    segmenter, presentation = load_segmenter(model), inference_options(settings.eval)
     if not segmenter.classes == store.classes == dataset.label_space.names:
         raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
     findings = examine(store, scenes, labels, read_mask=dataset.read_mask)

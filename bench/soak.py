@@ -21,7 +21,7 @@ from torch import nn
 
 from bench.timing import processor
 from bench.workload import Street, draw_street, random_clip, store_maker
-from pipeline.evaluation.scores import score_segmenter
+from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.metrics import mean_iou
 from pipeline.report.previews import Previews
 from pipeline.segmenter.inference import TestTimeOptions

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.speed_training import demo_network
 from bench.timing import Measure, peak_mib, race, ratio
 from bench.workload import Street, Workload, as_segmenter, draw_street, random_segmenter
-from pipeline.evaluation.scores import score_segmenter
+from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.scenes.image_io import read_image
 from pipeline.segmenter.inference import PIXELS_PER_CALL, Segmenter, TestTimeOptions
 

@@ -22,7 +22,7 @@ from bench.workload import (
     store_maker,
 )
 from pipeline.datasets.collect import collect_image_labels, index_scenes
-from pipeline.evaluation.scores import score_segmenter
+from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.report.dataset_charts import prepare_report
 from pipeline.scenes.image_labels import write_image_labels
 from pipeline.segmenter.inference import TestTimeOptions

@@ -54,8 +54,8 @@ def main(
     """
     from pipeline.deploy.predict import predict
     from pipeline.deploy.sources import found_in
+    from pipeline.report.drawing import palette_of
     from pipeline.report.fonts import use_font
-    from pipeline.report.palettes import palette_of
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint

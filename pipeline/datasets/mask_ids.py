@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.datasets import camvid, cityscapes, wilddash2
 from pipeline.datasets.base import MaskReader, Scene, index_table, read_ids
-from pipeline.report.palettes import palette_of
+from pipeline.report.drawing import palette_of
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.safe_images import open_picture
 from pipeline.segmenter.inference import Segmenter

@@ -21,9 +21,16 @@ from pipeline.deploy.predictions import (
     written_classes,
 )
 from pipeline.deploy.submission import TEST_PHOTOS, label_ids, submission_names
-from pipeline.evaluation.photos import tell_of_unseen
-from pipeline.evaluation.scores import Metrics, SegmenterScore, metrics_of, per_class_rows, protocol
-from pipeline.report.drawing import confusion_figure, save_png
+from pipeline.evaluation.photos import warn_unseen_classes
+from pipeline.evaluation.segmenter import (
+    Metrics,
+    SegmenterScore,
+    metrics_of,
+    per_class_rows,
+    protocol,
+)
+from pipeline.report.charts import confusion_chart
+from pipeline.report.drawing import save_png
 from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions
@@ -176,8 +183,8 @@ def _write_figures(
     figures = metrics_of(score.confusion, segmenter.classes)
     write_json(folder / "metrics.json", {**figures, "protocol": made})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
-    confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")
-    tell_of_unseen(score.confusion, segmenter.classes)
+    confusion_chart(score.confusion, segmenter.classes, folder / "confusion.png")
+    warn_unseen_classes(score.confusion, segmenter.classes)
     log.info(
         "mIoU %.1f on %d photos, see %s",
         *(100 * figures["mIoU"], len(score.photo_iou), out / "metrics.json"),

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from pipeline.proposals.propose import THUMBNAIL, Proposal
-from pipeline.report.drawing import BAR_COLOURS
-from pipeline.report.fonts import ended, fitted, picture_font
+from pipeline.report.charts import BAR_COLOURS
+from pipeline.report.fonts import shorten_middle, shorten_start, text_font
 from pipeline.report.panels import FAINT, GAP, INK, PAPER
 from pipeline.scenes.classes import LabelSpace
 from pipeline.scenes.image_folder import PAGE
@@ -85,8 +85,8 @@ def _bar(text: str, size: int) -> Image.Image:
     bar = Image.new("RGB", (COLUMNS * (THUMBNAIL[0] + GAP) + GAP, 40), PAPER)
     draw = ImageDraw.Draw(bar)
     draw.line((GAP, 2, bar.width - GAP, 2), INK, 2)
-    font = picture_font(size)
-    draw.text((GAP, 22), fitted(text, font, bar.width - 2 * GAP), INK, font, anchor="lm")
+    font = text_font(size)
+    draw.text((GAP, 22), shorten_middle(text, font, bar.width - 2 * GAP), INK, font, anchor="lm")
     return bar
 
 
@@ -109,15 +109,15 @@ def _grid(shown: list[Proposal], place: int, threshold: float) -> Image.Image:
         start = (left + 2 * FRAME, top + height + CAPTION // 2 - 2)
         if abs(value - threshold) < NEAR:
             draw.rectangle((start[0] - 3, start[1] - 8, start[0] + 29, start[1] + 8), UNSURE)
-        draw.text(start, _cut(f"{value:.2f}  {each.photo}"), INK, picture_font(12), anchor="lm")
+        draw.text(start, _cut(f"{value:.2f}  {each.photo}"), INK, text_font(12), anchor="lm")
     return grid
 
 
 def _cut(text: str) -> str:
     """A caption that fits below a photo; of a long path the end tells photos apart."""
     number, name = text.split("  ", 1)
-    font, start = picture_font(12), f"{number}  "
-    return start + ended(name, font, THUMBNAIL[0] - 4 * FRAME - int(font.getlength(start)))
+    font, start = text_font(12), f"{number}  "
+    return start + shorten_start(name, font, THUMBNAIL[0] - 4 * FRAME - int(font.getlength(start)))
 
 
 def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: float) -> str:

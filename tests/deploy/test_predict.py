@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from pipeline.deploy.video import frames_of, probe_video
-from pipeline.report.palettes import palette_of
+from pipeline.report.drawing import palette_of
 from pipeline.segmenter.saved import load_segmenter
 from stages import eval as evaluate
 from stages import predict
