@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pipeline.deploy.submission import label_ids, submission_names
 
 from pipeline.datasets.base import Scene
-from pipeline.deploy.submission import label_ids, submission_names
 from pipeline.scenes.classes import LABEL_SPACES
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
 

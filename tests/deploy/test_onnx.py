@@ -16,10 +16,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, metadata_load
 from PIL import Image
+from pipeline.deploy.export import check_agreement
 from torch import nn
 from typer.testing import CliRunner
 
-from pipeline.deploy.export import check_agreement
 from pipeline.deploy.onnx import Difference, EvenPool, write_onnx
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.segmenter.card import card_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.deploy.video import DEMUXERS, frames_of, probe_video
+from pipeline.deploy.video import DEMUXERS, read_frames, probe_video
 
 ONE = 1 << 16
 CODECS = {".webm": "libvpx-vp9", ".mpg": "mpeg2video", ".mpeg": "mpeg2video", ".wmv": "wmv2"}
@@ -53,7 +53,7 @@ def film(path: Path, frames: int = 5) -> Path:
 def test_each_container_is_read_in_any_capitals(tmp_path: Path, ending: str) -> None:
     path = film(tmp_path / f"ride{ending.lower()}").rename(tmp_path / f"ride{ending}")
     video = probe_video(path)
-    frames = list(frames_of(video))
+    frames = list(read_frames(video))
     assert video.size == (64, 96)
     assert len(frames) == 5
     step_s = float((frames[-1].time - frames[0].time) * video.tick) / 4
@@ -73,6 +73,6 @@ def test_a_frame_is_turned_and_mirrored_as_the_file_says(
     content[place : place + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(content)
     video = probe_video(path)
-    photo = np.asarray(next(frames_of(video)).photo).astype(int)
+    photo = np.asarray(next(read_frames(video)).photo).astype(int)
     assert video.size == photo.shape[:2]
     assert abs(photo - wanted(corners())).mean() < 20  # a quarter in a wrong place: above 50
