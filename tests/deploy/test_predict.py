@@ -94,9 +94,7 @@ def test_the_output_never_replaces_the_source(run: Run) -> None:
     assert "would be replaced" in run("in", "--out", "in", code=2)
 
 
-def test_videos_without_pyav_end_in_one_sentence(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_videos_without_pyav_end_in_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     film(Path("ride.mp4"), size=(64, 96), rate=Fraction(5))
     scene(96, 64).save("a.png")
     monkeypatch.setitem(sys.modules, "av", None)
