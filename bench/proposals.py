@@ -24,7 +24,7 @@ from pipeline.config.params import LevelParams, load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, read_annotated
 from pipeline.metrics import confusion, mean_iou
-from pipeline.proposals.propose import looks, temperature, window_embeddings
+from pipeline.proposals.propose import photo_windows, temperature, window_embeddings
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.masks import hard_mask
 from pipeline.system.command import command
@@ -73,7 +73,7 @@ def look(
     read = prefetch_in_threads(scenes, lambda scene: read_annotated(scene, dataset.read_mask))
     for image, mask in progress(read, label=split, total=len(scenes)):
         counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=len(classes))
-        windows = window_embeddings(clip, looks(image, clip, list(levels.values())))
+        windows = window_embeddings(clip, photo_windows(image, clip, list(levels.values())))
         patches = {
             name: cover_features(
                 magnified(image, level, patch_size=clip.patch_size),

@@ -82,6 +82,7 @@ def main(
         carb eval --images photos --masks annotations --out scored
     """
     from pipeline.deploy.folder import evaluate_folder
+    from pipeline.deploy.predictions import Predictor
     from pipeline.report.fonts import use_font
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
@@ -102,11 +103,10 @@ def main(
         if images is not None:
             use_font(str(font) if font else None, segmenter.classes, setting="--font")
             evaluate_folder(
-                segmenter,
+                Predictor(segmenter, presentation, segmenter.palette, command="eval"),
                 images,
                 masks,
-                out=out,
-                presentation=presentation,
+                out,
                 submission=submission,
                 mask_ids=mask_ids.value,
                 force=force,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import EvalParams, PaletteName
+from pipeline.config.params import EvalParams
+from pipeline.config.types import PaletteName
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
 from pipeline.evaluation.photos import (
     annotated,
