@@ -1,7 +1,7 @@
 """Fixtures that several test files use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -36,3 +36,25 @@ def params() -> Params:
 def store_of(tmp_path: Path) -> StoreOf:
     """Writes logits, level -> key -> ``[C, h, w]``, as a store and opens it."""
     return partial(store_of_logits, tmp_path / "draft")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished tiny run of 4 steps, one per test process, to be read only; see `run_copy`."""
+    from tests.helpers.tiny_run import file_states, finished_run  # imports all stages
+
+    steps = {"train.steps": 4, "train.checkpoint_every": 2, "train.preview_every": 4}
+    folder = finished_run(tmp_path_factory.mktemp("finished"), steps)
+    before = file_states(folder)
+    yield folder
+    assert file_states(folder) == before, "a test changed the run that all tests share"
+
+
+@pytest.fixture
+def run_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run, to be changed; it is the current folder."""
+    from tests.helpers.tiny_run import copy_run
+
+    folder = copy_run(finished, tmp_path / "run")
+    monkeypatch.chdir(folder)
+    return folder

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bench.magnify import (
+from bench.microscope import (
     BOUNDS,
     SIZES,
     Findings,
