@@ -40,11 +40,10 @@ def store_of(tmp_path: Path) -> StoreOf:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished tiny run of 4 steps, one per test process, to be read only; see `run_copy`."""
-    from tests.helpers.tiny_run import file_states, finished_run  # imports all stages
+    """A finished tiny run of 10 steps, one per test process, to be read only; see `run_copy`."""
+    from tests.helpers.tiny_run import SHORT, file_states, finished_run  # imports all stages
 
-    steps = {"train.steps": 4, "train.checkpoint_every": 2, "train.preview_every": 4}
-    folder = finished_run(tmp_path_factory.mktemp("finished"), steps)
+    folder = finished_run(tmp_path_factory.mktemp("finished"), SHORT)
     before = file_states(folder)
     yield folder
     assert file_states(folder) == before, "a test changed the run that all tests share"

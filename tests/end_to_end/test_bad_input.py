@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers import bad_files, bad_settings
 from tests.helpers.bad_settings import PHOTOS
-from tests.helpers.tiny_run import file_states, run_stage, write_params
+from tests.helpers.tiny_run import SHORT, file_states, run_stage, write_params
 
 CASES = bad_files.CASES | bad_settings.CASES
 USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # what typer itself refuses
@@ -23,7 +23,7 @@ def test_mistake_is_named_in_one_sentence(
     name: str, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES[name]
-    write_params(run_copy, {"train.steps": 4} | case.params)
+    write_params(run_copy, SHORT | case.params)
     for variable, value in case.environment.items():
         monkeypatch.setenv(variable, value)
     case.spoil()

@@ -47,6 +47,7 @@ TINY: dict[str, Any] = {
     "train.checkpoint_every": 10,
     "train.preview_every": 20,
 }
+SHORT = {"train.steps": 10, "train.checkpoint_every": 5, "train.preview_every": 10}
 LARGE = 2**20  # bytes
 
 
