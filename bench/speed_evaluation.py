@@ -1,4 +1,4 @@
-"""Evaluation whole against the segmenter's forward pass alone."""
+"""Speed of evaluation, compared with the segmenter's forward pass alone."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ from pipeline.segmenter.inference import PIXELS_PER_CALL, Segmenter, TestTimeOpt
 
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Evaluation whole against the forward pass alone."""
+    """Time of the whole evaluation, in terms of the forward pass."""
     small = draw_street(folder / "small", train=1, val=work.photos)
     large = draw_street(folder / "large", train=1, val=max(2, work.photos // 12), size=work.photo)
     demo = as_segmenter(demo_network(small).to(work.device), base_size=small.params.views.base_size)

@@ -73,3 +73,24 @@ def no_process_is_left() -> Iterator[None]:
         lines.append(" ".join(child.cmdline())[:300])
         child.kill()
     assert not lines, f"still running: {lines}"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished tiny run of 10 steps, one per test process, to be read only; see `run_copy`."""
+    from tests.helpers.tiny_run import SHORT, file_states, finished_run  # imports all stages
+
+    folder = finished_run(tmp_path_factory.mktemp("finished"), SHORT)
+    before = file_states(folder)
+    yield folder
+    assert file_states(folder) == before, "a test changed the run that all tests share"
+
+
+@pytest.fixture
+def run_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run, to be changed; it is the current folder."""
+    from tests.helpers.tiny_run import copy_run
+
+    folder = copy_run(finished, tmp_path / "run")
+    monkeypatch.chdir(folder)
+    return folder
