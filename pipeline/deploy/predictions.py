@@ -16,7 +16,8 @@ from torch import Tensor
 from pipeline.datasets.base import Scene
 from pipeline.report.drawing import RgbArray, overlay, save_png
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
-from pipeline.system.files import LIST, explain_full_disk, locked, remove
+from pipeline.system.disk import explain_full_disk
+from pipeline.system.files import LIST, locked, remove
 from pipeline.system.outputs import OutputList
 from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.system.text import error_text
