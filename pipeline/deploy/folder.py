@@ -127,7 +127,6 @@ def evaluate_folder(
                 _write_figures(folder, segmenter, score, how, out)
         log.info("%d of %d predictions are in %s", len(scenes) - len(faults), len(scenes), out)
         faults.check(len(scenes))
-        written.finish()
 
 
 def _score_written(

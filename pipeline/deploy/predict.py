@@ -95,7 +95,6 @@ def predict(
                 save_png(folder / LEGEND, class_legend(segmenter.classes, palette))
         log.info("wrote %d of %d predictions to %s", len(todo) - len(faults), len(named), out)
         faults.check(len(named))
-        written.finish()
 
 
 def _films(videos: Mapping[str, Path], faults: Faults) -> dict[str, Video]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -184,23 +183,7 @@ def _stays(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
     here = Path.cwd().is_relative_to(path.resolve())
-    return here or not os.access(path.absolute().parent, os.W_OK) or _is_mount(path)
-
-
-def _is_mount(path: Path) -> bool:
-    """Whether a file system or another folder (Docker's -v) is mounted at a folder."""
-    if path.is_mount():
-        return True
-    try:
-        table = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-    except OSError:
-        return False
-    places = (line.split(" ")[4] for line in table.splitlines())
-    real = os.path.realpath(path)
-    return any(
-        real == re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place)
-        for place in places
-    )
+    return here or not os.access(path.absolute().parent, os.W_OK) or path.is_mount()
 
 
 def put_in_place(made: Path, path: Path) -> None:

@@ -7,14 +7,13 @@ file appends to it, and a killed one leaves it readable.
 
     {"made_with": {...}}                              weights and options of all items below
     {"item": "a", "of": "...", "files": {"masks/a.png": [size, time, sha256], ...}}
-    {"finished": true}                                nothing is left to be done
 """
 
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,11 +73,10 @@ def _listing(paths: list[Path], own: set[Path]) -> Iterator[None]:
 
 def _state(path: Path) -> tuple[int, int] | None:
     """Differs after a file or folder was replaced."""
-    try:
+    with suppress(OSError):
         about = path.stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_mtime_ns
+        return about.st_ino, about.st_mtime_ns
+    return None
 
 
 def _where(path: Path) -> Path:
@@ -115,9 +113,7 @@ def _check_overlap(
     for option, path in {**folders, **files}.items():
         _check_place(f"{option} {path}", path)
         for name, source in sources.items():
-            if source is None or not source.exists():
-                continue
-            if source.resolve().is_relative_to(path.resolve()):
+            if source and source.exists() and source.resolve().is_relative_to(path.resolve()):
                 raise ValueError(
                     f"{option} {path}: would be replaced, and {name} {source} lies there; name a "
                     f"new {'folder' if option in folders else 'file'}"
@@ -153,8 +149,7 @@ def _check_folder(named: str, path: Path) -> None:
     strange = [n for n in visible_files(path) if not _is_known(path / n, known.get(n, []))]
     if not strange:
         return
-    changed = [name for name in strange if name in known]
-    if changed:
+    if changed := [name for name in strange if name in known]:
         raise ValueError(
             f"{named}: {_first(changed)} changed since carb wrote it; move it away, or name a new "
             "folder"
@@ -173,8 +168,7 @@ def _check_folder(named: str, path: Path) -> None:
 
 def _first(names: list[str]) -> str:
     """The first name, and how many others there are."""
-    more = len(names) - 1
-    rest = f" and {more} {'others' if more > 1 else 'other'}" if more else ""
+    rest = {1: "", 2: " and 1 other"}.get(len(names), f" and {len(names) - 1} others")
     return short_repr(names[0]) + rest
 
 
@@ -209,9 +203,8 @@ class Stamp(NamedTuple):
     def fits(self, path: Path) -> bool:
         """Whether a file is still the same; one of the same size and time is not read."""
         about = path.stat()
-        if about.st_size != self.size:
-            return False
-        return about.st_mtime_ns == self.time or file_digest(path) == self.sha256
+        same = about.st_size == self.size
+        return same and (about.st_mtime_ns == self.time or file_digest(path) == self.sha256)
 
 
 class _Item(NamedTuple):
@@ -221,37 +214,32 @@ class _Item(NamedTuple):
     files: dict[str, Stamp]
 
 
-def _read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a folder's list that can be read."""
+def _read_list(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a folder's list; what cannot be read is left out."""
     try:
         text = (folder / LIST).read_text("utf-8", "surrogateescape")
     except OSError:
-        return []
-    found = []
+        return
     for line in text.splitlines():
-        try:
+        with suppress(ValueError):
             content = json.loads(line)
-        except ValueError:
-            continue
-        found += [content] if isinstance(content, dict) else []
-    return found
+            if isinstance(content, dict):
+                yield content
 
 
-def _items_of(lines: list[dict[str, Any]]) -> Iterator[tuple[str, _Item]]:
-    """The items of a list by name, in order."""
-    for line in lines:
-        try:
+def _items(folder: Path) -> Iterator[tuple[str, _Item]]:
+    """The items of a folder's list by name, in order."""
+    for line in _read_list(folder):
+        with suppress(AttributeError, TypeError):
             files = {name: Stamp(*stamp) for name, stamp in line.get("files", {}).items()}
-        except (AttributeError, TypeError):
-            continue
-        if files:
-            yield str(line.get("item")), _Item(str(line.get("of")), files)
+            if files:
+                yield str(line.get("item")), _Item(str(line.get("of")), files)
 
 
 def _known_files(folder: Path) -> dict[str, list[Stamp]]:
     """What carb ever wrote into a folder, by path below it."""
     known: dict[str, list[Stamp]] = {}
-    for _, item in _items_of(_read_lines(folder)):
+    for _, item in _items(folder):
         for name, stamp in item.files.items():
             known.setdefault(name, []).append(stamp)
     return known
@@ -259,10 +247,9 @@ def _known_files(folder: Path) -> dict[str, list[Stamp]]:
 
 def _is_known(path: Path, stamps: list[Stamp]) -> bool:
     """Whether a file has bytes that carb wrote to it."""
-    try:
+    with suppress(OSError):
         return any(stamp.fits(path) for stamp in reversed(stamps))
-    except OSError:
-        return False
+    return False
 
 
 def visible_files(folder: Path) -> Iterator[str]:
@@ -293,9 +280,8 @@ class OutputList:
 
     def __init__(self, folder: Path, made_with: dict[str, Any]) -> None:
         self.folder, self._made_with = folder, made_with
-        lines = _read_lines(folder)
-        self._items = dict(_items_of(lines))
-        headers = [line["made_with"] for line in lines if "made_with" in line]
+        self._items = dict(_items(folder))
+        headers = [line["made_with"] for line in _read_list(folder) if "made_with" in line]
         self.same = bool(headers) and headers[-1] == made_with
 
     def begin(self) -> None:
@@ -318,9 +304,9 @@ class OutputList:
     def has(self, name: str, of: str) -> bool:
         """Whether an item was finished, of the same source, and its files are still there."""
         item = self._items.get(name)
-        if item is None or item.of != of:
-            return False
-        return all(_is_known(self.folder / file, [stamp]) for file, stamp in item.files.items())
+        return (item is not None and item.of == of) and all(
+            _is_known(self.folder / file, [stamp]) for file, stamp in item.files.items()
+        )
 
     @property
     def names(self) -> set[str]:
@@ -360,7 +346,3 @@ class OutputList:
             inside = ".." not in Path(file).parts and not Path(file).is_absolute()
             if inside and _is_known(self.folder / file, [stamp]):
                 remove(self.folder / file)
-
-    def finish(self) -> None:
-        """Record that nothing is left to be done."""
-        _append(self.folder, {"finished": True})
