@@ -27,7 +27,8 @@ from pipeline.store.reader import (
     shards_of,
 )
 from pipeline.store.shards import COMPRESSOR
-from pipeline.system.files import explain_full_disk, file_digest, remove, write_json
+from pipeline.system.disk import explain_full_disk
+from pipeline.system.files import file_digest, remove, write_json
 
 log = logging.getLogger("carb")
 

@@ -170,7 +170,7 @@ class _Run:
         self.wrapped.train()
         lr = learning_rate(step - 1, params.train)
         set_lr(self.optimizer, lr)
-        seed_step(params.seed, step)
+        seed_step(params.seed, step, self.fabric.global_rank)
         terms = train_step(
             self.fabric,
             self.wrapped,
