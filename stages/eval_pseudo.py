@@ -37,9 +37,9 @@ def main(
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
-    from pipeline.datasets.label_files import read_label_file
     from pipeline.report.evaluation_files import pseudo_report
     from pipeline.report.fonts import use_font
+    from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
     from pipeline.system.output_folders import outputs
 
@@ -52,7 +52,7 @@ def main(
         dataset = open_dataset(named.name, named.root)
         store = PseudoMaskStore.open(masks)
         use_font(settings.pictures.font, [*store.classes, *store.keys])
-        labels = read_label_file(image_labels, store.classes)
+        labels = read_image_labels(image_labels, store.classes)
         pseudo_report(
             store,
             labels,

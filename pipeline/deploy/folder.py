@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets.base import Scene, read_annotated
-from pipeline.datasets.mask_ids import AUTO, find_masks, mask_reader
+from pipeline.datasets.mask_ids import AUTO, PredictedClasses, find_masks, mask_reader
 from pipeline.deploy.predictions import (
     PHOTO,
     Faults,
@@ -24,6 +24,7 @@ from pipeline.deploy.submission import TEST_PHOTOS, label_ids, submission_names
 from pipeline.evaluation.photos import tell_of_unseen
 from pipeline.evaluation.scores import Metrics, SegmenterScore, metrics_of, per_class_rows, protocol
 from pipeline.report.drawing import confusion_figure, save_png
+from pipeline.report.palettes import palette_of
 from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions
@@ -167,7 +168,10 @@ def _reader(
     """Reads a photo, and its human mask if there are any."""
     if masks is None:
         return lambda scene: (read_image(scene.image), None)
-    read_mask = mask_reader(segmenter, scenes, masks, ids=ids)
+    palettes = [segmenter.palette, palette_of("colour_blind", segmenter.palette)]
+    dataset = segmenter.extra.get("dataset")
+    predicted = PredictedClasses(segmenter.classes, palettes, dataset)
+    read_mask = mask_reader(predicted, scenes, masks, ids=ids)
     return lambda scene: read_annotated(scene, read_mask)
 
 

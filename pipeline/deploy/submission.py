@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.datasets import cityscapes
 from pipeline.datasets.base import Scene
-from pipeline.scenes.safe_images import open_picture
+from pipeline.scenes.image_io import open_picture
 
 SIZE = (1024, 2048)  # (height, width) in pixels of every photo
 TEST_PHOTOS = 1525

@@ -16,7 +16,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 from PIL import Image
 
-from pipeline.scenes.safe_images import LIMIT, max_pixels
+from pipeline.scenes.image_io import LIMIT, max_pixels
 from pipeline.system.text import error_text
 
 # FFmpeg's demultiplexer of each ending: a file of another kind, such as a list of addresses that

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.scenes.image_folder import named
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.image_names import PhotoNames
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.text import short_repr
+from pipeline.system.text import first_few, short_repr
 
 log = logging.getLogger("carb")
 
@@ -64,7 +63,7 @@ def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
 def _tell_left_out(keys: Sequence[str], what: str, source: Path | str) -> None:
     """One line for the photos that something is left out of."""
     if keys:
-        log.warning("%s: %s (%d): %s", source, what, len(keys), named(keys))
+        log.warning("%s: %s (%d): %s", source, what, len(keys), first_few(keys))
 
 
 def annotated(scenes: Sequence[Scene]) -> list[Scene]:
@@ -82,7 +81,7 @@ def tell_of_unseen(matrix: np.ndarray, classes: Sequence[str]) -> None:
     if unseen:
         log.warning(
             "human masks: none shows %s; masks hold class indices from 0, and 255 is ignored",
-            named(unseen),
+            first_few(unseen),
         )
 
 

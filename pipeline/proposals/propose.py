@@ -25,7 +25,8 @@ from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import magnified, window_batches
 from pipeline.config.params import LevelParams
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in, photo_folder
+from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in
+from pipeline.datasets.folder_layout import photo_folder
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import read_image
 from pipeline.system.command import prefetch_in_threads, progress

@@ -6,9 +6,8 @@ from pipeline.clip.dense import as_the_authors, load_clip
 from pipeline.clip.prompts import resolve_templates
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
-from pipeline.datasets.collect import used_scenes
-from pipeline.datasets.folder import photo_folder
-from pipeline.datasets.remarks import tell_of_data
+from pipeline.datasets.collect import tell_of_data, used_scenes
+from pipeline.datasets.folder_layout import photo_folder
 from pipeline.proposals.page import write_sheets
 from pipeline.proposals.propose import SHEETS, check_no_labels, propose, write_proposals
 from pipeline.report.fonts import use_font

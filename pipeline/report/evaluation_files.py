@@ -11,7 +11,6 @@ from pipeline.config.params import EvalParams, PaletteName, Params, load_params
 from pipeline.config.watched_files import watch
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
-from pipeline.datasets.label_files import read_label_file
 from pipeline.evaluation.photos import (
     annotated,
     listed,
@@ -37,7 +36,7 @@ from pipeline.report.fonts import use_font
 from pipeline.report.palettes import palette_of
 from pipeline.report.pseudo_mask_panels import evenly_spaced, pseudo_panels
 from pipeline.report.segmenter_panels import PanelInputs, ranked, segmenter_panels
-from pipeline.scenes.image_labels import ImageLabels
+from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions
 from pipeline.store.masks import check_photos
 from pipeline.store.reader import PseudoMaskStore
@@ -134,7 +133,7 @@ def segmenter_report(
             f"the segmenter knows {len(classes)} classes that are not those of "
             f"'{named.name}' ({params.name}: dataset.name); run `dvc repro train`"
         )
-    labels = read_label_file(image_labels, classes)
+    labels = read_image_labels(image_labels, classes)
     use_font(settings.pictures.font, [*classes, *labels])
     sources = PanelInputs(
         segmenter=segmenter,

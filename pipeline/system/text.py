@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Sequence
 from datetime import date
 
 _SHORT = reprlib.Repr()
@@ -49,3 +50,8 @@ def rebuild_hint(stage: str) -> str:
     Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
     """
     return f"run `dvc repro --force --single-item {stage}` to make it again"
+
+
+def first_few(items: Sequence[object], count: int = 5) -> str:
+    """The first of some items, separated by commas."""
+    return ", ".join(map(str, items[:count])) + (", ..." if len(items) > count else "")
