@@ -150,13 +150,15 @@ def main(
     findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
     how: dict[str, Any] = {"store": None, "labels": {}, "presentation": presentation}
     scored = score_segmenter(segmenter, scenes, read_mask=dataset.read_mask, **how)
-    worst = {"pseudo-masks": findings.photo_iou[store.near], "segmenter": scored.photo_iou}
-    text = summary(findings, store.classes, store.near)
+    worst = {"pseudo-masks": findings.photo_iou[store.global_level], "segmenter": scored.photo_iou}
+    text = summary(findings, store.classes, store.global_level)
     with written, atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
-        write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
+        write_table(
+            draft / "labels_remove.csv", removed_rows(findings, store.global_level, store.classes)
+        )
         sources = PanelInputs(
             segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
         )

@@ -101,7 +101,7 @@ def count_classes() -> Callable[[], object]:
 
     inputs = read_inputs()()
     store, photos = inputs.store, inputs.photos("train", ROOT)
-    return lambda: class_frequency(store, photos, [store.near, *store.far])
+    return lambda: class_frequency(store, photos, [store.global_level, *store.local_levels])
 
 
 def cut_crops() -> Callable[[], object]:
@@ -113,8 +113,8 @@ def cut_crops() -> Callable[[], object]:
     crops = CropDataset(
         inputs.photos("train", ROOT),
         inputs.store,
-        near=inputs.store.near,
-        far=inputs.store.far,
+        global_level=inputs.store.global_level,
+        local_levels=inputs.store.local_levels,
         views=params.views,
         augment=params.augment,
         seed=0,

@@ -168,7 +168,7 @@ def score_segmenter(
         one = score.add(scene.key, classes, mask)
         if store is not None and looks:
             levels = dict(zip(store.levels, looks[1:], strict=True))
-            _score_regions(score.regions, levels[store.near], looks[0], mask)
+            _score_regions(score.regions, levels[store.global_level], looks[0], mask)
             score.add_beside(one, levels, mask)
     return score
 
@@ -214,7 +214,7 @@ def score_store(
     count = len(store.classes)
     matrices = {level: np.zeros((count, count), dtype=np.int64) for level in store.levels}
     agree, differ = RegionScore(count), RegionScore(count)
-    last = [store.levels[0], *store.far][-1]
+    last = [store.levels[0], *store.local_levels][-1]
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         if scene.key not in labels:
             continue
@@ -225,7 +225,7 @@ def score_store(
             masks.append(hard_mask(grid, present, (mask.shape[0], mask.shape[1])).numpy())
             matrices[level] = matrices[level] + confusion(masks[-1], mask, count)
         looks = dict(zip(store.levels, masks, strict=True))
-        same = np.all([looks[level] == masks[0] for level in store.far], axis=0)
+        same = np.all([looks[level] == masks[0] for level in store.local_levels], axis=0)
         valid = mask != IGNORE_INDEX
         for score, region in ((agree, same), (differ, ~same)):
             score.add(region & valid, masks[0], looks[last], mask)

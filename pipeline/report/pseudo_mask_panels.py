@@ -132,7 +132,7 @@ def _look(
     return _Look(
         image=image,
         masks=level_masks(store, scene.key, present, size),
-        ahead=margin(torch.from_numpy(store.read(scene.key, store.near)), present, size),
+        ahead=margin(torch.from_numpy(store.read(scene.key, store.global_level)), present, size),
         human=[] if human is None else [human[::shrink, ::shrink]],
     )
 
@@ -140,6 +140,6 @@ def _look(
 def _marks(store: PseudoMaskStore, top: float) -> list[LegendItem]:
     """What the colours mean that are of no class."""
     scale = heat(np.linspace(0, top, 120)[None].repeat(18, axis=0), top)
-    sure = f"confidence, {store.near} level: best minus second similarity, 0 to {top:.2g}"
+    sure = f"confidence, {store.global_level} level: best minus second similarity, 0 to {top:.2g}"
     same = LegendItem("as in the global mask", faded(np.full((18, 18, 3), 90, np.uint8)))
     return [LegendItem(sure, scale), *([same] if len(store.levels) > 1 else [])]

@@ -200,12 +200,12 @@ class PseudoMaskStore:
             ) from None
 
     @property
-    def near(self) -> str:
+    def global_level(self) -> str:
         """The level of whole crops: the fused one if there is one, else the global view."""
         return FUSED if FUSED in self.levels else self.levels[0]
 
     @property
-    def far(self) -> list[str]:
+    def local_levels(self) -> list[str]:
         """The levels of local windows."""
         return [level for level in self.levels[1:] if level != FUSED]
 

@@ -132,7 +132,7 @@ def test_the_fused_level_is_made_of_what_the_others_hold(
 ) -> None:
     make("ab", params=with_fused(asked))
     store = PseudoMaskStore.open(tmp_path / "masks.zarr")
-    assert (store.levels, store.near, store.far) == (
+    assert (store.levels, store.global_level, store.local_levels) == (
         ["global", "local", "fused"],
         "fused",
         ["local"],
