@@ -58,7 +58,7 @@ def count_costs(params: "Params", photo: tuple[int, int], classes: int) -> Costs
     """
     from bench.authors import MEAN_ZOOM
     from pipeline.clip.logits import fused_grid, level_grid
-    from pipeline.store.reader import FUSED, Photo, Plan
+    from pipeline.store.plan import FUSED, Photo, Plan
     from pipeline.views import cover, level_size
 
     tower, patch = _tower(params.clip.model)

@@ -24,7 +24,8 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, size_divisor
-from pipeline.store.reader import Plan, PseudoMaskStore
+from pipeline.store.plan import Plan
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import start_fabric
 from pipeline.system.files import remove
 

@@ -197,7 +197,7 @@ def test_a_new_photo_is_all_that_clip_looks_at(clip: DenseClip, make: Make) -> N
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, clip: DenseClip, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.store.reader.SHARD_PHOTOS", 1)
+    monkeypatch.setattr("pipeline.store.plan.SHARD_PHOTOS", 1)
     undisturbed = make("abc", "undisturbed.zarr")
     make("b")
 
