@@ -186,8 +186,8 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
             for photo in street.index.photos
         ],
         store,
-        near=store.near,
-        far=store.far,
+        global_level=store.global_level,
+        local_levels=store.local_levels,
         views=params.views,
         augment=params.augment,
         seed=params.seed,
