@@ -24,7 +24,7 @@ from pipeline.report.drawing import save_png
 from pipeline.report.evaluation_files import presentation_of
 from pipeline.report.segmenter_panels import PanelInputs, segmenter_panels
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import TestTimeOptions
+from pipeline.segmenter.inference import WHOLE
 from pipeline.segmenter.saved import load_segmenter
 from pipeline.system.command import command, start_fabric
 from pipeline.system.files import atomic_path, remove
@@ -58,7 +58,7 @@ def training_rows(
             read_mask=dataset.read_mask,
             store=inputs.store,
             labels=inputs.labels,
-            presentation=TestTimeOptions(),
+            presentation=WHOLE,
         )
         total = sum(region.pixels for region in found.regions.values())
         row: Metrics = {"step": step, "mIoU": mean_iou(found.confusion)}

@@ -24,7 +24,7 @@ from bench.workload import Street, draw_street, random_clip, store_maker
 from pipeline.evaluation.scores import score_segmenter
 from pipeline.metrics import mean_iou
 from pipeline.report.previews import Previews
-from pipeline.segmenter.inference import TestTimeOptions
+from pipeline.segmenter.inference import WHOLE
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import command, start_fabric
 from pipeline.system.files import write_json
@@ -174,7 +174,7 @@ def soak(street: Street, store: PseudoMaskStore) -> list[Sample]:
             read_mask=street.dataset.read_mask,
             store=store,
             labels=street.labels,
-            presentation=TestTimeOptions(),
+            presentation=WHOLE,
         )
         watch.take(step, seconds=seconds, miou=mean_iou(score.confusion))
         log.info("%s", watch.samples[-1])

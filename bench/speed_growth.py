@@ -25,7 +25,7 @@ from pipeline.datasets.collect import collect_image_labels, index_scenes
 from pipeline.evaluation.scores import score_segmenter
 from pipeline.report.dataset_charts import prepare_report
 from pipeline.scenes.image_labels import write_image_labels
-from pipeline.segmenter.inference import TestTimeOptions
+from pipeline.segmenter.inference import WHOLE
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import file_digest
 
@@ -63,7 +63,7 @@ def _eval(street: Street, device: str) -> Callable[[], object]:
         read_mask=street.dataset.read_mask,
         store=None,
         labels={},
-        presentation=TestTimeOptions(),
+        presentation=WHOLE,
     )
 
 
