@@ -111,22 +111,6 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
             assert torch.equal(tensor, wanted)
 
 
-def test_batches_hold_what_they_say(crops_of):
-    (batch,) = load(crops_of(), stop=1)
-    assert batch.images.shape == (4, 3, 48, 64)
-    assert batch.images.dtype == torch.uint8
-    assert batch.image_labels.dtype == torch.bool
-    for row, key in enumerate(batch.keys):
-        index = int(key.removeprefix("train/"))
-        assert batch.image_labels[row].tolist() == [index % 2 == 0, index % 2 == 1]
-    assert batch.near.grids.dtype == torch.float16
-    assert batch.near.sample().shape == (4, 2, 48, 64)
-    assert batch.near.sample().dtype == torch.float32
-    assert batch.far.sample().shape == (4, 2, 24, 20)
-    assert all(box[2:] == (24, 20) for box in batch.local_boxes)
-    assert len(set(batch.local_boxes)) > 1  # a place for each photo, not one a batch
-
-
 def test_batches_do_not_depend_on_the_number_of_workers(crops_of):
     crops = crops_of(augment=STRONG)
     assert_same(load(crops, workers=1), load(crops, workers=0))
@@ -148,12 +132,6 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
             for name in ("near", "far"):
                 own, joint = getattr(part, name).sample(), getattr(batch, name).sample()
                 torch.testing.assert_close(own[place], joint[row], atol=1e-3, rtol=0)
-
-
-def test_a_resumed_stream_is_the_tail_of_the_whole_one(crops_of):
-    whole = load(crops_of(augment=STRONG), stop=8)
-    for start in (3, 8):
-        assert_same(load(crops_of(augment=STRONG), start=start, stop=8), whole[start:])
 
 
 def test_items_do_not_depend_on_which_were_asked_for_before(crops_of):
