@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from pipeline.config.params import Params
-from pipeline.report.fonts import use_font
-from pipeline.report.previews import Previews
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import load_encoder
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-PREVIEW_PHOTOS = 3
 # What another training does not depend on: a run goes on where one of other values stopped.
 _NO_MATTER: Any = {
     "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
@@ -49,7 +45,6 @@ _NO_MATTER: Any = {
     "warm_start": True,
     "train": {"workers", "checkpoint_every"},
 }
-PREVIEWS = "previews"  # folder of pictures in a run's scratch folder
 
 
 @dataclass(frozen=True)
@@ -138,8 +133,6 @@ def train_segmenter(
     """
     work = scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
-    # For the previews; a change of it does not train again: dvc.yaml does not name it there.
-    use_font(params.pictures.font, [*inputs.store.classes, *inputs.store.keys])
     with lock_on_rank_zero(fabric, work):
         model = first_segmenter(inputs, params)
         state = checkpoint_bytes(model, params.train.optimizer)
@@ -218,21 +211,11 @@ def _train(
     work: Path,
 ) -> nn.Module:
     """Train with curves, pictures and checkpoints."""
-    root, palette = Path(params.dataset.root), inputs.index.label_space.palette
-    shown = inputs.photos("val", root) or inputs.photos("train", root)
-    every = max(1, len(shown) // PREVIEW_PHOTOS)
-    previews = Previews(
-        shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb, steps=params.train.steps
-    )
+    root = Path(params.dataset.root)
 
     def log_step(figures: dict[str, float]) -> None:
         if live is not None:
             live.log_step(figures)
-
-    def show(step: int, current: nn.Module) -> None:
-        if live is not None:
-            segmenter = as_segmenter(current, inputs, params, palette)
-            _keep_picture(live, work, step, previews.draw(segmenter, step))
 
     with memory_hint(
         f"lower params.yaml: train.batch_size ({params.train.batch_size}), views.crop or "
@@ -246,7 +229,7 @@ def _train(
             params,
             checkpoint=work / "checkpoint.safetensors",
             log_step=log_step,
-            show=show,
+            show=lambda step, current: None,
         )
 
 
@@ -260,18 +243,8 @@ def _live_curves(
         return
     with atomic_path(directory) as draft:
         live = Curves(draft, speed)
-        for picture in sorted((work / PREVIEWS).glob("*.png")):  # of before the run was stopped
-            with Image.open(picture) as opened:
-                live.log_picture(f"preview/{picture.stem}", opened)
         yield live
         live.close()
-
-
-def _keep_picture(live: Curves, work: Path, step: int, picture: Image.Image) -> None:
-    """Show a picture, and keep it for the case that the run is stopped."""
-    live.log_picture(f"preview/{step:06d}", picture)
-    with atomic_path(work / PREVIEWS / f"{step:06d}.png") as draft:
-        picture.save(draft, format="PNG")
 
 
 def as_segmenter(
