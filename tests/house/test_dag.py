@@ -158,7 +158,7 @@ def test_nothing_waits_for_the_report() -> None:
 
 def test_colours_do_not_concern_training() -> None:
     watching = [name for name in STAGES if "pictures" in STAGES[name].get("params", [])]
-    assert watching == ["pseudo", "eval", "eval_pseudo", "report"]
+    assert watching == ["eval", "eval_pseudo", "report"]
 
 
 def test_image_labels_do_not_concern_pseudo() -> None:
