@@ -7,7 +7,7 @@ import typer
 
 from pipeline.deploy.options import ModelOption
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -39,7 +39,7 @@ def main(
     """
     from pipeline.deploy.onnx import export
     from pipeline.segmenter.saved import load_segmenter
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     sources = {"--model": model, "--metrics": metrics}
     with outputs("export", folders={"--out": out}, sources=sources):

@@ -17,7 +17,7 @@ from pipeline.deploy.options import (
     WindowOption,
 )
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -56,12 +56,12 @@ def main(
     from pipeline.deploy.predict import predict
     from pipeline.deploy.predictions import Predictor
     from pipeline.deploy.sources import find_sources
+    from pipeline.report.drawing import palette_of
     from pipeline.report.fonts import use_font
-    from pipeline.report.palettes import palette_of
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
-    from pipeline.system.output_folders import check_outputs
+    from pipeline.system.outputs import check_outputs
 
     inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
     check_outputs("predict", folders={"--out": out}, files={}, sources={**inputs, "--model": model})

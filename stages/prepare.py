@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -47,7 +47,7 @@ def main(
     from pipeline.report.dataset_charts import prepare_report
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import write_image_labels
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     files = {"--index": index, "--image-labels": image_labels}
     with outputs("prepare", folders={"--report": report}, files=files):

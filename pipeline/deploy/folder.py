@@ -29,16 +29,21 @@ from pipeline.deploy.predictions import (
     write_predictions,
 )
 from pipeline.deploy.sources import files_outside
-from pipeline.evaluation.photos import tell_of_unseen
-from pipeline.evaluation.scores import Metrics, SegmenterScore, metrics_of, per_class_rows, protocol
-from pipeline.report.drawing import confusion_figure
+from pipeline.evaluation.photos import warn_unseen_classes
+from pipeline.evaluation.segmenter import (
+    Metrics,
+    SegmenterScore,
+    metrics_of,
+    per_class_rows,
+    protocol,
+)
+from pipeline.report.charts import confusion_chart
 from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
 from pipeline.scenes.paths import link_lines
 from pipeline.scenes.safe_images import open_picture
 from pipeline.segmenter.inference import Segmenter
-from pipeline.system.files import write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
@@ -163,8 +168,8 @@ def _write_metrics(
     metrics = metrics_of(score.confusion, segmenter.classes)
     write_json(folder / "metrics.json", {**metrics, "protocol": how})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
-    confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")
-    tell_of_unseen(score.confusion, segmenter.classes)
+    confusion_chart(score.confusion, segmenter.classes, folder / "confusion.png")
+    warn_unseen_classes(score.confusion, segmenter.classes)
     log.info(
         "mIoU %.1f on %d photos, see %s",
         *(100 * metrics["mIoU"], len(score.photo_iou), out / "metrics.json"),

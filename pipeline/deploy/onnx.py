@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.segmenter.card import card_of
+from pipeline.segmenter.card import model_card
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import LIBRARY_ERRORS
 from pipeline.system.files import atomic_path
@@ -100,7 +100,7 @@ def export(
                 *(batch, width, height, one.logits, 100 * one.same),
             )
         check_agreement(found)
-        card = card_of(segmenter, figures=scores, onnx=True)
+        card = model_card(segmenter, metrics=scores, onnx=True)
         (draft / CARD).write_text(card, "utf-8")
     log.info("wrote %s and %s to %s", MODEL, CARD, out)
 

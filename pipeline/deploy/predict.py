@@ -19,7 +19,7 @@ from pipeline.deploy.sources import Sources, check_case
 from pipeline.deploy.video import Video, VideoError, VideoWriter, probe_video, read_frames
 from pipeline.report.panels import class_legend
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import progress
+from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 
 log = logging.getLogger("carb")

@@ -14,11 +14,9 @@ from PIL import Image
 
 from pipeline.report.drawing import RgbArray, overlay
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
-from pipeline.system.command import prefetch_in_threads, progress
-from pipeline.system.disk import telling_of_full_disk
-from pipeline.system.files import locked, remove
-from pipeline.system.output_lists import OutputList
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST, explain_full_disk, locked, remove
+from pipeline.system.outputs import OutputList
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.system.text import error_text
 
 log = logging.getLogger("carb")
@@ -123,7 +121,7 @@ class Predictor:
         return predict_stream(
             self.segmenter,
             items,
-            presentation=self.options,
+            test_time=self.options,
             more=lambda _, logits: (
                 [(255 * logits.softmax(dim=0).amax(dim=0)).round().byte()] if confidence else []
             ),
@@ -164,7 +162,7 @@ def open_predictions(out: Path, predictor: Predictor, *, force: bool) -> Iterato
     Raises:
         ValueError: another run writes to the folder, or the disk is full.
     """
-    with locked(out), telling_of_full_disk(out, out):
+    with locked(out), explain_full_disk(out, out):
         new = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         written = OutputList(out, predictor.made_with())

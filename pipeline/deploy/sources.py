@@ -12,7 +12,7 @@ from pipeline.deploy.video import VIDEO_ENDINGS, import_av
 from pipeline.scenes.image_folder import look_below, photos_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
 from pipeline.scenes.paths import link_lines
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 
 log = logging.getLogger("carb")
 LONGEST = 255  # bytes of a file name

@@ -27,14 +27,17 @@ from pipeline.config.params import LevelParams, load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.datasets.collect import used_scenes
-from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in, photo_folder
+from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in
+from pipeline.datasets.folder_layout import photo_folder
 from pipeline.datasets.remarks import tell_of_data
 from pipeline.proposals.page import Proposal, write_page
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import memory_hint, prefetch_in_threads, progress, start_fabric
+from pipeline.system.command import memory_hint
+from pipeline.system.devices import start_fabric
 from pipeline.system.files import atomic_path
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import Box, cover
 
 if TYPE_CHECKING:

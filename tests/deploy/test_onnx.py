@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard, metadata_load
 from PIL import Image
 
 from pipeline.deploy.onnx import Difference, check_agreement, write_onnx
-from pipeline.segmenter.card import card_of
+from pipeline.segmenter.card import model_card
 from pipeline.segmenter.saved import load_segmenter
 from stages import export
 from tests.deploy.conftest import Run
@@ -156,7 +156,7 @@ def test_missing_libraries_end_in_one_sentence(
 
 def test_class_names_do_not_break_the_cards_table(segmenter: Path) -> None:
     names = ["a|b", "two\nlines", "back\\slash", *SPACE.names[3:]]
-    text = card_of(replace(load_segmenter(segmenter), classes=names), figures=None, onnx=True)
+    text = model_card(replace(load_segmenter(segmenter), classes=names), metrics=None, onnx=True)
     for index, cell in enumerate([r"a\|b", "two lines", r"back\\slash"]):
         assert f"\n| {index} | {cell} | " in text
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.deploy.video import probe_video, read_frames
-from pipeline.report.palettes import palette_of
+from pipeline.report.drawing import palette_of
 from pipeline.segmenter.saved import load_segmenter
 from stages import eval as evaluate
 from stages import predict

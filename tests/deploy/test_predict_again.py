@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.deploy.predictions import Predictor
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 from stages import eval as evaluate
 from stages import predict
 from tests.deploy.conftest import Run

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.deploy.folder import folder_scenes
 from pipeline.deploy.sources import check_case, find_sources
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 
 
 @pytest.fixture(autouse=True)
