@@ -115,7 +115,10 @@ def test_a_recipe_runs_to_the_end(
     make, num_classes = MINIATURES[recipe]
     make(tmp_path / "photos")
     write_random_clip(tmp_path)
-    write_changed(ROOT / "recipes" / f"{recipe}.yaml", tmp_path / "params.yaml", SIZES)
+    sizes = SIZES if recipe in LAST else SIZES | {"clip.templates": "plain"}
+    if recipe.endswith("-best"):
+        sizes = sizes | {"clip.fused": {"size": [64, 128], "stride": 2, "radius": 2}}
+    write_changed(ROOT / "recipes" / f"{recipe}.yaml", tmp_path / "params.yaml", sizes)
     monkeypatch.chdir(tmp_path)
     for stage in ("prepare", "pseudo", "encoder", "train", "eval", *LAST.get(recipe, ())):
         result = run_stage(stage)
