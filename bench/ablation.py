@@ -23,10 +23,10 @@ from bench.label_noise import write_noisy
 from bench.report import WRITTEN, write_report
 from bench.settings import LABEL_NOISE, TABLES, Changes, recipe_changes, write_changed
 from pipeline.config.params import load_params
-from pipeline.system.command import command, progress
-from pipeline.system.files import atomic_path, file_digest, remove, write_json
-from pipeline.system.output_folders import outputs
-from pipeline.system.replacing import copy_into
+from pipeline.system.command import command
+from pipeline.system.files import atomic_path, copy_into, file_digest, remove, write_json
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import progress
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

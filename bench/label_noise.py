@@ -15,7 +15,7 @@ import typer
 
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels, write_image_labels
 from pipeline.system.command import command
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 
 app = typer.Typer(add_completion=False)
 

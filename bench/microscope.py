@@ -20,16 +20,16 @@ from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
 from pipeline.evaluation.photos import annotated, listed, scenes_of, with_logits
-from pipeline.evaluation.scores import Metrics
+from pipeline.evaluation.segmenter import Metrics
 from pipeline.metrics import confusion, iou, mean_iou
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.store.masks import upsampled
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import command, progress
-from pipeline.system.files import atomic_path
-from pipeline.system.output_folders import outputs
-from pipeline.system.tables import write_table
+from pipeline.system.command import command
+from pipeline.system.files import atomic_path, write_table
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import progress
 from pipeline.system.text import table_cell
 
 app = typer.Typer(add_completion=False)

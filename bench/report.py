@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics import nan_mean
-from pipeline.report.drawing import BAR_COLOURS, chart, iou_bars, save_chart
-from pipeline.system.files import atomic_path
-from pipeline.system.tables import read_curve, write_table
+from pipeline.report.charts import BAR_COLOURS, chart, iou_bars, save_chart
+from pipeline.report.results import read_curve
+from pipeline.system.files import atomic_path, write_table
 from pipeline.system.text import table_cell
 
 log = logging.getLogger("carb")

@@ -23,7 +23,7 @@ import typer
 from bench.timing import Measure, processor, summarise
 from pipeline.system.command import command
 from pipeline.system.files import write_json
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 
 if TYPE_CHECKING:
     from rich.table import Table

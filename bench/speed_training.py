@@ -34,7 +34,7 @@ from pipeline.clip.dense import DenseClip
 from pipeline.config.params import TrainParams, load_params
 from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import start_fabric
+from pipeline.system.devices import start_fabric
 from pipeline.training.augment import normalise
 from pipeline.training.crops import (
     Batch,

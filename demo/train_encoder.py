@@ -17,7 +17,7 @@ from pipeline.datasets.collect import index_scenes
 from pipeline.distillation.distil import initial_encoder
 from pipeline.segmenter.encoder import save_encoder
 from pipeline.system.command import command
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 
 SEED = 777  # the demo uses lower seeds, the demo CLIP 1000 and above
 CLOSE = 3.0  # zoom of an extra level for poles, lights and people

@@ -20,11 +20,10 @@ from pipeline.store.masks import clip_settings
 from pipeline.store.probe import Probe
 from pipeline.store.reader import FUSED, Photo, Plan, PseudoMaskStore
 from pipeline.store.writer import StoreWriter, other_code
-from pipeline.system.command import READERS, prefetch_in_threads, progress, stream_to_cpu
-from pipeline.system.devices import lock_on_rank_zero
+from pipeline.system.devices import lock_on_rank_zero, precision_of
 from pipeline.system.disk import bytes_below, check_room, same_disk
-from pipeline.system.files import atomic_path, locked, put_in_place, remove
-from pipeline.system.replacing import copy_into
+from pipeline.system.files import atomic_path, copy_into, locked, put_in_place, remove
+from pipeline.system.progress import READERS, prefetch_in_threads, progress, stream_to_cpu
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -218,7 +217,7 @@ def build_store(
         words=words,
         templates=templates,
         classes=index.label_space.names,
-        precision=str(fabric.strategy.precision.precision),
+        precision=precision_of(fabric),
     )
     clip.to(fabric.device)
     text = clip.embed_text(words, templates)

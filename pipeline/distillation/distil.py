@@ -27,11 +27,15 @@ from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shar
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop
-from pipeline.system.command import progress, start_fabric
-from pipeline.system.devices import lock_on_rank_zero
-from pipeline.system.distributed import check_shares, synchronise_batch_norm
+from pipeline.system.devices import lock_on_rank_zero, start_fabric
+from pipeline.system.distributed import (
+    all_reduce_sum,
+    batch_norm_size,
+    check_shares,
+    convert_sync_batchnorm,
+)
 from pipeline.system.files import remove
-from pipeline.system.ranks import all_reduce_sum
+from pipeline.system.progress import progress
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
 from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, TrainingPhoto, make_loader
 from pipeline.training.non_finite import check_weights
@@ -126,13 +130,13 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
 def _learn_from_clip(
     encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
 ) -> None:
+    fabric = start_fabric(params.train.precision)
     check_batch_norm(
         Student(encoder, 1),
-        batch_size=params.warm_start.batch_size,
+        batch_size=batch_norm_size(params.warm_start.batch_size),
         crop=params.views.crop,
         name="warm_start.batch_size",
     )
-    fabric = start_fabric(params.train.precision)
     check_shares(fabric, params.warm_start.batch_size, "warm_start.batch_size")
     _check_maps(encoder, params)
     clip = load_clip(
@@ -214,7 +218,9 @@ def learn_encoder(
     """
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
-    synchronise_batch_norm(student, fabric)
+    convert_sync_batchnorm(student, fabric)
+    if fabric.global_rank > 0:  # dropout masks of its own
+        torch.manual_seed(params.seed + fabric.global_rank)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=params.lr, weight_decay=params.weight_decay
     )

@@ -23,9 +23,10 @@ from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_
 from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import memory_hint, start_fabric
-from pipeline.system.devices import lock_on_rank_zero
+from pipeline.system.command import memory_hint
+from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
 from pipeline.system.disk import bytes_below, check_room
+from pipeline.system.distributed import batch_norm_size
 from pipeline.system.files import atomic_path, file_digest, fingerprint, remove
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
@@ -117,7 +118,7 @@ def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
     check_crop(model, params.views.crop)
     check_batch_norm(
         model,
-        batch_size=params.train.batch_size,
+        batch_size=batch_norm_size(params.train.batch_size),
         crop=params.views.crop,
         name="train.batch_size",
     )
@@ -157,7 +158,7 @@ def train_segmenter(
                 palette=inputs.index.label_space.palette,
                 **normalisation_of(params.segmenter.normalisation)._asdict(),
                 base_size=params.views.base_size,
-                extra=known_of(inputs, params),
+                extra=known_of(inputs, params, precision=precision_of(fabric)),
             )
             remove(work)
 
@@ -185,7 +186,7 @@ def _warn_of_idle_settings(store: PseudoMaskStore, params: Params) -> None:
         )
 
 
-def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
+def known_of(inputs: Inputs, params: Params, *, precision: str) -> dict[str, Any]:
     """What the segmenter's card tells of its training, JSON values without anybody's paths."""
     train, root = params.train, Path(params.dataset.root)
     return {
@@ -203,6 +204,7 @@ def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
             "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
+            "Precision": precision,
             "Seed": params.seed,
         },
     }

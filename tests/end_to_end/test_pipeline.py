@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.clip.logits import level_logits
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 from pipeline.training.run import Inputs
 from tests.helpers.tiny_run import SHORT, finished_run, run_stage, write_params
 
