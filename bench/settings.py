@@ -65,7 +65,7 @@ _ENCODER = (
     "views",
     "augment",
     "segmenter",
-    "warm_start",
+    "distillation",
 )
 
 

@@ -52,7 +52,7 @@ def make_encoder(
             "clip": settings.clip.model_copy(update={"levels": levels}),
             "dataset": settings.dataset.model_copy(update={"root": str(folder)}),
             "segmenter": settings.segmenter.model_copy(update={"encoder_weights": "clip"}),
-            "warm_start": settings.warm_start.model_copy(
+            "distillation": settings.distillation.model_copy(
                 update={"steps": steps, "batch_size": batch}
             ),
         }

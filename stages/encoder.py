@@ -38,7 +38,7 @@ def main(
     sources = {"--index": index, "--params": params}
     with outputs("encoder", files={"--out": out}, sources=sources):
         settings = load_params(params)
-        with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
+        with memory_hint("lower params.yaml: distillation.batch_size, views.crop or clip.levels"):
             encoder = initial_encoder(SceneIndex.read(index), settings, scratch=scratch)
         if process_number(os.environ) == 0:
             save_encoder(encoder, out, half=False)

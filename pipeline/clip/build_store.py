@@ -210,7 +210,7 @@ def build_store(
         out: where the store belongs.
         scratch: folder for work in progress.
     """
-    words = index.label_space.words(params.words)
+    words = index.label_space.words(params.class_prompts)
     plan = plan_store(
         index,
         clip,

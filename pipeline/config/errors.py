@@ -9,6 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.system.text import short_repr
 
+RENAMED = {  # keys of earlier versions
+    "clip.words": "clip.class_prompts",
+    "carb.floor": "carb.min_weight",
+    "train.dice": "train.dice_weight",
+    "warm_start": "distillation",
+}
+REMOVED = {"dataset.label_noise": "`python -m bench.label_noise` writes noisy labels"}
 _NO_TEXT = ("int_type", "float_type", "bool_type")
 _PLAIN = re.compile(r"true|false|[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 
@@ -63,6 +70,24 @@ def _bounds(limits: tuple[Any, ...]) -> str:
     words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}"}
     words |= {"le": "at most {}", "min_length": "not empty"}
     return " and ".join(words[name].format(value) for name, value in found.items())
+
+
+def check_renamed(content: dict[Any, Any], file: str) -> None:
+    """Refuse keys of earlier versions, with their new name.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for old in (*RENAMED, *REMOVED):
+        *sections, key = old.split(".")
+        place: Any = content
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or key not in place:
+            continue
+        new = RENAMED.get(old)
+        what = f"was renamed to {new}; rename it" if new else f"was removed ({REMOVED[old]})"
+        raise ValueError(f"{file}: {old} {what}" + ("" if new else "; delete it"))
 
 
 def _unknown_key(section: type[BaseModel], key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.config.errors import sentence
+from pipeline.config.errors import check_renamed, sentence
 from pipeline.config.reader import read_sections
 from pipeline.config.types import (
     Count,
@@ -38,14 +38,6 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class LabelNoiseParams(Section):
-    """Errors put into the image-level labels on purpose, to see what they cost."""
-
-    miss: Fraction
-    false_alarm: Fraction
-    seed: Seed
-
-
 class DatasetParams(Section):
     """Which photos, and where their image-level labels come from."""
 
@@ -53,7 +45,6 @@ class DatasetParams(Section):
     root: Text
     image_labels: Text | None
     min_pixels: Count
-    label_noise: LabelNoiseParams
 
     @model_validator(mode="after")
     def _root_is_a_place_for_photos(self) -> Self:
@@ -94,7 +85,7 @@ class ClipParams(Section):
     dense: Literal["value", "vv", "sclip", "clearclip", "naclip"]
     repair_outliers: bool
     templates: Literal["carb", "plain"]
-    words: dict[str, Annotated[list[Text], Field(min_length=1)]]
+    class_prompts: dict[str, Annotated[list[Text], Field(min_length=1)]]
     normalisation: Literal["clip", "imagenet"]
     activation: Literal["trained", "gelu", "quick_gelu"]
     precision: Precision
@@ -185,7 +176,7 @@ class CarbParams(Section):
     base: NotNegative
     queue_size: Count
     weight: NotNegative | None
-    floor: NotNegative
+    min_weight: NotNegative
 
     @model_validator(mode="after")
     def _warmup_has_a_length(self) -> Self:
@@ -228,7 +219,7 @@ class TrainParams(Section):
     momentum: Fraction
     weight_decay: NotNegative
     class_weight_power: NotNegative
-    dice: NotNegative
+    dice_weight: NotNegative
     precision: Precision
     workers: Annotated[int, Field(ge=0, le=256)]
     checkpoint_every: Count
@@ -258,7 +249,7 @@ class PicturesParams(Section):
     font: Text | None = None
 
 
-class WarmStartParams(Section):
+class DistillationParams(Section):
     """How the encoder learns CLIP's dense features when segmenter.encoder_weights is 'clip'."""
 
     seed: Seed
@@ -281,7 +272,7 @@ class Params(Section):
     train: TrainParams
     eval: EvalParams
     pictures: PicturesParams
-    warm_start: WarmStartParams
+    distillation: DistillationParams
 
 
 def load_params(path: Path) -> Params:
@@ -292,6 +283,7 @@ def load_params(path: Path) -> Params:
             sentence that names the parameter.
     """
     content = read_sections(path)
+    check_renamed(content, path.name)
     try:
         return Params.model_validate(content)
     except ValidationError as error:

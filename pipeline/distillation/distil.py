@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from pipeline.clip.dense import load_clip
 from pipeline.config.params import (
     AugmentParams,
+    DistillationParams,
     Params,
     SegmenterParams,
     ViewsParams,
-    WarmStartParams,
 )
 from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.scenes.index import SceneIndex
@@ -90,7 +90,7 @@ def initial_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.M
         ValueError: the weights cannot be had or do not fit the encoder.
     """
     source = params.segmenter.encoder_weights
-    torch.manual_seed(params.warm_start.seed)
+    torch.manual_seed(params.distillation.seed)
     if source == "imagenet":
         _check_normalisation(params.segmenter)
         return imagenet_encoder(
@@ -128,12 +128,12 @@ def _learn_from_clip(
 ) -> None:
     check_batch_norm(
         Student(encoder, 1),
-        batch_size=params.warm_start.batch_size,
+        batch_size=params.distillation.batch_size,
         crop=params.views.crop,
-        name="warm_start.batch_size",
+        name="distillation.batch_size",
     )
     fabric = start_fabric(params.train.precision)
-    check_shares(fabric, params.warm_start.batch_size, "warm_start.batch_size")
+    check_shares(fabric, params.distillation.batch_size, "distillation.batch_size")
     _check_maps(encoder, params)
     clip = load_clip(
         params.clip.model,
@@ -159,7 +159,7 @@ def _learn_from_clip(
             encoder,
             photos,
             grids,
-            params.warm_start,
+            params.distillation,
             views=params.views,
             augment=params.augment,
             workers=params.train.workers,
@@ -189,7 +189,7 @@ def learn_encoder(
     encoder: nn.Module,
     photos: Sequence[TrainingPhoto],
     grids: FeatureGrids,
-    params: WarmStartParams,
+    params: DistillationParams,
     *,
     views: ViewsParams,
     augment: AugmentParams,
@@ -235,7 +235,7 @@ def learn_encoder(
         if (step + 1) % 100 == 0:
             mean_loss = float(all_reduce_sum(loss)) / fabric.world_size
             log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
-    check_weights(fabric, student, params.steps, lr="warm_start.lr")
+    check_weights(fabric, student, params.steps, lr="distillation.lr")
     return encoder.eval()
 
 
@@ -243,7 +243,7 @@ def _loader(
     fabric: "Fabric",
     photos: Sequence[TrainingPhoto],
     grids: FeatureGrids,
-    params: WarmStartParams,
+    params: DistillationParams,
     *,
     views: ViewsParams,
     augment: AugmentParams,

@@ -51,7 +51,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
             clip,
             dataset,
             levels=list(asked.levels.values()),
-            words=dataset.label_space.words(asked.words),
+            words=dataset.label_space.words(asked.class_prompts),
             templates=resolve_templates(asked.templates),
         )
         write_sheets(sheets, found, dataset.label_space, threshold=threshold)

@@ -177,7 +177,7 @@ class _Run:
             self.optimizer,
             self.carb,
             batch,
-            dice=params.train.dice,
+            dice=params.train.dice_weight,
             normalisation=normalisation_of(params.segmenter.normalisation),
         )
         self.watch.see(terms, step, batch.keys)

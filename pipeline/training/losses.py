@@ -58,7 +58,7 @@ def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingP
         queue_size=params.carb.queue_size,
         weight=params.carb.weight,
         class_weights=class_weights(frequency, power),
-        floor=params.carb.floor,
+        floor=params.carb.min_weight,
     )
 
 

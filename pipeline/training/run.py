@@ -46,7 +46,7 @@ _NO_MATTER: Any = {
     "clip": True,
     "eval": True,
     "pictures": True,
-    "warm_start": True,
+    "distillation": True,
     "train": {"workers", "checkpoint_every"},
 }
 PREVIEWS = "previews"  # folder of pictures in a run's scratch folder

@@ -52,7 +52,7 @@ def test_a_recipe_is_compared_by_what_it_does_otherwise(tmp_path: Path) -> None:
         "clip.fused",
         "train.local_term",
         "train.class_weight_power",
-        "train.dice",
+        "train.dice_weight",
         "eval.flip",
         "eval.edge_radius",
     }
@@ -79,7 +79,7 @@ def test_a_recipe_is_run_beside_the_parameters(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     prepare_folder(tmp_path)
     run_until("encoder")
-    fused = {"clip.fused": {"size": [64, 128], "stride": 2, "radius": 2}, "train.dice": 1.0}
+    fused = {"clip.fused": {"size": [64, 128], "stride": 2, "radius": 2}, "train.dice_weight": 1.0}
     write_changed(tmp_path / "params.yaml", tmp_path / "fused.yaml", fused)
     result = CliRunner().invoke(app, ["--recipe", "fused.yaml", "--seeds", "1"])
     assert result.exit_code == 0, result.output

@@ -124,7 +124,7 @@ def test_words_of_a_class_are_replaced_and_those_of_no_class_refused() -> None:
     assert words[13] == ["automobile", "car"]
     assert usual[13] == ["car"]
     assert words[:13] + words[14:] == usual[:13] + usual[14:]
-    with pytest.raises(ValueError, match=r"params\.yaml: clip\.words names 'cra', which is no"):
+    with pytest.raises(ValueError, match=r"params\.yaml: clip\.class_prompts names 'cra'"):
         space.words({"cra": ["car"]})
 
 

@@ -18,8 +18,8 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 NAMED = {
     "dataset.image_labels": "labels.csv",
     "segmenter.encoder_weights": "clip",
-    "warm_start.steps": 3,
-    "warm_start.batch_size": 2,
+    "distillation.steps": 3,
+    "distillation.batch_size": 2,
     "eval.photos": "half.txt",
 }
 # What is read and not watched, and why nothing is missed.

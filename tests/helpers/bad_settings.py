@@ -21,7 +21,7 @@ from tests.helpers.bad_input import (
 
 STORE, SEGMENTER = "data/masks.zarr", "models/segmenter"
 PHOTOS = "data/demo/val/images"
-AUTO: dict[str, Any] = {"clip.words": {"car": ["auto"]}}  # so that CLIP has work to do
+AUTO: dict[str, Any] = {"clip.class_prompts": {"car": ["auto"]}}  # so that CLIP has work to do
 
 
 def yaml(old: str, new: str, *says: str) -> Case:
@@ -75,7 +75,7 @@ PARAMS = {
     "parameter not a number": Case("train", ("train.lr", "nan"), {"train.lr": float("nan")}),
     "parameter infinite": Case("train", ("train.lr", "inf"), {"train.lr": float("inf")}),
     "parameter beyond what counts": Case(
-        "train", ("warm_start.seed", "below 2147483648"), {"warm_start.seed": 2**70}
+        "train", ("distillation.seed", "below 2147483648"), {"distillation.seed": 2**70}
     ),
     "processes by the million": Case("train", ("train.workers", "256"), {"train.workers": 10**6}),
     "zoom without end": Case("pseudo", ("zoom", "16"), {"clip.levels.local.zoom": 1e9}),
@@ -150,7 +150,7 @@ MODELS = {
         ),
     ),
     "words of an unknown class": Case(
-        "pseudo", ("clip.words", "zebra"), {"clip.words": {"zebra": ["zebra"]}}
+        "pseudo", ("clip.class_prompts", "zebra"), {"clip.class_prompts": {"zebra": ["zebra"]}}
     ),
     "window no multiple of the patch": Case(
         "pseudo", ("window", "multiple", "16"), {"clip.levels.global.window": [40, 40]}
@@ -241,7 +241,9 @@ STORES = {
             f"{STORE}/zarr.json", lambda all: all["attributes"]["grids"].update({"global": []})
         ),
     ),
-    "store made for other words": Case("train", (STORE, "clip.words", "dvc repro pseudo"), AUTO),
+    "store made for other words": Case(
+        "train", (STORE, "clip.class_prompts", "dvc repro pseudo"), AUTO
+    ),
     "store made for other levels": Case(
         "train", (STORE, "clip.levels"), {"clip.levels.local.zoom": 1.5}
     ),

@@ -36,8 +36,8 @@ SMALL: dict[str, Any] = {
         "decoder_pyramid_channels": 32,
         "decoder_segmentation_channels": 32,
     },
-    "warm_start.steps": 4,
-    "warm_start.batch_size": 6,
+    "distillation.steps": 4,
+    "distillation.batch_size": 6,
 }
 
 
