@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.config.params import ClipParams, Params
+from pipeline.config.clip import ClipParams
+from pipeline.config.params import Params
 from pipeline.system.devices import process_number
 from pipeline.system.files import file_digest, fingerprint, remove, write_json
 

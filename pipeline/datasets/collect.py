@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import DatasetParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets.base import Dataset, MaskReader, Scene, read_scene_mask
 from pipeline.datasets.label_files import match_keys, read_label_file
 from pipeline.scenes.classes import IGNORE_INDEX

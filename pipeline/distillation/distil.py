@@ -16,13 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.clip.dense import load_clip
-from pipeline.config.params import (
-    AugmentParams,
-    DistillationParams,
-    Params,
-    SegmenterParams,
-    ViewsParams,
-)
+from pipeline.config.distillation import DistillationParams
+from pipeline.config.params import Params
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with

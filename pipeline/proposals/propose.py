@@ -23,7 +23,8 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip, as_the_authors, load_clip
 from pipeline.clip.prompts import resolve_templates
 from pipeline.clip.windows import magnified, window_batches
-from pipeline.config.params import LevelParams, load_params
+from pipeline.config.clip import LevelParams
+from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.datasets.collect import used_scenes

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from pipeline.carb import split_by_consistency
-from pipeline.config.params import CarbParams
+from pipeline.config.carb import CarbParams
 from pipeline.report.drawing import colour_mask, mark_region
 from pipeline.report.panels import LegendItem, PanelRow, class_entries, downscale_for_panel, panel
 from pipeline.report.pseudo_mask_panels import level_masks, level_titles

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline import guided_filter as edges
-from pipeline.config.params import ClipParams
+from pipeline.config.clip import ClipParams
 from pipeline.scenes.classes import LabelSpace
 from pipeline.store.reader import PseudoMaskStore
 

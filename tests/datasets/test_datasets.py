@@ -12,7 +12,7 @@ from PIL import Image
 
 from demo.drawn_dataset import draw_split
 from demo.street import CLASSES, draw_scene
-from pipeline.config.params import DatasetParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import ADAPTERS, load_scenes, open_dataset
 from pipeline.datasets.base import Scene
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES

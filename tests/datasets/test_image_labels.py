@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config.params import DatasetParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Scene, read_scene_mask
 from pipeline.datasets.collect import (

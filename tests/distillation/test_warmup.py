@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.params import CarbParams, load_params
+from pipeline.config.carb import CarbParams
+from pipeline.config.params import load_params
 from tests.helpers.import_closure import ROOT
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
 

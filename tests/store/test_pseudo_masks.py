@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.params import ClipParams, Params
+from pipeline.config.clip import ClipParams
+from pipeline.config.params import Params
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.store.masks import check_photos, check_store, clip_settings, hard_mask
 from pipeline.store.reader import PseudoMaskStore
