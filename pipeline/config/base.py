@@ -48,7 +48,6 @@ _HINTS = {
     "bool_type": "; write true or false",
     "int_type": "; write a whole number without quotes",
     "float_type": "; write a number without quotes",
-    "missing": "; add it (the committed params.yaml shows its meaning)",
 }
 
 
@@ -158,10 +157,16 @@ def _sentence(error: ValidationError, content: object) -> str:
             name, place = f"{name}.{part}".removeprefix("."), place.get(part)
         elif isinstance(place, list) and isinstance(part, int):
             name, place = f"{name}[{part}]", place[part] if part < len(place) else None
-    problem = fault["msg"]
+    problem = fault["msg"].replace("Tuple", "List").replace("tuple", "list")
     if fault["type"] == "value_error":  # of our own validators
         problem = problem.removeprefix("Value error, ")
         return f"{name}{problem}" if problem.startswith(":") or not name else f"{name}.{problem}"
-    found = "" if fault["type"] == "missing" else f", got {short_repr(fault['input'])}"
-    quoted = isinstance(fault["input"], str) or fault["type"] in ("bool_type", "missing")
-    return f"{name}: {problem}{found}{_HINTS.get(fault['type'], '') if quoted else ''}"
+    if fault["type"] == "missing":
+        return f"{name}: {problem}; add it (the committed params.yaml shows its meaning)"
+    found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
+    hint = (
+        _HINTS.get(fault["type"], "")
+        if isinstance(found, str) or fault["type"] == "bool_type"
+        else ""
+    )
+    return f"{name}: {problem}, got {short_repr(found)}{hint}"

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.clip.dense import load_clip
+from pipeline.config.base import Sections
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.config.distillation import DistillationParams
-from pipeline.config.params import Params
 from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
 from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.scenes.index import SceneIndex
@@ -39,6 +42,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 STRIDE = 4  # pixels a position of the student's output
 WIDTH = 128  # channels of its pyramid
+
+
+class EncoderSettings(Sections):
+    """What the stage `encoder` reads of params.yaml."""
+
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    train: TrainParams
+    distillation: DistillationParams
 
 
 class Student(nn.Module):
@@ -74,12 +89,12 @@ class Student(nn.Module):
         return result
 
 
-def initial_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Module:
+def initial_encoder(index: SceneIndex, params: EncoderSettings, *, scratch: Path) -> nn.Module:
     """The encoder that the segmenter starts from, as ``segmenter.encoder_weights`` says.
 
     Args:
         index: the photos; the training ones are learned from if the weights are to come from CLIP.
-        params: all parameters.
+        params: the sections that this stage reads.
         scratch: folder for CLIP's features.
 
     Raises:
@@ -120,7 +135,7 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
 
 
 def _learn_from_clip(
-    encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
+    encoder: nn.Module, index: SceneIndex, params: EncoderSettings, *, scratch: Path
 ) -> None:
     check_batch_norm(
         Student(encoder, 1),
@@ -167,7 +182,7 @@ def _learn_from_clip(
 
 
 @torch.no_grad()
-def _check_maps(encoder: nn.Module, params: Params) -> None:
+def _check_maps(encoder: nn.Module, params: EncoderSettings) -> None:
     """Refuse, before CLIP runs, an encoder that the student cannot stand on."""
     height, width = params.views.crop
     maps = encoder.eval()(torch.zeros(1, 3, height, width))
