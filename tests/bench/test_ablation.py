@@ -12,7 +12,7 @@ from bench.report import write_report
 from bench.settings import LABEL_NOISE, TABLES, recipe_changes, write_changed
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import SHORT, write_params
 
 

@@ -6,7 +6,7 @@ import torch
 from pipeline.config.params import load_params
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.segmenter.network import build_segmenter
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 # tools/maskclip_utils/prompt_engineering.py: cityscape_carb, wilddash2 and camvid
 CLASS_WORDS = {

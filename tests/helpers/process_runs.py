@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_stage, run_until
 
 LIMIT_S = 240  # a run that hangs fails; on two cores that are free each takes ten seconds

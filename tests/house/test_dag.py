@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.params import load_params
-from tests.helpers.import_closure import ROOT, import_closure, modules_named_in, with_imports
+from tests.helpers import ROOT, import_closure, modules_named_in, with_imports
 
 DAG = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES: dict[str, Any] = DAG["stages"]

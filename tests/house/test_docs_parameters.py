@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from docs import parameters as program
 from pipeline.config.params import Params
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 FILES = [YAML().load(path) for path in (program.PARAMS, ROOT / "recipes/demo-best.yaml")]
 ROWS = list(program.parameters(FILES, Params))
