@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from bench.settings import write_changed
 from bench.spread import app
-from tests.helpers.faults.project import PATIENCE_S, Project
 from tests.helpers import ROOT
+from tests.helpers.faults.project import PATIENCE_S, Project
 from tests.helpers.tiny_run import TINY, run_stage, run_until
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
