@@ -69,8 +69,8 @@ class Learner:
     carb: CarbLoss
 
     def learn(self, batch: Batch) -> None:
-        """One update from cached logits, as the pipeline does it."""
-        train_step(self.fabric, self.model, self.optimizer, self.carb, batch, dice=0.0)
+        """One update from cached logits: the pipeline's own step."""
+        train_step(self.fabric, self.model, self.optimizer, self.carb, batch)
 
     def learn_online(
         self, batch: Batch, *, ask: Callable[[Tensor], Tensor], layout: torch.memory_format
