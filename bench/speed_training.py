@@ -31,7 +31,8 @@ from bench.workload import (
 )
 from pipeline.carb import CarbLoss
 from pipeline.clip.dense import DenseClip
-from pipeline.config.params import TrainParams, load_params
+from pipeline.config.params import load_params
+from pipeline.config.train import TrainParams
 from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.devices import start_fabric

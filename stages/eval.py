@@ -127,7 +127,9 @@ def evaluate_data_set(
     previews: Path | None,
 ) -> None:
     """Evaluate a segmenter on the validation images of the data set."""
-    from pipeline.config.params import load_params
+    from pipeline.config.base import Sections, load_sections
+    from pipeline.config.dataset import DatasetParams
+    from pipeline.config.eval import EvalParams, PicturesParams
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
     from pipeline.evaluation.photos import inference_options
@@ -138,7 +140,12 @@ def evaluate_data_set(
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
 
-    settings = load_params(params)
+    class Settings(Sections):
+        dataset: DatasetParams
+        eval: EvalParams
+        pictures: PicturesParams
+
+    settings = load_sections(params, Settings)
     name, classes = settings.dataset.name, segmenter.classes
     dataset = open_dataset(name, settings.dataset.root)
     if classes != dataset.label_space.names:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.config.params import TrainParams
+from pipeline.config.train import TrainParams
 from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
@@ -172,7 +172,7 @@ class _Run:
             self.optimizer,
             self.loss,
             batch,
-            dice_weight=self.train.dice,
+            dice_weight=self.train.dice_weight,
             normalisation=normalisation,
         )
         self.finite.observe(terms, step, batch.keys)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.config.params import CarbParams, TrainParams
+from pipeline.config.carb import CarbParams
+from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.distributed import all_reduce_sum_with_grad
@@ -40,7 +41,7 @@ def make_loss(
         queue_size=carb.queue_size,
         weight=carb.weight,
         class_weights=weights,
-        floor=carb.floor,
+        floor=carb.min_weight,
     )
 
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pipeline.config.params import Params
+from pipeline.config.base import Sections, Seed
+from pipeline.config.carb import CarbParams
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import load_encoder
@@ -40,13 +46,23 @@ log = logging.getLogger("carb")
 _IRRELEVANT: Any = {
     "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
     "clip": True,
-    "eval": True,
-    "pictures": True,
-    "warm_start": True,
     "train": {"workers", "checkpoint_every"},
 }
 CURVES = Path("plots/metrics")
 PREVIEWS = "previews"  # folder in the scratch folder and beside the curves
+
+
+class TrainSettings(Sections):
+    """What the stage `train` reads of params.yaml."""
+
+    seed: Seed
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    carb: CarbParams
+    train: TrainParams
 
 
 class Curves:
@@ -89,7 +105,7 @@ class Inputs:
 
     @classmethod
     def read(
-        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: Params
+        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: TrainSettings
     ) -> "Inputs":
         """Open the inputs and check that they belong together.
 
@@ -124,13 +140,13 @@ class Inputs:
 
 
 def train_segmenter(
-    inputs: Inputs, params: Params, *, out: Path, curves: Path, scratch: Path
+    inputs: Inputs, params: TrainSettings, *, out: Path, curves: Path, scratch: Path
 ) -> None:
     """Train and save; work in progress is in a scratch folder named by the run's fingerprint.
 
     Args:
         inputs: what training reads.
-        params: all parameters.
+        params: the sections that this stage reads.
         out: folder for the segmenter.
         curves: folder for curves and previews.
         scratch: folder for work in progress.
@@ -161,7 +177,7 @@ def train_segmenter(
         remove(work)
 
 
-def initial_segmenter(inputs: Inputs, params: Params) -> nn.Module:
+def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
     """The untrained segmenter, its encoder with the weights of the encoder stage.
 
     Raises:
@@ -191,7 +207,7 @@ def fit_segmenter(
     fabric: "Fabric",
     model: nn.Module,
     inputs: Inputs,
-    params: Params,
+    params: TrainSettings,
     *,
     work: Path,
     log_step: LogStep = lambda metrics: None,
@@ -243,7 +259,7 @@ def fit_segmenter(
     return model
 
 
-def _warn_of_unused_settings(store: PseudoMaskStore, params: Params) -> None:
+def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> None:
     """Name parameters that have no effect on this training."""
     carb, steps = params.carb, params.train.steps
     if params.train.local_term and not store.local_levels:
@@ -266,7 +282,7 @@ def _warn_of_unused_settings(store: PseudoMaskStore, params: Params) -> None:
         )
 
 
-def training_metadata(inputs: Inputs, params: Params, precision: str) -> dict[str, Any]:
+def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> dict[str, Any]:
     """What the segmenter's card says of its training, JSON values without absolute paths."""
     train, root = params.train, Path(params.dataset.root)
     return {

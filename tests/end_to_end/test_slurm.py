@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
-from tests.helpers.import_closure import ROOT
 from tests.helpers.process_runs import free_port
 
 PAGE = (ROOT / "docs/processes.md").read_text("utf-8")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import pipeline.training.losses
 from pipeline.carb import CarbLoss
-from pipeline.config.params import NormalisationParams
+from pipeline.config.segmenter import NormalisationParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
