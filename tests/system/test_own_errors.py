@@ -141,15 +141,6 @@ def test_a_librarys_error_in_a_loaders_process_keeps_its_traceback() -> None:
         main()
 
 
-def test_a_command_shows_the_traceback_and_no_error_line(tmp_path: Path) -> None:
-    program = "from pipeline.system.command import command\nfrom pathlib import Path\n"
-    program += "command(lambda: Path('a').relative_to('b'))()\n"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert "error:" not in done.stderr.splitlines()[0]
-
-
 def test_a_users_own_pipeline_py_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "pipeline.py").write_text("raise RuntimeError")
     command = [sys.executable, "-m", "stages.draw", "--help"]
