@@ -15,7 +15,7 @@ from PIL import Image
 
 from demo.street import draw_scene
 from pipeline.scenes.classes import LABEL_SPACES
-from pipeline.scenes.safe_images import ORIENTATION
+from pipeline.scenes.image_io import ORIENTATION
 from pipeline.system.command import command
 from pipeline.system.outputs import outputs
 from pipeline.system.progress import progress

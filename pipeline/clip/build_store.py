@@ -17,8 +17,9 @@ from pipeline.clip.windows import magnified
 from pipeline.config.params import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
 from pipeline.store.masks import clip_settings
+from pipeline.store.plan import FUSED, Photo, Plan
 from pipeline.store.probe import Probe
-from pipeline.store.reader import FUSED, Photo, Plan, PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter, other_code
 from pipeline.system.devices import lock_on_rank_zero, precision_of
 from pipeline.system.disk import bytes_below, check_room, same_disk

@@ -234,7 +234,7 @@ def learn_encoder(
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
         found = wrapped(normalise(moved.images, normalisation)).float()
-        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
+        loss = (1 - F.cosine_similarity(found, moved.global_logits.sample() - mean, dim=1)).mean()
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
@@ -259,8 +259,8 @@ def _loader(
     crops = CropDataset(
         photos,
         grids,
-        near="features",
-        far=[],
+        global_level="features",
+        local_levels=[],
         views=views,
         augment=augment,
         seed=params.seed,

@@ -45,7 +45,7 @@ class Previews:
         """A block a photo: photo, pseudo-mask of each level, prediction (no image label shown), and
         on the photo the regions that CARB would tell apart now.
         """
-        near = self.store.levels.index(self.store.near)
+        near = self.store.levels.index(self.store.global_level)
         blocks = []
         for photo in self.photos:
             opened = read_image(photo.path)
@@ -79,7 +79,7 @@ class Previews:
 
     def _marks(self) -> list[LegendItem]:
         plain = np.full((18, 36, 3), 150, np.uint8)
-        near = f"the segmenter differs from CLIP ({self.store.near})"
+        near = f"the segmenter differs from CLIP ({self.store.global_level})"
         if self.carb.tau > 0:
             near += f" or gives its class less than {self.carb.tau:g}"
         return [

@@ -3,7 +3,7 @@
 import dis
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -123,3 +123,8 @@ def _from_worker(text: str) -> str | None:
     _, *code, last = lines.rstrip().split("\n") if "\n" in lines else ["", ""]
     raised = bool(code) and code[0].strip().startswith("raise ")
     return last.partition(": ")[2] if raised and _is_ours(file) else None
+
+
+def first_few(items: Sequence[object], count: int = 5) -> str:
+    """The first of some items, separated by commas."""
+    return ", ".join(map(str, items[:count])) + (", ..." if len(items) > count else "")

@@ -247,8 +247,8 @@ def _loader(
     crops = CropDataset(
         photos,
         store,
-        near=store.near,
-        far=store.far if params.train.local_term else [],
+        global_level=store.global_level,
+        local_levels=store.local_levels if params.train.local_term else [],
         views=params.views,
         augment=params.augment,
         seed=params.seed,

@@ -49,7 +49,11 @@ def class_weights(frequency: Tensor, power: float) -> Tensor | None:
 def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingPhoto]) -> CarbLoss:
     """The CARB loss as the parameters say."""
     power, steps = params.train.class_weight_power, params.train.steps
-    levels = [store.near, *store.far] if params.train.local_term else [store.near]
+    levels = (
+        [store.global_level, *store.local_levels]
+        if params.train.local_term
+        else [store.global_level]
+    )
     frequency = class_frequency(store, photos, levels) if power else torch.ones(1)
     return CarbLoss(
         tau=params.carb.tau,
@@ -80,12 +84,16 @@ def loss_of(
         normalisation: of the images, as the encoder knows it.
     """
     with torch.no_grad():
-        near = batch.near.hard_masks(batch.image_labels)
-        if batch.far is not None:
-            far = batch.far.hard_masks(batch.image_labels)
+        global_masks = batch.global_logits.hard_masks(batch.image_labels)
+        if batch.local_logits is not None:
+            local_masks = batch.local_logits.hard_masks(batch.image_labels)
     logits = model(normalise(batch.images, normalisation))
-    if batch.far is None:  # no local view: an empty window, whose terms are 0
-        far = near.new_full((len(near), 1, 1), IGNORE_INDEX)
-    boxes = batch.local_boxes or [_NO_WINDOW] * len(near)
-    terms: CarbTerms = carb(logits, near, far, boxes, batch.image_labels)
-    return replace(terms, total=terms.total + dice * dice_loss(logits, near)) if dice else terms
+    if batch.local_logits is None:  # no local view: an empty window, whose terms are 0
+        local_masks = global_masks.new_full((len(global_masks), 1, 1), IGNORE_INDEX)
+    boxes = batch.local_boxes or [_NO_WINDOW] * len(global_masks)
+    terms: CarbTerms = carb(logits, global_masks, local_masks, boxes, batch.image_labels)
+    return (
+        replace(terms, total=terms.total + dice * dice_loss(logits, global_masks))
+        if dice
+        else terms
+    )

@@ -166,7 +166,7 @@ def train_segmenter(
 def _warn_of_idle_settings(store: PseudoMaskStore, params: Params) -> None:
     """Name what params.yaml asks for and this training does not do."""
     carb, steps = params.carb, params.train.steps
-    if params.train.local_term and not store.far:
+    if params.train.local_term and not store.local_levels:
         log.warning(
             "params.yaml: train.local_term is true, but clip.levels has no local level; training "
             "sees the global view only"

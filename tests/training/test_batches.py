@@ -73,8 +73,8 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
         return CropDataset(
             photos,
             store,
-            near="global",
-            far=far,
+            global_level="global",
+            local_levels=far,
             views=views,
             augment=augment,
             seed=seed,
@@ -98,8 +98,8 @@ def load(
 
 
 def tensors(batch: Batch) -> list[Tensor]:
-    assert batch.far is not None
-    cuts = [*vars(batch.near).values(), *vars(batch.far).values()]
+    assert batch.local_logits is not None
+    cuts = [*vars(batch.global_logits).values(), *vars(batch.local_logits).values()]
     return [batch.images, batch.image_labels, *cuts]
 
 
@@ -130,7 +130,7 @@ def test_every_pixel_s_target_is_of_the_place_that_the_pixel_shows(crops_of):
     crops = crops_of()
     flips, levels, heights = set(), set(), set()
     for batch in load(crops, stop=10):
-        near, far = batch.near.sample(), batch.far.sample()
+        near, far = batch.global_logits.sample(), batch.local_logits.sample()
         for row, key in enumerate(batch.keys):
             size = SIZES[int(key.removeprefix("train/"))]
             image = batch.images[row].float()
@@ -140,7 +140,7 @@ def test_every_pixel_s_target_is_of_the_place_that_the_pixel_shows(crops_of):
             assert window.shape[1:] == far.shape[2:]
             assert worst_offset_px(window, far[row], size, CELL_PX["fine"]) < 1.3
             flips.add(bool(image[1, 0, 0] > image[1, 0, -1]))
-            levels.add(int((batch.far.grids[row, 0] != 0).any(dim=1).sum()))
+            levels.add(int((batch.local_logits.grids[row, 0] != 0).any(dim=1).sum()))
             heights.add(size[0])
     assert flips == {False, True}
     assert len(heights) == len(SIZES)
@@ -150,7 +150,7 @@ def test_every_pixel_s_target_is_of_the_place_that_the_pixel_shows(crops_of):
 def test_targets_at_a_stride_lie_at_the_centres_of_their_pixels(crops_of):
     views = VIEWS.model_copy(update={"flip": 1.0})
     fine, coarse = (
-        collate([crops_of(far=(), views=views, stride=stride)[3]]).near.sample()
+        collate([crops_of(far=(), views=views, stride=stride)[3]]).global_logits.sample()
         for stride in (1, 4)
     )
     blocks = torch.nn.functional.avg_pool2d(fine, 4)
@@ -166,10 +166,10 @@ def test_batches_hold_what_they_say(crops_of):
     for row, key in enumerate(batch.keys):
         index = int(key.removeprefix("train/"))
         assert batch.image_labels[row].tolist() == [index % 2 == 0, index % 2 == 1]
-    assert batch.near.grids.dtype == torch.float16
-    assert batch.near.sample().shape == (4, 2, 48, 64)
-    assert batch.near.sample().dtype == torch.float32
-    assert batch.far.sample().shape == (4, 2, 24, 20)
+    assert batch.global_logits.grids.dtype == torch.float16
+    assert batch.global_logits.sample().shape == (4, 2, 48, 64)
+    assert batch.global_logits.sample().dtype == torch.float32
+    assert batch.local_logits.sample().shape == (4, 2, 24, 20)
     assert all(box[2:] == (24, 20) for box in batch.local_boxes)
     assert len(set(batch.local_boxes)) > 1  # a place for each photo, not one a batch
 
@@ -202,7 +202,7 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
             assert part.keys[place] == batch.keys[row]
             assert part.local_boxes[place] == batch.local_boxes[row]
             assert torch.equal(part.images[place], batch.images[row])
-            for name in ("near", "far"):
+            for name in ("global_logits", "local_logits"):
                 own, joint = getattr(part, name).sample(), getattr(batch, name).sample()
                 torch.testing.assert_close(own[place], joint[row], atol=1e-3, rtol=0)
 
@@ -255,24 +255,24 @@ def test_another_seed_gives_other_crops_in_another_order(crops_of):
 def test_grids_of_different_sizes_are_padded_and_read_as_if_alone(crops_of):
     crops = crops_of()
     items = [crops[position] for position in range(12)]
-    assert len({item.far.grids.shape for item in items}) == 2
+    assert len({item.local_logits.grids.shape for item in items}) == 2
     batch = collate(items)
-    assert batch.far.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
-    alone = torch.cat([item.far.sample() for item in items])
-    torch.testing.assert_close(batch.far.sample(), alone, atol=1e-3, rtol=0)
+    assert batch.local_logits.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
+    alone = torch.cat([item.local_logits.sample() for item in items])
+    torch.testing.assert_close(batch.local_logits.sample(), alone, atol=1e-3, rtol=0)
 
 
 def test_without_far_levels_there_is_no_local_view(crops_of):
     for batch in load(crops_of(far=()), stop=2):
-        assert batch.far is None
+        assert batch.local_logits is None
         assert batch.local_boxes == []
-        assert batch.near.sample().shape == (4, 2, 48, 64)
+        assert batch.global_logits.sample().shape == (4, 2, 48, 64)
 
 
 def test_the_global_view_is_the_same_with_and_without_a_local_one(crops_of):
     for batch, other in zip(load(crops_of()), load(crops_of(far=())), strict=True):
         assert torch.equal(batch.images, other.images)
-        assert torch.equal(batch.near.rows, other.near.rows)
+        assert torch.equal(batch.global_logits.rows, other.global_logits.rows)
 
 
 def test_a_batch_moves_as_a_whole(crops_of):
@@ -280,7 +280,7 @@ def test_a_batch_moves_as_a_whole(crops_of):
     moved = batch.to(torch.device("meta"))
     assert all(tensor.device.type == "meta" for tensor in tensors(moved))
     assert (moved.keys, moved.local_boxes) == (batch.keys, batch.local_boxes)
-    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).far is None
+    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).local_logits is None
 
 
 def test_steps_worked_by_hand():

@@ -90,8 +90,8 @@ def drawn_batch(*, local: bool) -> Batch:
     return Batch(
         images=torch.randint(0, 256, (2, 3, 8, 8), generator=generator, dtype=torch.uint8),
         image_labels=torch.tensor([[True, True, False], [True, True, True]]),
-        near=grid_cut(torch.randn(2, 3, 8, 8, generator=generator)),
-        far=grid_cut(torch.randn(2, 3, 4, 4, generator=generator)) if local else None,
+        global_logits=grid_cut(torch.randn(2, 3, 8, 8, generator=generator)),
+        local_logits=grid_cut(torch.randn(2, 3, 4, 4, generator=generator)) if local else None,
         local_boxes=[Box(1, 2, 4, 4), Box(4, 0, 4, 4)] if local else [],
         keys=["a", "b"],
     )
@@ -101,11 +101,11 @@ def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
     batch, model = drawn_batch(local=True), net()
     terms = loss_of(batch, model, CarbLoss(tau=0, warmup_steps=9))
     logits = model(normalise(batch.images))
-    masks = batch.near.grids.clone()
+    masks = batch.global_logits.grids.clone()
     masks[0, 2] = -torch.inf  # class 2 is not in the first photo
     torch.testing.assert_close(terms.reliable, F.cross_entropy(logits, masks.argmax(1)))
     windows = torch.stack([logits[0, :, 1:5, 2:6], logits[1, :, 4:8, 0:4]])
-    masks = batch.far.grids.clone()
+    masks = batch.local_logits.grids.clone()
     masks[0, 2] = -torch.inf
     torch.testing.assert_close(terms.local_reliable, F.cross_entropy(windows, masks.argmax(1)))
     torch.testing.assert_close(terms.total, terms.reliable + terms.local_reliable)
