@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
 from pipeline.clip.windows import magnified
-from pipeline.config.params import ClipParams
+from pipeline.config.clip import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
 from pipeline.store.masks import clip_settings
 from pipeline.store.plan import FUSED, Photo, Plan
@@ -210,7 +210,7 @@ def build_store(
         out: where the store belongs.
         scratch: folder for work in progress.
     """
-    words = index.label_space.words(params.words)
+    words = index.label_space.words(params.class_prompts)
     plan = plan_store(
         index,
         clip,

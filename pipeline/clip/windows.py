@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
-from pipeline.config.params import LevelParams
+from pipeline.config.clip import LevelParams
 from pipeline.views import Box, blend, cover, level_size
 
 PIXELS_A_CALL = 2**23  # of windows: 16 of 512 x 1024; the towers' memory grows with it

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.params import ClipParams
+from pipeline.config.clip import ClipParams
 from pipeline.guided_filter import FILTER_VERSION
 from pipeline.scenes.classes import LabelSpace
 from pipeline.store.reader import PseudoMaskStore
@@ -42,10 +42,11 @@ def check_store(store: PseudoMaskStore, params: ClipParams, label_space: LabelSp
             f"({len(label_space.classes)}); run `dvc repro pseudo`"
         )
     recipe: dict[str, Any] = store.attributes["recipe"]
-    for name, wanted in clip_settings(params, label_space.words(params.words)).items():
+    for name, wanted in clip_settings(params, label_space.words(params.class_prompts)).items():
         if recipe.get(name) != wanted:
+            parameter = {"words": "class_prompts"}.get(name, name)
             raise ValueError(
-                f"{store.path} was written for another clip.{name} than params.yaml has; "
+                f"{store.path} was written for another clip.{parameter} than params.yaml has; "
                 "run `dvc repro pseudo`"
             )
 

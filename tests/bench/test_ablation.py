@@ -12,7 +12,7 @@ from bench.report import write_report
 from bench.settings import LABEL_NOISE, TABLES, recipe_changes, write_changed
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import SHORT, write_params
 
 
@@ -55,7 +55,7 @@ def test_a_recipe_is_compared_by_what_it_does_otherwise(tmp_path: Path) -> None:
         "clip.fused",
         "train.local_term",
         "train.class_weight_power",
-        "train.dice",
+        "train.dice_weight",
         "eval.flip",
         "eval.edge_radius",
     }

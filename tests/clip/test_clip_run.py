@@ -13,7 +13,8 @@ import pipeline.clip.windows
 from pipeline.clip.build_store import build_store
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
-from pipeline.config.params import ClipParams, FusedParams, Params
+from pipeline.config.clip import ClipParams, FusedParams
+from pipeline.config.params import Params
 from pipeline.guided_filter import fuse_levels
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import clip_folder

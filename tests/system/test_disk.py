@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.system.disk import (
-    DiskFullError,
-    check_room,
-    same_disk,
-)
+from pipeline.system.disk import DiskFullError, check_room, same_disk
 from pipeline.system.files import atomic_path, write_json
 from pipeline.system.tensor_files import save_tensors
 

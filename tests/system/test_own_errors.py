@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.scenes.image_io import read_image
 from pipeline.system.command import command
 from pipeline.system.progress import prefetch_in_threads
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 def one_value() -> object:

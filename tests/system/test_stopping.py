@@ -17,7 +17,7 @@ from pipeline.system.stop import (
     ignore_signals_of_others,
     stop_requested,
 )
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 @pytest.fixture(autouse=True)

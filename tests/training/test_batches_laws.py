@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import CropDataset, SampledLogits, TrainingPhoto, collate
 from tests.helpers.tiny_store import store_of_logits
@@ -152,6 +152,7 @@ def test_every_pixel_of_crop_and_targets_is_of_the_same_place(scenes, views, see
     assert batch.images.shape[2:] == views.crop
     for row, key in enumerate(batch.keys):
         size = SIZES[int(key)]
+        assert set(batch.image_labels[row].nonzero().flatten().tolist()) == {*CLASSES_OF[int(key)]}
         case = {"size": size, "coarse": coarsest(size, views), "labels": batch.image_labels[row]}
         assert_same_places(batch.images[row], batch.global_logits, row, **case)
         top, left, height, width = batch.local_boxes[row]
@@ -184,26 +185,6 @@ def test_a_target_at_a_stride_is_of_the_middle_of_the_pixels_it_stands_for(
             )
             off = (blocks[0] - told[row, 2 * axis + 1]).abs().max()
             assert off <= bound_of(side, step, coarse) + stride * coarse / 8
-
-
-@given(views_params(), st.integers(0, 999))
-def test_a_cut_s_positions_are_the_places_that_it_samples(scenes, views, seed):
-    crops = scenes.crops(views, seed=seed)
-    batch = collate([crops[position] for position in range(len(SIZES))])
-    for row, key in enumerate(batch.keys):
-        size, cells = SIZES[int(key)], scenes.store.grid_size(key, scenes.store.global_level)
-        told = batch.global_logits.sample()[row]
-        down, across = (
-            (positions[row] + 0.5) * side / count - side / 2
-            for positions, side, count in zip(
-                (batch.global_logits.rows, batch.global_logits.columns), size, cells, strict=True
-            )
-        )
-        rounded = max(size) / 2 * 2**-11 + 1e-3
-        assert (told[1] - down[:, None]).abs().max() <= rounded
-        assert (told[3] - across[None, :]).abs().max() <= rounded
-        assert (down.diff() >= 0).all()
-        assert (across.diff() >= 0).all() or (across.diff() <= 0).all()
 
 
 def test_shrinking_moves_no_place_by_more_than_a_ninth_of_a_pixel_of_the_crop():
