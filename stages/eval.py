@@ -92,10 +92,9 @@ def main(
     presentation = TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius)
     of_folder = masks or scale or submission or font or force or presentation != TestTimeOptions()
     check_folder_options(images, bool(of_folder))
-    sources = {"--model": model, "--images": images, "--masks": masks}
-    if images is None:
-        sources |= {"--store": store, "--image-labels": image_labels, "--params": params}
-        sources["--previews"] = previews
+    inputs = {"--store": store, "--image-labels": image_labels, "--params": params}
+    sources = {"--model": model, "--images": images, "--masks": masks, "--previews": previews}
+    sources |= inputs if images is None else {}
     files = {"--summary": summary} if images is None else {}
     written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
     segmenter = load_segmenter(model)
@@ -113,12 +112,8 @@ def main(
             )
             return
         with written:
-            evaluate_data_set(
-                *(segmenter, store, image_labels, params),
-                out=out,
-                summary=summary,
-                previews=previews,
-            )
+            read = (store, image_labels, params)
+            evaluate_data_set(segmenter, *read, out=out, summary=summary, previews=previews)
 
 
 def evaluate_data_set(

@@ -10,14 +10,13 @@ from pipeline.config.dataset import DatasetParams
 from pipeline.datasets.base import Dataset, MaskReader, Scene, read_scene_mask
 from pipeline.datasets.label_files import match_keys, read_label_file
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.scenes.image_folder import named
-from pipeline.scenes.image_io import read_image
+from pipeline.scenes.image_folder import link_lines
+from pipeline.scenes.image_io import holds_several, read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
-from pipeline.scenes.safe_images import holds_several
-from pipeline.system.errors import Faults
 from pipeline.system.files import file_digest
 from pipeline.system.progress import progress
+from pipeline.system.text import Faults, first_few
 
 ANIMATED = (".avif", ".gif", ".tif", ".tiff", ".webp")  # endings of files of several pictures
 log = logging.getLogger("carb")
@@ -71,7 +70,7 @@ def warn_unlabelled(labels: ImageLabels, keys: list[str], path: Path) -> None:
                 len(missing),
                 {"train": "training", "val": "validation"}[split],
                 ends,
-                named(missing),
+                first_few(missing),
             )
 
 
@@ -166,7 +165,7 @@ def _tell_of_classes_without_labels(labels: ImageLabels, classes: list[str]) -> 
             "image labels: none of %d masks shows %s; masks hold class indices from 0, and 255 is "
             "ignored",
             len(rows),
-            named(absent),
+            first_few(absent),
         )
 
 
@@ -207,6 +206,34 @@ def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:
         log.warning(
             "%d files hold several pictures, of which the first is read: %s",
             len(several),
-            named(several),
+            first_few(several),
         )
     return SceneIndex(dataset.label_space, photos)
+
+
+def tell_of_data(dataset: Dataset, scenes: list[Scene]) -> None:
+    """Log a line for each link that leads elsewhere, and for what is passed over.
+
+    Args:
+        dataset: the data set.
+        scenes: its training and validation photos.
+    """
+    paths = [path for scene in scenes for path in (scene.image, scene.mask) if path is not None]
+    labels = dataset.image_labels
+    for line in link_lines(dataset.root, [*paths, *([labels] if labels else [])]):
+        log.info("%s", line)
+    for line in [*dataset.remarks(scenes), *_without_masks(scenes)]:
+        log.warning("%s", line)
+
+
+def _without_masks(scenes: list[Scene]) -> list[str]:
+    """Photos without a mask, where others of their split have one."""
+    lines = []
+    for split in dict.fromkeys(scene.split for scene in scenes):
+        own = [scene for scene in scenes if scene.split == split]
+        without = [scene.key for scene in own if scene.mask is None]
+        if 0 < len(without) < len(own):
+            lines.append(
+                f"{len(without)} of {len(own)} {split} photos have no mask: {first_few(without)}"
+            )
+    return lines

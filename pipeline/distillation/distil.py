@@ -28,7 +28,12 @@ from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop
 from pipeline.system.devices import lock_on_rank_zero, start_fabric
-from pipeline.system.distributed import all_reduce_sum, check_shares, convert_sync_batchnorm
+from pipeline.system.distributed import (
+    all_reduce_sum,
+    batch_norm_size,
+    check_shares,
+    convert_sync_batchnorm,
+)
 from pipeline.system.files import remove
 from pipeline.system.progress import progress
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
@@ -137,13 +142,13 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
 def _learn_from_clip(
     encoder: nn.Module, index: SceneIndex, params: EncoderSettings, *, scratch: Path
 ) -> None:
+    fabric = start_fabric(params.train.precision)
     check_batch_norm(
         Student(encoder, 1),
-        batch_size=params.distillation.batch_size,
+        batch_size=batch_norm_size(params.distillation.batch_size),
         crop=params.views.crop,
         name="distillation.batch_size",
     )
-    fabric = start_fabric(params.train.precision)
     check_shares(fabric, params.distillation.batch_size, "distillation.batch_size")
     _check_maps(encoder, params)
     clip = load_clip(
@@ -226,6 +231,8 @@ def learn_encoder(
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
     convert_sync_batchnorm(student, fabric)
+    if fabric.global_rank > 0:  # dropout masks of its own
+        torch.manual_seed(params.seed + fabric.global_rank)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=params.lr, weight_decay=params.weight_decay
     )
@@ -239,7 +246,7 @@ def learn_encoder(
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
         found = wrapped(normalise(moved.images, normalisation)).float()
-        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
+        loss = (1 - F.cosine_similarity(found, moved.global_logits.sample() - mean, dim=1)).mean()
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
@@ -264,8 +271,8 @@ def _loader(
     crops = CropDataset(
         photos,
         grids,
-        near="features",
-        far=[],
+        global_level="features",
+        local_levels=[],
         views=views,
         augment=augment,
         seed=params.seed,

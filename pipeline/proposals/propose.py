@@ -27,10 +27,9 @@ from pipeline.config.clip import LevelParams
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.datasets.collect import used_scenes
+from pipeline.datasets.collect import tell_of_data, used_scenes
 from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in
 from pipeline.datasets.folder_layout import photo_folder
-from pipeline.datasets.remarks import tell_of_data
 from pipeline.proposals.page import Proposal, write_page
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import read_image

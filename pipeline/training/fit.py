@@ -165,7 +165,7 @@ class _Run:
         self.wrapped.train()
         lr = learning_rate(step - 1, self.train)
         set_lr(self.optimizer, lr)
-        seed_step(seed, step)
+        seed_step(seed, step, self.fabric.global_rank)
         terms = train_step(
             self.fabric,
             self.wrapped,

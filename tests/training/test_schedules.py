@@ -66,17 +66,3 @@ def test_the_optimizer_is_the_one_that_the_parameters_name(params, name, kind):
     assert group.get("momentum", 0.8) == 0.8
     learning = [model[0].weight, *model[1].parameters()]
     assert [id(weight) for weight in group["params"]] == [id(weight) for weight in learning]
-
-
-def test_sgd_moves_by_momentum_and_weight_decay(params):
-    train = params.train.model_copy(
-        update={"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.2}
-    )
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 1.0)
-    optimizer = make_optimizer(model, train)
-    for gradient in (1.0, 2.0):
-        model.weight.grad = torch.tensor([[gradient]])
-        optimizer.step()
-    # v1 = 1 + 0.2 * 1 = 1.2, w1 = 0.88; v2 = 0.6 + 2 + 0.2 * 0.88 = 2.776, w2 = 0.6024
-    assert model.weight.item() == pytest.approx(0.6024)
