@@ -1,4 +1,4 @@
-"""Evaluation whole against the segmenter's forward pass alone."""
+"""Speed of evaluation, compared with the segmenter's forward pass alone."""
 
 import math
 import statistics
@@ -14,13 +14,13 @@ from torch import Tensor
 from bench.speed_training import demo_network
 from bench.timing import Measure, peak_mib, race, ratio
 from bench.workload import Street, Workload, as_segmenter, draw_street, random_segmenter
-from pipeline.evaluation.scores import score_segmenter
+from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.scenes.image_io import read_image
 from pipeline.segmenter.inference import PIXELS_PER_CALL, Segmenter, TestTimeOptions
 
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Evaluation whole against the forward pass alone."""
+    """Time of the whole evaluation, in terms of the forward pass."""
     small = draw_street(folder / "small", train=1, val=work.photos)
     large = draw_street(folder / "large", train=1, val=max(2, work.photos // 12), size=work.photo)
     demo = as_segmenter(demo_network(small).to(work.device), base_size=small.params.views.base_size)

@@ -16,9 +16,9 @@ from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
 from pipeline.scenes.safe_images import holds_several
-from pipeline.system.command import progress
-from pipeline.system.file_faults import Faults
+from pipeline.system.errors import Faults
 from pipeline.system.files import file_digest
+from pipeline.system.progress import progress
 
 ANIMATED = (".avif", ".gif", ".tif", ".tiff", ".webp")  # endings of files of several pictures
 log = logging.getLogger("carb")

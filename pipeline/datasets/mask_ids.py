@@ -15,11 +15,11 @@ import numpy as np
 
 from pipeline.datasets import camvid, cityscapes, wilddash2
 from pipeline.datasets.base import MaskReader, Scene, index_table, read_ids
-from pipeline.report.palettes import palette_of
+from pipeline.report.drawing import palette_of
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.safe_images import open_picture
 from pipeline.segmenter.inference import Segmenter
-from pipeline.system.command import prefetch_in_threads
+from pipeline.system.progress import prefetch_in_threads
 
 log = logging.getLogger("carb")
 AUTO, INDEX, TRAIN, LABEL = "auto", "class-index", "train-ids", "label-ids"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.guided_filter import guide_image, guided_filter
 from pipeline.scenes.image_io import as_photo
-from pipeline.system.command import stream_to_cpu
+from pipeline.system.progress import stream_to_cpu
 from pipeline.views import blend, cover, fitted_size
 
 K = TypeVar("K")

@@ -31,7 +31,7 @@ from pipeline.segmenter.network import (
     size_divisor,
     with_own_upsampling,
 )
-from pipeline.system.command import best_device
+from pipeline.system.devices import best_device
 from pipeline.system.files import atomic_path, file_digest, write_json
 from pipeline.system.text import error_text, rebuild_hint, short_repr
 

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.params import TrainParams
-from pipeline.system.command import progress
-from pipeline.system.distributed import check_same, check_shares, synchronise_batch_norm
+from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
+from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 from pipeline.training.augment import IMAGENET, Normalisation
 from pipeline.training.checkpoint import (
@@ -146,7 +146,7 @@ class _Run:
         checkpoint: Path,
     ) -> "_Run":
         """Begin, or resume from the checkpoint; the model is changed in place."""
-        model = synchronise_batch_norm(model, fabric)
+        model = convert_sync_batchnorm(model, fabric)
         # To the device first: the optimiser's restored state goes where the weights are, and
         # Fabric does not move it.
         model = model.to(fabric.device).to(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.params import CarbParams, TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.ranks import all_reduce_sum_with_grad
+from pipeline.system.distributed import all_reduce_sum_with_grad
 from pipeline.training.augment import IMAGENET, Normalisation, normalise
 from pipeline.training.crops import Batch, TrainingPhoto
 from pipeline.views import Box

@@ -18,10 +18,17 @@ from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_
 from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import memory_hint, start_fabric
-from pipeline.system.devices import lock_on_rank_zero
-from pipeline.system.disk import bytes_below, check_room
-from pipeline.system.files import atomic_path, file_digest, fingerprint, remove, write_json
+from pipeline.system.command import memory_hint
+from pipeline.system.devices import lock_on_rank_zero, start_fabric
+from pipeline.system.files import (
+    atomic_path,
+    bytes_below,
+    check_room,
+    file_digest,
+    fingerprint,
+    remove,
+    write_json,
+)
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
@@ -64,7 +71,8 @@ class Curves:
 
     def log_step(self, metrics: dict[str, float]) -> None:
         """Add a point to every curve, at the metric ``step``."""
-        step, last = int(metrics["step"]), {}
+        step = int(metrics["step"])
+        last: dict[str, float] = {}
         for name, value in metrics.items():
             speed = name == "images_per_s"
             if name != "step":

@@ -1,4 +1,4 @@
-"""The performance harness: arithmetic by hand, the rivals' maths, and that each bench starts."""
+"""Speed benchmarks: arithmetic by hand, the authors' way as reference, and that each one runs."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench.__main__ import app
 from bench.authors import online_masks, patch_logits
-from bench.harness import BENCHES, run_bench
-from bench.timing import peak_mib, race, ratio, spread
+from bench.speed import BENCHES, app, run_bench
+from bench.timing import peak_mib, race, ratio, summarise
 from pipeline.views import Box
 from tests.helpers import clip_folder
 from tests.helpers.import_closure import ROOT
@@ -26,16 +25,10 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
 
 @pytest.mark.parametrize(
     ("value", "target", "at_least", "met"),
-    [
-        (1.0, 1.0, False, True),
-        (1.1, 1.0, False, False),
-        (1.0, 1.0, True, True),
-        (0.9, 1.0, True, False),
-        (5.0, None, False, None),
-    ],
+    [(1.1, 1.0, False, False), (1.0, 1.0, True, True), (5.0, None, False, None)],
 )
 def test_a_target_is_a_bound(value, target, at_least, met) -> None:
-    assert spread("bench", "what", [value], target=target, at_least=at_least).met is met
+    assert summarise("bench", "what", [value], target=target, at_least=at_least).met is met
 
 
 def test_each_round_runs_every_contestant_once_in_turn() -> None:
@@ -52,15 +45,14 @@ def test_each_round_runs_every_contestant_once_in_turn() -> None:
 
 
 def test_peak_memory_counts_what_was_held() -> None:
-    block = torch.ones(256 * 2**20, dtype=torch.uint8)
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
     assert len(block) / 2**20 < peak_mib() < 2**20
 
 
-@pytest.mark.parametrize("size", [(32, 32), (48, 80)])
-def test_the_authors_way_gives_the_same_logits(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_the_authors_way_gives_the_same_logits(tmp_path: Path) -> None:
     clip = clip_folder.random_clip(tmp_path, clip_folder.VIT)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 3, *size, generator=generator)
+    images = torch.randn(2, 3, 48, 80, generator=generator)
     text = torch.randn(5, clip.patch_features(images).shape[1], generator=generator)
     torch.testing.assert_close(
         patch_logits(clip, images, text), clip.patch_logits(images, text), rtol=0, atol=1e-5
@@ -79,28 +71,21 @@ def test_online_masks_are_clip_s_choice_among_the_classes_present() -> None:
     assert far.tolist() == [[[1, 1], [2, 2]]]
 
 
-@pytest.mark.parametrize("name", BENCHES)
-def test_a_bench_starts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", set(BENCHES) - {"start"})
+def test_a_bench_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
-    try:
-        measures = run_bench(name, "SMOKE")
-    except ValueError as error:  # no run of HEAD in DVC's cache
-        if name != "repro" or "run `dvc repro`" not in str(error):
-            raise
-        pytest.skip(str(error))
-    assert measures
+    measures = run_bench(name, "SMOKE")
     assert {one.bench for one in measures} == {name}
-    if name == "extension":
-        assert [one.value for one in measures if "looks at" in one.what] == [1]
 
 
-def test_figures_are_written_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_figures_are_written_and_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
-    result = CliRunner().invoke(app, ["start", "--out", str(tmp_path / "bench.json")])
+    monkeypatch.setattr("bench.speed.ROUNDS", 1)
+    monkeypatch.setattr("bench.speed.in_own_process", lambda function, *given: function(*given))
+    result = CliRunner().invoke(app, ["start", "--out", str(tmp_path / "speed.json")])
     assert result.exit_code == 0, result.output
-    content = json.loads((tmp_path / "bench.json").read_text())
+    content = json.loads((tmp_path / "speed.json").read_text())
     assert [one["bench"] for one in content["measures"]] == ["start"]
-    assert content["measures"][0]["rounds"] == 5
     assert "--help" in result.output
 
 

@@ -1,16 +1,17 @@
-"""Whose error it is: a sentence for the user, or a traceback for whoever mends the code.
-
-Only what a ``raise`` statement of this project says was written for users. A ``ValueError`` that a
-library raises, or Python itself, is about the library's arguments and names nothing that a user
-knows: it keeps its traceback.
-"""
+"""Errors as sentences for the user, and several of them in one message."""
 
 import dis
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+
 PACKAGES = tuple(str(PROJECT / name) for name in ("pipeline", "stages", "bench", "demo"))
+
+
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
@@ -50,3 +51,39 @@ def _from_worker(text: str) -> str | None:
     _, *code, last = lines.rstrip().split("\n") if "\n" in lines else ["", ""]
     raised = bool(code) and code[0].strip().startswith("raise ")
     return last.partition(": ")[2] if raised and _is_ours(file) else None
+
+
+NAMED = 20  # in one message
+
+
+class Faults:
+    """Collects what is wrong with files, so that all are named at once.
+
+    Args:
+        what: the files, in the plural.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what, self._found = what, list[str]()
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Continue after a ValueError."""
+        try:
+            yield
+        except ValueError as error:
+            self._found.append(str(error))
+
+    def check(self) -> None:
+        """Raise one error for all.
+
+        Raises:
+            ValueError: as it was if it is the only one; else their number and the first of them.
+        """
+        if len(self._found) > 1:
+            more = len(self._found) - NAMED
+            rest = f" | and {more} more" if more > 0 else ""
+            listed = " | ".join(self._found[:NAMED])
+            raise ValueError(f"{len(self._found)} {self.what} cannot be used: {listed}{rest}")
+        if self._found:
+            raise ValueError(self._found[0])

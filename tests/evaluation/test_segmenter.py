@@ -1,4 +1,4 @@
-"""Scores of regions, worked by hand on a 2x3 picture."""
+"""Scores of a segmenter and of pseudo-masks, worked by hand on a 2x3 image."""
 
 import math
 from pathlib import Path
@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.datasets.base import Scene
-from pipeline.evaluation.scores import (
+from pipeline.evaluation.pseudo_masks import score_store
+from pipeline.evaluation.segmenter import (
     SEGMENTER,
     RegionScore,
     SegmenterScore,
     region_class_rows,
     score_segmenter,
 )
-from pipeline.report.segmenter_panels import ranked
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions
 
 CLIP = np.array([[0, 0, 1], [1, 2, 2]])
@@ -25,14 +25,14 @@ VOTE = np.array([[0, 1, 1], [1, 0, 2]])
 MASK = np.array([[0, 1, 1], [0, 0, 255]])
 
 
-def test_a_region_counts_by_the_first_map_s_class() -> None:
+def test_a_region_counts_by_the_class_of_the_pseudo_mask() -> None:
     region = RegionScore(3)
     region.add(np.array([[True, True, False], [True, True, False]]), CLIP, VOTE, MASK)
     assert region.counts.tolist() == [[2, 1, 1], [1, 0, 0], [2, 0, 1]]
     assert region.pixels == 4
-    figures = region.figures(8)
-    assert figures == {"share": 0.5, "CLIP accuracy": 0.25, "segmenter accuracy": 0.75}
-    assert math.isnan(RegionScore(3).figures(8)["CLIP accuracy"])
+    metrics = region.metrics(8)
+    assert metrics == {"share": 0.5, "CLIP accuracy": 0.25, "segmenter accuracy": 0.75}
+    assert math.isnan(RegionScore(3).metrics(8)["CLIP accuracy"])
 
 
 def test_classes_are_listed_with_their_noisy_share() -> None:
@@ -54,7 +54,7 @@ def test_classes_are_listed_with_their_noisy_share() -> None:
 
 
 class Votes(nn.Module):
-    """Says `VOTE` of every 2x3 picture."""
+    """Predicts `VOTE` for every 2x3 image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,19 +97,26 @@ def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> No
     assert score.regions["reliable"].counts[0].tolist() == [1, 2, 0]
     assert score.regions["noisy"].counts.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
     assert (alone.confusion == 2 * score.confusion).all()
-    for one in (alone, score):  # pseudo-masks stand beside the segmenter on photos with labels only
-        assert one.beside[SEGMENTER].tolist() == score.confusion.tolist()
-        assert one.beside["global"].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
+    for one in (alone, score):  # levels are compared on images with labels only
+        assert one.per_level[SEGMENTER].tolist() == score.confusion.tolist()
+        assert one.per_level["global"].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
 
 
-def test_photos_are_ranked_by_their_own_figure(tmp_path: Path) -> None:
-    own = {"a": 0.5, "b": math.nan, "c": 0.1, "d": 0.9, "e": 0.5, "f": 0.3}
-    scenes = [Scene(tmp_path, None, "val", key) for key in own]
-
-    def keys(count: int) -> dict[str, str]:
-        found = ranked(scenes, own, count)
-        return {name: "".join(scene.key for scene in few) for name, few in found.items()}
-
-    assert keys(2) == {"best": "da", "median": "ae", "worst": "cf"}
-    assert keys(9) == {"best": "daefc", "median": "daefc", "worst": "cfead"}
-    assert ranked(scenes[1:2], own, 3) == {}
+def test_levels_are_scored_where_they_agree_and_elsewhere(tmp_path: Path, store_of) -> None:
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
+    grids = {
+        name: {"val/a": np.eye(3)[classes].transpose(2, 0, 1)}
+        for name, classes in (("global", CLIP), ("local", VOTE))
+    }
+    scene = Scene(tmp_path / "a.png", tmp_path / "mask", "val", "val/a")
+    matrices, regions = score_store(
+        store_of(grids, {"val/a": (2, 3)}),
+        [scene, Scene(tmp_path / "a.png", tmp_path / "mask", "val", "val/unlabelled")],
+        {"val/a": np.array([True, True, True])},
+        read_mask=lambda path: MASK,
+    )
+    assert matrices["global"].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
+    assert matrices["local"].tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
+    agree = {"share": 3 / 5, "global accuracy": 2 / 3, "local accuracy": 2 / 3}
+    differ = {"share": 2 / 5, "global accuracy": 0.0, "local accuracy": 1.0}
+    assert regions == {"levels agree": agree, "levels differ": differ}
