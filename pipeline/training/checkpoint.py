@@ -104,6 +104,6 @@ def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
     return state
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed torch's global generator (dropout) per step: a resumed run draws the same numbers."""
-    torch.manual_seed(seed * 1_000_003 + step)
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch's global stream (dropout): a resumed step draws the same, each process its own."""
+    torch.manual_seed((seed + 7919 * rank) * 1_000_003 + step)

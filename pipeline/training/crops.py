@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_io import read_image
 from pipeline.system.stop import ignore_signals_of_others
 from pipeline.training.augment import distort
@@ -86,16 +86,16 @@ class Batch:
     Attributes:
         images: crops, ``[B, 3, H, W]`` uint8 RGB.
         image_labels: classes present, ``[B, C]`` bool.
-        near: the global level on the crops.
-        far: a local level on the local windows, or None if there is no local view.
+        global_logits: the global level on the crops.
+        local_logits: a local level on the local windows, or None if there is no local view.
         local_boxes: the windows, whole pixels of the crop.
         keys: the images' keys.
     """
 
     images: Tensor
     image_labels: Tensor
-    near: SampledLogits
-    far: SampledLogits | None
+    global_logits: SampledLogits
+    local_logits: SampledLogits | None
     local_boxes: list[Box]
     keys: list[str]
 
@@ -108,13 +108,13 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Any) -> "Batch":
-        near, far = (
+        global_logits, local_logits = (
             None if cut is None else SampledLogits(*(change(t) for t in vars(cut).values()))
-            for cut in (self.near, self.far)
+            for cut in (self.global_logits, self.local_logits)
         )
-        assert near is not None
+        assert global_logits is not None
         images, labels = change(self.images), change(self.image_labels)
-        return Batch(images, labels, near, far, self.local_boxes, self.keys)
+        return Batch(images, labels, global_logits, local_logits, self.local_boxes, self.keys)
 
 
 def generator_at(seed: int, stream: int, position: int) -> torch.Generator:
@@ -135,8 +135,8 @@ class CropDataset(Dataset[Batch]):
     Args:
         photos: the training images.
         grids: CLIP's output for them.
-        near: level read on the whole crop.
-        far: levels that local windows draw from; none: no local view.
+        global_level: level read on the whole crop.
+        local_levels: levels that local windows draw from; none: no local view.
         views: sizes and scales.
         augment: photometric ranges.
         seed: of all randomness.
@@ -148,14 +148,15 @@ class CropDataset(Dataset[Batch]):
         photos: Sequence[TrainingPhoto],
         grids: LogitSource,
         *,
-        near: str,
-        far: Sequence[str],
+        global_level: str,
+        local_levels: Sequence[str],
         views: ViewsParams,
         augment: AugmentParams,
         seed: int,
         grid_stride: int = 1,
     ) -> None:
-        self.photos, self.grids, self.near, self.far = photos, grids, near, far
+        self.photos, self.grids = photos, grids
+        self.global_level, self.local_levels = global_level, local_levels
         self.views, self.augment, self.seed, self.stride = views, augment, seed, grid_stride
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -185,18 +186,20 @@ class CropDataset(Dataset[Batch]):
             flip=self.views.flip,
             generator=generator,
         )
-        crop = cut_image(self._read_photo(photo.path), view)
-        image = torch.from_numpy(np.array(crop)).permute(2, 0, 1)  # [3, H, W]
-        far, boxes = None, []
-        if self.far:
+        picture = cut_image(self._read_photo(photo.path), view)
+        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, H, W]
+        local_logits, boxes = None, []
+        if self.local_levels:
             box = draw_local_box(self.views.crop, self.views.local_window, generator=generator)
-            level = self.far[int(torch.randint(len(self.far), (), generator=generator))]
-            far, boxes = self._cut(photo, sub_view(view, box), level), [box]
+            level = self.local_levels[
+                int(torch.randint(len(self.local_levels), (), generator=generator))
+            ]
+            local_logits, boxes = self._cut(photo, sub_view(view, box), level), [box]
         return Batch(
             images=distort(image, self.augment, generator=generator)[None],
             image_labels=torch.from_numpy(photo.image_labels)[None],
-            near=self._cut(photo, view, self.near),
-            far=far,
+            global_logits=self._cut(photo, view, self.global_level),
+            local_logits=local_logits,
             local_boxes=boxes,
             keys=[photo.key],
         )
@@ -227,12 +230,12 @@ def _stack(cuts: Sequence[SampledLogits]) -> SampledLogits:
 
 def collate(items: Sequence[Batch]) -> Batch:
     """Join batches of one."""
-    far = [item.far for item in items if item.far is not None]
+    local_logits = [item.local_logits for item in items if item.local_logits is not None]
     return Batch(
         images=torch.cat([item.images for item in items]),
         image_labels=torch.cat([item.image_labels for item in items]),
-        near=_stack([item.near for item in items]),
-        far=_stack(far) if far else None,
+        global_logits=_stack([item.global_logits for item in items]),
+        local_logits=_stack(local_logits) if local_logits else None,
         local_boxes=[box for item in items for box in item.local_boxes],
         keys=[key for item in items for key in item.keys],
     )

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.config.params import TrainParams
+from pipeline.config.train import TrainParams
 from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
@@ -165,14 +165,14 @@ class _Run:
         self.wrapped.train()
         lr = learning_rate(step - 1, self.train)
         set_lr(self.optimizer, lr)
-        seed_step(seed, step)
+        seed_step(seed, step, self.fabric.global_rank)
         terms = train_step(
             self.fabric,
             self.wrapped,
             self.optimizer,
             self.loss,
             batch,
-            dice_weight=self.train.dice,
+            dice_weight=self.train.dice_weight,
             normalisation=normalisation,
         )
         self.finite.observe(terms, step, batch.keys)

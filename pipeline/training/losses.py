@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.config.params import CarbParams, TrainParams
+from pipeline.config.carb import CarbParams
+from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.distributed import all_reduce_sum_with_grad
@@ -29,7 +30,7 @@ def make_loss(
     train: TrainParams,
 ) -> CarbLoss:
     """The CARB loss with the given parameters, its classes weighted by their frequency."""
-    levels = [store.near, *store.far] if train.local_term else [store.near]
+    levels = [store.global_level, *store.local_levels] if train.local_term else [store.global_level]
     power, weights = train.class_weight_power, None
     if power:
         weights = class_weights(class_frequency(store, photos, levels), power)
@@ -40,7 +41,7 @@ def make_loss(
         queue_size=carb.queue_size,
         weight=carb.weight,
         class_weights=weights,
-        floor=carb.floor,
+        floor=carb.min_weight,
     )
 
 
@@ -86,16 +87,16 @@ def batch_loss(
         normalisation: of the images, as the encoder expects it.
     """
     with torch.no_grad():
-        near = batch.near.hard_masks(batch.image_labels)
-        if batch.far is not None:
-            far = batch.far.hard_masks(batch.image_labels)
+        global_masks = batch.global_logits.hard_masks(batch.image_labels)
+        if batch.local_logits is not None:
+            local_masks = batch.local_logits.hard_masks(batch.image_labels)
     logits = model(normalise(batch.images, normalisation))
-    if batch.far is None:  # no local view: an empty window, whose terms are 0
-        far = near.new_full((len(near), 1, 1), IGNORE_INDEX)
-    boxes = batch.local_boxes or [_NO_WINDOW] * len(near)
-    terms: CarbTerms = carb(logits, near, far, boxes, batch.image_labels)
+    if batch.local_logits is None:  # no local view: an empty window, whose terms are 0
+        local_masks = global_masks.new_full((len(global_masks), 1, 1), IGNORE_INDEX)
+    boxes = batch.local_boxes or [_NO_WINDOW] * len(global_masks)
+    terms: CarbTerms = carb(logits, global_masks, local_masks, boxes, batch.image_labels)
     if dice_weight:
-        terms = replace(terms, total=terms.total + dice_weight * dice_loss(logits, near))
+        terms = replace(terms, total=terms.total + dice_weight * dice_loss(logits, global_masks))
     return terms
 
 

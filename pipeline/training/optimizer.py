@@ -5,7 +5,7 @@ import math
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from pipeline.config.params import TrainParams
+from pipeline.config.train import TrainParams
 
 
 def poly_lr(step: int, *, steps: int, lr: float, min_lr: float, power: float = 0.9) -> float:

@@ -85,7 +85,7 @@ def _maps(
         for level in store.levels
     }
     logits = predict_logits(segmenter, [read_image(photo.path)], size).cpu()
-    _, noisy = split_by_consistency(logits, maps[store.near][None], labels[None], tau=tau)
+    _, noisy = split_by_consistency(logits, maps[store.global_level][None], labels[None], tau=tau)
     return maps | {"segmenter": most_likely(logits[0]), "noisy": noisy[0]}
 
 

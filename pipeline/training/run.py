@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pipeline.config.params import Params
+from pipeline.config.base import Sections, Seed
+from pipeline.config.carb import CarbParams
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import load_encoder
@@ -19,16 +25,10 @@ from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint
-from pipeline.system.devices import lock_on_rank_zero, start_fabric
-from pipeline.system.files import (
-    atomic_path,
-    bytes_below,
-    check_room,
-    file_digest,
-    fingerprint,
-    remove,
-    write_json,
-)
+from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
+from pipeline.system.disk import bytes_below, check_room
+from pipeline.system.distributed import batch_norm_size
+from pipeline.system.files import atomic_path, file_digest, fingerprint, remove, write_json
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
@@ -46,13 +46,23 @@ log = logging.getLogger("carb")
 _IRRELEVANT: Any = {
     "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
     "clip": True,
-    "eval": True,
-    "pictures": True,
-    "warm_start": True,
     "train": {"workers", "checkpoint_every"},
 }
 CURVES = Path("plots/metrics")
 PREVIEWS = "previews"  # folder in the scratch folder and beside the curves
+
+
+class TrainSettings(Sections):
+    """What the stage `train` reads of params.yaml."""
+
+    seed: Seed
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    carb: CarbParams
+    train: TrainParams
 
 
 class Curves:
@@ -71,8 +81,7 @@ class Curves:
 
     def log_step(self, metrics: dict[str, float]) -> None:
         """Add a point to every curve, at the metric ``step``."""
-        step = int(metrics["step"])
-        last: dict[str, float] = {}
+        step, last = int(metrics["step"]), dict[str, float]()
         for name, value in metrics.items():
             speed = name == "images_per_s"
             if name != "step":
@@ -96,7 +105,7 @@ class Inputs:
 
     @classmethod
     def read(
-        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: Params
+        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: TrainSettings
     ) -> "Inputs":
         """Open the inputs and check that they belong together.
 
@@ -131,13 +140,13 @@ class Inputs:
 
 
 def train_segmenter(
-    inputs: Inputs, params: Params, *, out: Path, curves: Path, scratch: Path
+    inputs: Inputs, params: TrainSettings, *, out: Path, curves: Path, scratch: Path
 ) -> None:
     """Train and save; work in progress is in a scratch folder named by the run's fingerprint.
 
     Args:
         inputs: what training reads.
-        params: all parameters.
+        params: the sections that this stage reads.
         out: folder for the segmenter.
         curves: folder for curves and previews.
         scratch: folder for work in progress.
@@ -163,12 +172,12 @@ def train_segmenter(
             palette=inputs.index.label_space.palette,
             **normalisation_of(params.segmenter.normalisation)._asdict(),
             base_size=params.views.base_size,
-            extra=training_metadata(inputs, params, fabric.strategy.precision.precision),
+            extra=training_metadata(inputs, params, precision_of(fabric)),
         )
         remove(work)
 
 
-def initial_segmenter(inputs: Inputs, params: Params) -> nn.Module:
+def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
     """The untrained segmenter, its encoder with the weights of the encoder stage.
 
     Raises:
@@ -187,7 +196,7 @@ def initial_segmenter(inputs: Inputs, params: Params) -> nn.Module:
     check_crop(model, params.views.crop)
     check_batch_norm(
         model,
-        batch_size=params.train.batch_size,
+        batch_size=batch_norm_size(params.train.batch_size),
         crop=params.views.crop,
         name="train.batch_size",
     )
@@ -198,7 +207,7 @@ def fit_segmenter(
     fabric: "Fabric",
     model: nn.Module,
     inputs: Inputs,
-    params: Params,
+    params: TrainSettings,
     *,
     work: Path,
     log_step: LogStep = lambda metrics: None,
@@ -224,8 +233,8 @@ def fit_segmenter(
     crops = CropDataset(
         photos,
         store,
-        near=store.near,
-        far=store.far if train.local_term else [],
+        global_level=store.global_level,
+        local_levels=store.local_levels if train.local_term else [],
         views=params.views,
         augment=params.augment,
         seed=params.seed,
@@ -250,10 +259,10 @@ def fit_segmenter(
     return model
 
 
-def _warn_of_unused_settings(store: PseudoMaskStore, params: Params) -> None:
+def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> None:
     """Name parameters that have no effect on this training."""
     carb, steps = params.carb, params.train.steps
-    if params.train.local_term and not store.far:
+    if params.train.local_term and not store.local_levels:
         log.warning(
             "params.yaml: train.local_term is true, but clip.levels has no local level; training "
             "uses the global view only"
@@ -273,7 +282,7 @@ def _warn_of_unused_settings(store: PseudoMaskStore, params: Params) -> None:
         )
 
 
-def training_metadata(inputs: Inputs, params: Params, precision: str) -> dict[str, Any]:
+def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> dict[str, Any]:
     """What the segmenter's card says of its training, JSON values without absolute paths."""
     train, root = params.train, Path(params.dataset.root)
     return {
@@ -292,6 +301,7 @@ def training_metadata(inputs: Inputs, params: Params, precision: str) -> dict[st
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
             "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
+            "Precision": precision,
             "Seed": params.seed,
         },
     }

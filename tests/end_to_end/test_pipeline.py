@@ -160,8 +160,8 @@ def test_text_classifier_trains_and_saves_a_plain_model(run_copy: Path, tmp_path
 
 
 def test_encoder_learns_from_clip(run_copy: Path, tmp_path: Path) -> None:
-    changes = {"segmenter.encoder_weights": "clip", "warm_start.steps": 3}
-    write_params(tmp_path, changes | {"warm_start.batch_size": 2})
+    changes = {"segmenter.encoder_weights": "clip", "distillation.steps": 3}
+    write_params(tmp_path, changes | {"distillation.batch_size": 2})
     out = tmp_path / "encoder.safetensors"
     params = str(tmp_path / "params.yaml")
     result = run_stage("encoder", "--params", params, "--out", str(out))

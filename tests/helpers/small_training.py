@@ -110,8 +110,8 @@ def crops_of(data: Data, params: Params) -> CropDataset:
     return CropDataset(
         data.photos,
         data.store,
-        near=data.store.near,
-        far=data.store.far if params.train.local_term else [],
+        global_level=data.store.global_level,
+        local_levels=data.store.local_levels if params.train.local_term else [],
         views=params.views,
         augment=params.augment,
         seed=params.seed,

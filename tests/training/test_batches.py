@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import pipeline.training.crops
-from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import (
     Batch,
@@ -72,8 +72,8 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
         return CropDataset(
             photos,
             store,
-            near="global",
-            far=far,
+            global_level="global",
+            local_levels=far,
             views=views,
             augment=augment,
             seed=seed,
@@ -97,8 +97,8 @@ def load(
 
 
 def tensors(batch: Batch) -> list[Tensor]:
-    assert batch.far is not None
-    cuts = [*vars(batch.near).values(), *vars(batch.far).values()]
+    assert batch.local_logits is not None
+    cuts = [*vars(batch.global_logits).values(), *vars(batch.local_logits).values()]
     return [batch.images, batch.image_labels, *cuts]
 
 
@@ -129,7 +129,7 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
             assert part.keys[place] == batch.keys[row]
             assert part.local_boxes[place] == batch.local_boxes[row]
             assert torch.equal(part.images[place], batch.images[row])
-            for name in ("near", "far"):
+            for name in ("global_logits", "local_logits"):
                 own, joint = getattr(part, name).sample(), getattr(batch, name).sample()
                 torch.testing.assert_close(own[place], joint[row], atol=1e-3, rtol=0)
 
@@ -170,19 +170,19 @@ def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(crops_of):
 def test_grids_of_different_sizes_are_padded_and_read_as_if_alone(crops_of):
     crops = crops_of()
     items = [crops[position] for position in range(12)]
-    assert len({item.far.grids.shape for item in items}) == 2
+    assert len({item.local_logits.grids.shape for item in items}) == 2
     batch = collate(items)
-    assert batch.far.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
-    alone = torch.cat([item.far.sample() for item in items])
-    torch.testing.assert_close(batch.far.sample(), alone, atol=1e-3, rtol=0)
+    assert batch.local_logits.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
+    alone = torch.cat([item.local_logits.sample() for item in items])
+    torch.testing.assert_close(batch.local_logits.sample(), alone, atol=1e-3, rtol=0)
 
 
 def test_without_far_levels_there_is_no_local_view_and_the_global_one_is_the_same(crops_of):
     for batch, other in zip(load(crops_of(far=())), load(crops_of()), strict=True):
-        assert batch.far is None
+        assert batch.local_logits is None
         assert batch.local_boxes == []
         assert torch.equal(batch.images, other.images)
-        assert torch.equal(batch.near.rows, other.near.rows)
+        assert torch.equal(batch.global_logits.rows, other.global_logits.rows)
 
 
 def test_a_batch_moves_as_a_whole(crops_of):
@@ -190,7 +190,7 @@ def test_a_batch_moves_as_a_whole(crops_of):
     moved = batch.to(torch.device("meta"))
     assert all(tensor.device.type == "meta" for tensor in tensors(moved))
     assert (moved.keys, moved.local_boxes) == (batch.keys, batch.local_boxes)
-    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).far is None
+    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).local_logits is None
 
 
 def test_steps_worked_by_hand():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import pipeline.training.losses
 from pipeline.carb import CarbLoss
-from pipeline.config.params import NormalisationParams
+from pipeline.config.segmenter import NormalisationParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
@@ -95,8 +95,8 @@ def drawn_batch(*, local: bool) -> Batch:
     return Batch(
         images=torch.randint(0, 256, (2, 3, 8, 8), generator=generator, dtype=torch.uint8),
         image_labels=torch.tensor([[True, True, False], [True, True, True]]),
-        near=sampled(torch.randn(2, 3, 8, 8, generator=generator)),
-        far=sampled(torch.randn(2, 3, 4, 4, generator=generator)) if local else None,
+        global_logits=sampled(torch.randn(2, 3, 8, 8, generator=generator)),
+        local_logits=sampled(torch.randn(2, 3, 4, 4, generator=generator)) if local else None,
         local_boxes=[Box(1, 2, 4, 4), Box(4, 0, 4, 4)] if local else [],
         keys=["a", "b"],
     )
@@ -106,11 +106,11 @@ def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
     batch, model, own = drawn_batch(local=True), net(), NORMALISATIONS["half"]
     terms = batch_loss(batch, model, CarbLoss(tau=0, warmup_steps=9), normalisation=own)
     logits = model(normalise(batch.images, own))
-    masks = batch.near.grids.clone()
+    masks = batch.global_logits.grids.clone()
     masks[0, 2] = -torch.inf  # class 2 is not in the first image
     torch.testing.assert_close(terms.reliable, F.cross_entropy(logits, masks.argmax(1)))
     windows = torch.stack([logits[0, :, 1:5, 2:6], logits[1, :, 4:8, 0:4]])
-    local_masks = batch.far.grids.clone()
+    local_masks = batch.local_logits.grids.clone()
     local_masks[0, 2] = -torch.inf
     local = F.cross_entropy(windows, local_masks.argmax(1))
     torch.testing.assert_close(terms.local_reliable, local)
