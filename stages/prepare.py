@@ -41,9 +41,9 @@ def main(
         given_image_labels,
         index_scenes,
         simulated_image_labels,
+        tell_of_data,
         used_scenes,
     )
-    from pipeline.datasets.remarks import tell_of_data
     from pipeline.report.dataset_charts import prepare_report
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import write_image_labels

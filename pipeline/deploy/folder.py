@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.datasets import cityscapes
 from pipeline.datasets.base import Scene, read_annotated
-from pipeline.datasets.mask_ids import AUTO, find_masks, mask_reader
+from pipeline.datasets.mask_ids import AUTO, PredictedClasses, find_masks, mask_reader
 from pipeline.deploy.predictions import (
     PHOTO,
     Predictor,
@@ -38,10 +38,9 @@ from pipeline.evaluation.segmenter import (
     protocol,
 )
 from pipeline.report.charts import confusion_chart
-from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
-from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
-from pipeline.scenes.paths import link_lines
-from pipeline.scenes.safe_images import open_picture
+from pipeline.report.drawing import palette_of
+from pipeline.scenes.image_folder import left_over, link_lines, look_below, tell_not_read
+from pipeline.scenes.image_io import PHOTO_ENDINGS, open_picture, read_image
 from pipeline.segmenter.inference import Segmenter
 from pipeline.system.files import write_json, write_table
 from pipeline.system.text import without_folders
@@ -149,7 +148,6 @@ def evaluate_folder(
                 _write_metrics(folder, segmenter, score, how, out)
         log.info("%d of %d predictions are in %s", len(photos) - len(skipped), len(photos), out)
         skipped.check(len(photos))
-        written.finish()
 
 
 def _reader(
@@ -158,7 +156,9 @@ def _reader(
     """Reads a photo by key, and its human mask if there are masks."""
     if masks is None:
         return lambda key: (read_image(scenes[key].image), None)
-    read_mask = mask_reader(segmenter, list(scenes.values()), masks, ids=ids)
+    palettes = [segmenter.palette, palette_of("colour_blind", segmenter.palette)]
+    predicted = PredictedClasses(segmenter.classes, palettes, segmenter.extra.get("dataset"))
+    read_mask = mask_reader(predicted, list(scenes.values()), masks, ids=ids)
     return lambda key: read_annotated(scenes[key], read_mask)
 
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from pipeline.deploy.predictions import CONFIDENCE, MASKS, OVERLAYS
 from pipeline.deploy.video import VIDEO_ENDINGS, import_av
-from pipeline.scenes.image_folder import look_below, photos_below, tell_not_read
+from pipeline.scenes.image_folder import link_lines, look_below, photos_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
-from pipeline.scenes.paths import link_lines
 from pipeline.system.files import LIST
 
 log = logging.getLogger("carb")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from pipeline.scenes.safe_images import LIMIT, max_pixels
+from pipeline.scenes.image_io import LIMIT, max_pixels
 from pipeline.system.text import error_text
 
 # FFmpeg's demultiplexer by file ending. Any other is refused: a playlist, for example, would make

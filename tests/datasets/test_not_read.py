@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import open_dataset
-from pipeline.datasets.collect import used_scenes
-from pipeline.datasets.remarks import tell_of_data
+from pipeline.datasets.collect import tell_of_data, used_scenes
 from pipeline.deploy.folder import folder_scenes
 from pipeline.deploy.sources import find_sources
 

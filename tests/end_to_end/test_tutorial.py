@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 def test_the_notebook_runs_to_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
