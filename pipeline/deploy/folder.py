@@ -141,7 +141,7 @@ def evaluate_folder(
             score.add(key, read_classes(out, key), mask)
         if scored := [scene for key, scene in scenes.items() if key in score.photo_iou]:
             data = without_folders(str(next(iter(photos.values())).parent))
-            how = protocol(segmenter, scored, data, predictor.options)
+            how = protocol(segmenter, scored, data, predictor.test_time)
             if skipped.names:
                 how["left out"] = [os.path.relpath(name, images) for name in skipped.names]
             with written.item(METRICS) as folder:

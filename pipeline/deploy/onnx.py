@@ -111,22 +111,15 @@ def read_metrics(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing or another.
     """
+    hint, wanted = "give the metrics.json of `carb eval`", ("mIoU", "IoU", "protocol")
     try:
         metrics = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"--metrics {path}: not readable ({error_text(error)}); give the metrics.json of "
-            "`carb eval`"
-        ) from None
-    wanted = {"mIoU": float, "IoU": dict, "protocol": dict}
-    if not isinstance(metrics, dict) or not all(
-        isinstance(metrics.get(name), kind) for name, kind in wanted.items()
-    ):
-        raise ValueError(
-            f"--metrics {path}: must contain {', '.join(wanted)}; give the metrics.json of "
-            "`carb eval`"
-        )
-    return metrics
+        raise ValueError(f"--metrics {path}: not readable ({error_text(error)}); {hint}") from None
+    kinds = [type(metrics.get(name)) for name in wanted] if isinstance(metrics, dict) else []
+    if kinds != [float, dict, dict]:
+        raise ValueError(f"--metrics {path}: must contain {', '.join(wanted)}; {hint}")
+    return dict(metrics)
 
 
 def write_onnx(path: Path, segmenter: Segmenter, *, opset: int | None = None) -> None:

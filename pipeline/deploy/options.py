@@ -2,37 +2,29 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-PANEL = "Test-time augmentation"
+
+def at_test_time(*names: str, help: str, **limits: float) -> Any:
+    """An option of test-time augmentation."""
+    panel = "Test-time augmentation"
+    return typer.Option(*names, help=help, rich_help_panel=panel, **limits)  # type: ignore[arg-type]
+
 
 ModelOption = Annotated[Path, typer.Option(help="Folder of a trained segmenter.")]
 ScaleOption = Annotated[
     list[float] | None,
-    typer.Option(
-        min=0.05,
-        max=16,
-        help="Image scale; repeat it to average over several.",
-        rich_help_panel=PANEL,
-    ),
+    at_test_time(help="Image scale; repeat it to average over several.", min=0.05, max=16),
 ]
-FlipOption = Annotated[
-    bool,
-    typer.Option("--flip", help="Average with the mirror image.", rich_help_panel=PANEL),
-]
+FlipOption = Annotated[bool, at_test_time("--flip", help="Average with the mirror image.")]
 WindowOption = Annotated[
-    tuple[int, int] | None,
-    typer.Option(min=1, help="Height and width of sliding windows.", rich_help_panel=PANEL),
+    tuple[int, int] | None, at_test_time(help="Height and width of sliding windows.", min=1)
 ]
 EdgeRadiusOption = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Guided filter along image edges: radius in pixels of the base size.",
-        rich_help_panel=PANEL,
-    ),
+    at_test_time(help="Guided filter along image edges: radius in pixels of the base size.", min=1),
 ]
 FontOption = Annotated[
     Path | None, typer.Option(help="Font for class names (.ttf, .otf, .ttc); default DejaVu Sans.")

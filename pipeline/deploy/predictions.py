@@ -89,26 +89,26 @@ class Predictor:
 
     Attributes:
         segmenter: the model.
-        options: test-time augmentation.
+        test_time: test-time augmentation.
         palette: colours of the classes, ``[C, 3]`` uint8 RGB.
         command: the command that writes the files.
     """
 
     segmenter: Segmenter
-    options: TestTimeOptions
+    test_time: TestTimeOptions
     palette: RgbArray
     command: str
 
     def made_with(self) -> dict[str, Any]:
         """What the files depend on, as JSON values; predictions that differ in it never mix."""
-        one, options = self.segmenter, asdict(self.options)
+        one, shown = self.segmenter, asdict(self.test_time)
         return {
             "command": self.command,
             "weights": one.digest,
             "classes": one.classes,
             "input": [list(each) for each in (one.mean, one.std, one.base_size)],
             "palette": self.palette.tolist(),
-            "shown": {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()},
+            "shown": {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()},
         }
 
     def stream(
@@ -122,7 +122,7 @@ class Predictor:
         return predict_stream(
             self.segmenter,
             items,
-            test_time=self.options,
+            test_time=self.test_time,
             more=lambda _, logits: (
                 [(255 * logits.softmax(dim=0).amax(dim=0)).round().byte()] if confidence else []
             ),

@@ -59,8 +59,7 @@ def test_a_folder_of_cities_gives_a_folder_of_label_ids(
     monkeypatch.chdir(tmp_path)
     space = LABEL_SPACES["demo"]
     model = random_segmenter(tmp_path / "model", space=space)
-    for city in ("bad-honnef", "bonn"):
-        save_photo(Path(f"test/{city}/{city}_000000_000019_leftImg8bit.png"))
+    save_photo(Path("test/bad-honnef/bad-honnef_000000_000019_leftImg8bit.png"))
     options = [
         "--images",
         "test",
@@ -74,14 +73,11 @@ def test_a_folder_of_cities_gives_a_folder_of_label_ids(
     ]
     assert "scores the 1525 photos" in run(*options, model=model, app=evaluate.app)
     sent = sorted(path.name for path in Path("sent/submission").iterdir())
-    assert sent == [
-        "bad-honnef_000000_000019_predLabelIds.png",
-        "bonn_000000_000019_predLabelIds.png",
-    ]
-    with Image.open(f"sent/submission/{sent[1]}") as picture:
+    assert sent == ["bad-honnef_000000_000019_predLabelIds.png"]
+    with Image.open(f"sent/submission/{sent[0]}") as picture:
         assert (picture.size, picture.mode) == ((2048, 1024), "L")
         ids = np.asarray(picture)
-    with Image.open("sent/masks/bonn/bonn_000000_000019_leftImg8bit.png") as picture:
+    with Image.open("sent/masks/bad-honnef/bad-honnef_000000_000019_leftImg8bit.png") as picture:
         indices = np.asarray(picture)
     known = dict(zip(LABEL_SPACES["cityscapes"].names, LABEL_IDS, strict=True))
     assert np.array_equal(ids, np.array([known[name] for name in space.names])[indices])
