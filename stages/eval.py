@@ -18,7 +18,7 @@ from pipeline.deploy.options import (
     WindowOption,
 )
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 if TYPE_CHECKING:
     from pipeline.segmenter.inference import Segmenter
@@ -82,11 +82,12 @@ def main(
         carb eval --images photos --masks annotations --out scored
     """
     from pipeline.deploy.folder import evaluate_folder
+    from pipeline.deploy.predictions import Predictor
     from pipeline.report.fonts import use_font
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     presentation = TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius)
     of_folder = masks or scale or submission or font or force or presentation != TestTimeOptions()
@@ -101,11 +102,10 @@ def main(
         if images is not None:
             use_font(str(font) if font else None, segmenter.classes, setting="--font")
             evaluate_folder(
-                segmenter,
+                Predictor(segmenter, presentation, segmenter.palette, command="eval"),
                 images,
                 masks,
-                out=out,
-                presentation=presentation,
+                out,
                 submission=submission,
                 mask_ids=mask_ids.value,
                 force=force,
@@ -127,7 +127,9 @@ def evaluate_data_set(
     previews: Path | None,
 ) -> None:
     """Evaluate a segmenter on the validation images of the data set."""
-    from pipeline.config.params import load_params
+    from pipeline.config.base import Sections, load_sections
+    from pipeline.config.dataset import DatasetParams
+    from pipeline.config.eval import EvalParams, PicturesParams
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
     from pipeline.evaluation.photos import inference_options
@@ -138,7 +140,12 @@ def evaluate_data_set(
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
 
-    settings = load_params(params)
+    class Settings(Sections):
+        dataset: DatasetParams
+        eval: EvalParams
+        pictures: PicturesParams
+
+    settings = load_sections(params, Settings)
     name, classes = settings.dataset.name, segmenter.classes
     dataset = open_dataset(name, settings.dataset.root)
     if classes != dataset.label_space.names:

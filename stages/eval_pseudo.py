@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -34,20 +34,27 @@ def main(
 
         carb eval-pseudo --out scored --summary scored/metrics.json
     """
-    from pipeline.config.params import load_params
+    from pipeline.config.base import Sections, load_sections
+    from pipeline.config.dataset import DatasetParams
+    from pipeline.config.eval import EvalParams, PicturesParams
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
     from pipeline.report.evaluation_files import write_pseudo_report
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
+
+    class Settings(Sections):
+        dataset: DatasetParams
+        eval: EvalParams
+        pictures: PicturesParams
 
     sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
     with outputs(
         "eval_pseudo", folders={"--out": out}, files={"--summary": summary}, sources=sources
     ):
-        settings = load_params(params)
+        settings = load_sections(params, Settings)
         dataset = open_dataset(settings.dataset.name, settings.dataset.root)
         store = PseudoMaskStore.open(masks)
         use_font(settings.pictures.font, [*store.classes, *store.keys])

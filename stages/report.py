@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -34,7 +34,7 @@ def main(
     from pipeline.config.params import load_params
     from pipeline.report.page import write_report
     from pipeline.report.results import RunResults, print_summary
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     sources = {"--results": results, "--index": index, "--params": params}
     with outputs("report", files={"--out": out}, sources=sources):

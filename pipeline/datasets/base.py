@@ -8,9 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.scenes.classes import IGNORE_INDEX, LabelSpace
-from pipeline.scenes.image_io import read_image
-from pipeline.scenes.paths import check_name
-from pipeline.scenes.safe_images import open_picture, stored_mode
+from pipeline.scenes.image_io import check_name, open_picture, read_image, stored_mode
 from pipeline.system.text import short_repr
 
 MaskReader = Callable[[Path], np.ndarray]

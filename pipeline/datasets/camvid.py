@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.datasets.base import Dataset, Scene, read_ids
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from pipeline.scenes.image_folder import left_over, other_folders
-from pipeline.scenes.safe_images import open_picture
+from pipeline.scenes.image_io import open_picture
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["camvid"]

@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.datasets.base import Dataset, Scene, read_ids
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
-from pipeline.scenes.image_folder import left_over, named, other_folders
+from pipeline.scenes.image_folder import left_over, other_folders
+from pipeline.system.text import first_few
 
 SPLITS = ("train", "val", "test")
 LABEL_SPACE = LABEL_SPACES["cityscapes"]
@@ -82,7 +83,7 @@ def _remarks(root: Path, scenes: list[Scene]) -> list[str]:
         )
         if alone:
             place = root / "gtFine" / split
-            lines.append(f"{place}: masks of no photo, not read ({len(alone)}): {named(alone)}")
+            lines.append(f"{place}: masks of no photo, not read ({len(alone)}): {first_few(alone)}")
     return [*lines, *other_folders(root / "leftImg8bit", SPLITS)]
 
 

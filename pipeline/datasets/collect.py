@@ -1,24 +1,22 @@
 """Image-level labels of a data set: all the supervision there is. Taken from a file, or simulated
 from human masks."""
 
-import hashlib
 import logging
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import DatasetParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets.base import Dataset, MaskReader, Scene, read_scene_mask
 from pipeline.datasets.label_files import match_keys, read_label_file
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.scenes.image_folder import named
-from pipeline.scenes.image_io import read_image
+from pipeline.scenes.image_folder import link_lines
+from pipeline.scenes.image_io import holds_several, read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
-from pipeline.scenes.safe_images import holds_several
-from pipeline.system.command import progress
-from pipeline.system.file_faults import Faults
 from pipeline.system.files import file_digest
+from pipeline.system.progress import progress
+from pipeline.system.text import Faults, first_few
 
 ANIMATED = (".avif", ".gif", ".tif", ".tiff", ".webp")  # endings of files of several pictures
 log = logging.getLogger("carb")
@@ -49,26 +47,6 @@ def simulate_image_labels(
     return labels
 
 
-def with_noise(labels: ImageLabels, *, miss: float, false_alarm: float, seed: int) -> ImageLabels:
-    """Labels with errors put in, each class of each photo by itself.
-
-    The errors of a photo depend on its key and the seed alone, and those of a lower rate are among
-    those of a higher one.
-
-    Args:
-        labels: what is true, ``[C]`` bool by key.
-        miss: probability that a class in the photo is left out.
-        false_alarm: probability that an absent class is named.
-        seed: of all draws.
-    """
-    noisy = {}
-    for key, row in labels.items():
-        own = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
-        draws = np.random.default_rng([seed, own]).random(len(row))
-        noisy[key] = np.where(row, draws >= miss, draws < false_alarm)
-    return noisy
-
-
 def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
     """Leave out photos without a single class: nothing can be learned from them. Says which."""
     empty = [key for key, row in labels.items() if not row.any()]
@@ -92,7 +70,7 @@ def warn_unlabelled(labels: ImageLabels, keys: list[str], path: Path) -> None:
                 len(missing),
                 {"train": "training", "val": "validation"}[split],
                 ends,
-                named(missing),
+                first_few(missing),
             )
 
 
@@ -127,7 +105,7 @@ def given_image_labels(
     keys = [scene.key for scene in scenes]
     labels = match_keys(read_label_file(path, dataset.label_space.names), keys, path)
     warn_unlabelled(labels, keys, path)
-    labels = _with_noise(labels, params)
+    labels = drop_unlabelled(labels)
     if not _train_labelled(scenes, labels):
         raise ValueError(f"{path}: names no class of any training photo; add what is in them")
     return labels
@@ -160,7 +138,7 @@ def simulated_image_labels(
         min_pixels=params.min_pixels,
     )
     _tell_of_classes_without_labels(labels, dataset.label_space.names)
-    labels = _with_noise(labels, params)
+    labels = drop_unlabelled(labels)
     if not _train_labelled(scenes, labels):
         raise ValueError(_no_labels(params))
     return labels
@@ -172,12 +150,6 @@ def _no_labels(params: DatasetParams) -> str:
         "params.yaml: dataset.image_labels, add masks to simulate them from, or have those of "
         "your own photos proposed: `python -m stages.prepare propose-labels`"
     )
-
-
-def _with_noise(labels: ImageLabels, params: DatasetParams) -> ImageLabels:
-    noise = params.label_noise
-    noisy = with_noise(labels, miss=noise.miss, false_alarm=noise.false_alarm, seed=noise.seed)
-    return drop_unlabelled(noisy)
 
 
 def _train_labelled(scenes: list[Scene], labels: ImageLabels) -> bool:
@@ -193,7 +165,7 @@ def _tell_of_classes_without_labels(labels: ImageLabels, classes: list[str]) -> 
             "image labels: none of %d masks shows %s; masks hold class indices from 0, and 255 is "
             "ignored",
             len(rows),
-            named(absent),
+            first_few(absent),
         )
 
 
@@ -234,6 +206,34 @@ def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:
         log.warning(
             "%d files hold several pictures, of which the first is read: %s",
             len(several),
-            named(several),
+            first_few(several),
         )
     return SceneIndex(dataset.label_space, photos)
+
+
+def tell_of_data(dataset: Dataset, scenes: list[Scene]) -> None:
+    """Log a line for each link that leads elsewhere, and for what is passed over.
+
+    Args:
+        dataset: the data set.
+        scenes: its training and validation photos.
+    """
+    paths = [path for scene in scenes for path in (scene.image, scene.mask) if path is not None]
+    labels = dataset.image_labels
+    for line in link_lines(dataset.root, [*paths, *([labels] if labels else [])]):
+        log.info("%s", line)
+    for line in [*dataset.remarks(scenes), *_without_masks(scenes)]:
+        log.warning("%s", line)
+
+
+def _without_masks(scenes: list[Scene]) -> list[str]:
+    """Photos without a mask, where others of their split have one."""
+    lines = []
+    for split in dict.fromkeys(scene.split for scene in scenes):
+        own = [scene for scene in scenes if scene.split == split]
+        without = [scene.key for scene in own if scene.mask is None]
+        if 0 < len(without) < len(own):
+            lines.append(
+                f"{len(without)} of {len(own)} {split} photos have no mask: {first_few(without)}"
+            )
+    return lines

@@ -5,6 +5,7 @@
 ``photo,tags``       the classes that are in the photo, apart by ``|``, ``;`` or commas
 """
 
+import csv
 import difflib
 import re
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.spreadsheets import Row, read_rows
-from pipeline.system.text import short_repr
+from pipeline.system.text import error_text, short_repr
 
+Row = tuple[int, list[str]]  # line number, cells
+DELIMITERS = ",;\t"
 PHOTO_COLUMNS = ("photo", "key", "image", "file", "filename", "name")
 TAG_COLUMNS = ("tags", "labels", "classes")
 # Also as spreadsheets in German and French write true and false, and pandas numbers beside gaps.
@@ -130,3 +132,48 @@ def _columns(path: Path, header: list[str], names: Names) -> list[int]:
             f"{len(names.classes)} classes ({', '.join(names.classes)}), or 'photo,tags'"
         )
     return [1 + places.index(place) for place in range(len(names.classes))]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a CSV that hold anything, without the empty cells at their ends.
+
+    What separates cells is read off the first line: Excel writes semicolons where the comma is the
+    decimal sign, and fills up rows with empty cells. A first line ``sep=;`` names it and is no row.
+
+    Raises:
+        ValueError: the file is missing, no text, or no CSV; says what to do.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            first = handle.readline()
+            asked = re.fullmatch(r'"?sep=([,;|\t])"?\s*', first, re.IGNORECASE)
+            if asked is None:
+                handle.seek(0)
+            reader = csv.reader(handle, delimiter=asked[1] if asked else _delimiter(first))
+            skipped = 0 if asked is None else 1
+            rows = [(reader.line_num + skipped, _trimmed(cells)) for cells in reader]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not readable as CSV ({error_text(error)}); save it as UTF-8, in Excel as "
+            "'CSV "
+            "UTF-8'"
+        ) from None
+    except (OSError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: not readable as CSV ({error_text(error)}); check the file"
+        ) from None
+    return [(number, cells) for number, cells in rows if cells]
+
+
+def _delimiter(line: str) -> str:
+    """What ends the first cell of a line; a comma if nothing does."""
+    if line.lstrip("\ufeff").startswith('"'):
+        line = line.lstrip("\ufeff")[1:].partition('"')[2]
+    found = [(line.index(sign), sign) for sign in DELIMITERS if sign in line]
+    return min(found)[1] if found else ","
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    while cells and not cells[-1]:
+        cells = cells[:-1]
+    return cells

@@ -1,12 +1,12 @@
-"""Human masks beside a folder of photos: their files, and what the ids in them mean.
+"""Human masks of a folder of photos: their files, and which numbering their ids follow.
 
-A mask is a picture of numbers, and numbers mean different things: the position in the segmenter's
-list of classes, Cityscapes' trainIds or its labelIds. Read as the wrong kind they give figures that
-look like figures.
+Ids may be positions in the segmenter's list of classes, Cityscapes' trainIds or its labelIds; read
+in the wrong numbering they give plausible but wrong metrics.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,11 +15,9 @@ import numpy as np
 
 from pipeline.datasets import camvid, cityscapes, wilddash2
 from pipeline.datasets.base import MaskReader, Scene, index_table, read_ids
-from pipeline.report.drawing import palette_of
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.scenes.safe_images import open_picture
-from pipeline.segmenter.inference import Segmenter
-from pipeline.system.command import prefetch_in_threads
+from pipeline.scenes.image_io import open_picture
+from pipeline.system.progress import prefetch_in_threads
 
 log = logging.getLogger("carb")
 AUTO, INDEX, TRAIN, LABEL = "auto", "class-index", "train-ids", "label-ids"
@@ -77,13 +75,28 @@ def _base(key: str) -> str:
     return next((key.removesuffix(end) for end in PHOTO_ENDS if key.endswith(end)), key)
 
 
-def id_tables(segmenter: Segmenter) -> dict[str, np.ndarray]:
-    """For `read_ids`: a table for each kind of ids that masks for this segmenter may hold."""
-    classes, dataset = segmenter.classes, segmenter.extra.get("dataset")
+@dataclass(frozen=True)
+class PredictedClasses:
+    """What a segmenter predicts, as far as its masks depend on it.
+
+    Attributes:
+        names: class names, by index.
+        palettes: the palettes that predictions are written in, each ``[C, 3]`` uint8 RGB.
+        dataset: the data set that it was trained on, or None.
+    """
+
+    names: Sequence[str]
+    palettes: Sequence[np.ndarray]
+    dataset: str | None
+
+
+def id_tables(predicted: PredictedClasses) -> dict[str, np.ndarray]:
+    """For `read_ids`: a table for each numbering that masks of these classes may have."""
+    classes, dataset = predicted.names, predicted.dataset
     tables = {INDEX: index_table(len(classes))}
     if dataset == "camvid":
         tables[INDEX] = camvid.id_table()
-    if dataset == "wilddash2" and classes == wilddash2.LABEL_SPACE.names:
+    if dataset == "wilddash2" and list(classes) == wilddash2.LABEL_SPACE.names:
         tables[LABEL] = _table(wilddash2.CATEGORY_IDS, max(wilddash2.CATEGORY_IDS) + 1)
     elif set(classes) <= set(cityscapes.LABEL_SPACE.names):
         places = [cityscapes.LABEL_SPACE.names.index(name) for name in classes]
@@ -102,12 +115,12 @@ def _table(ids: Sequence[int], count: int) -> np.ndarray:
 
 
 def mask_reader(
-    segmenter: Segmenter, scenes: Sequence[Scene], masks: Path, *, ids: str
+    predicted: PredictedClasses, scenes: Sequence[Scene], masks: Path, *, ids: str
 ) -> MaskReader:
     """How to read the masks; logs what was decided.
 
     Args:
-        segmenter: the model that is scored.
+        predicted: the classes of the segmenter that is scored.
         scenes: the photos with their masks.
         masks: the folder of the masks.
         ids: what they hold, or ``auto``: as their names, colours and ids say.
@@ -117,7 +130,7 @@ def mask_reader(
             ids they are.
     """
     if ids == AUTO and _in_colour(scenes[0]):
-        dataset = segmenter.extra.get("dataset")
+        dataset = predicted.dataset
         if dataset == "camvid":
             log.info("--masks %s: read by CamVid's colours", masks)
             return camvid.read_colours
@@ -125,8 +138,8 @@ def mask_reader(
             beside = masks if (masks / "panoptic.json").is_file() else masks.parent
             log.info("--masks %s: read by %s", masks, beside / "panoptic.json")
             return wilddash2.PanopticMasks(beside).read
-    tables = id_tables(segmenter)
-    kind, why = (ids, "as --mask-ids says") if ids != AUTO else _told(segmenter, scenes, masks)
+    tables = id_tables(predicted)
+    kind, why = (ids, "as --mask-ids says") if ids != AUTO else _told(predicted, scenes, masks)
     if kind not in tables:
         raise ValueError(
             f"--masks {masks}: {WORDS[kind]} ({kind}) do not exist for the segmenter's classes; "
@@ -142,7 +155,7 @@ def _in_colour(scene: Scene) -> bool:
         return picture.mode in ("RGB", "RGBA")
 
 
-def _told(segmenter: Segmenter, scenes: Sequence[Scene], masks: Path) -> tuple[str, str]:
+def _told(predicted: PredictedClasses, scenes: Sequence[Scene], masks: Path) -> tuple[str, str]:
     """The kind of ids and why, by names, then colours, then the ids of all masks together.
 
     Raises:
@@ -151,15 +164,15 @@ def _told(segmenter: Segmenter, scenes: Sequence[Scene], masks: Path) -> tuple[s
     named = {_by_name(scene) for scene in scenes}
     if len(named) == 1 and "" not in named:
         return named.pop(), "as their names say"
-    tables = id_tables(segmenter)
+    tables = id_tables(predicted)
     if len(tables) == 1:
         return INDEX, "the only ids that its classes have"
-    seen, painted = _look_through(segmenter, scenes)
+    seen, painted = _look_through(predicted, scenes)
     if painted:
         return INDEX, "as they have the segmenter's colours"
     fits = [kind for kind, table in tables.items() if (table[seen] >= 0).all()]
-    if segmenter.extra.get("dataset") in AS_LABELS:
-        usual, kinds = LABEL, _kinds_among(seen, fits, len(segmenter.classes))
+    if predicted.dataset in AS_LABELS:
+        usual, kinds = LABEL, _kinds_among(seen, fits, len(predicted.names))
         if len(kinds) == 1:
             return kinds[0], f"their ids are {_ranges(seen)}"
     else:
@@ -194,16 +207,15 @@ def _by_name(scene: Scene) -> str:
     return next((kind for end, kind in MASK_ENDS.items() if scene.mask.stem.endswith(end)), "")
 
 
-def _look_through(segmenter: Segmenter, scenes: Sequence[Scene]) -> tuple[np.ndarray, bool]:
+def _look_through(predicted: PredictedClasses, scenes: Sequence[Scene]) -> tuple[np.ndarray, bool]:
     """The ids in all masks, and whether each mask has the colours of `predict` or `eval`."""
-    palettes = [segmenter.palette, palette_of("colour_blind", segmenter.palette)]
     seen, painted = np.zeros(256, dtype=bool), True
     for ids, colours in prefetch_in_threads(scenes, _ids_and_colours):
         seen[ids] = True
-        known = ids[ids < len(segmenter.classes)]
+        known = ids[ids < len(predicted.names)]
         painted &= len(known) == len(ids[ids != IGNORE_INDEX]) and any(
             len(colours) > known.max(initial=-1) and np.array_equal(colours[known], own[known])
-            for own in palettes
+            for own in predicted.palettes
         )
     return np.flatnonzero(seen), painted and bool(seen[:IGNORE_INDEX].any())
 

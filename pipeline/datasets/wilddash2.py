@@ -15,8 +15,7 @@ import numpy as np
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from pipeline.scenes.image_folder import left_over
-from pipeline.scenes.paths import is_safe_filename
-from pipeline.scenes.safe_images import open_picture
+from pipeline.scenes.image_io import is_safe_filename, open_picture
 from pipeline.system.text import error_text, short_repr
 
 SPLITS = ("train", "val")

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import EvalParams
+from pipeline.config.eval import EvalParams
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.metrics import recall
-from pipeline.scenes.image_folder import named
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.image_names import PhotoNames
 from pipeline.segmenter.inference import TestTimeOptions
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.text import short_repr
+from pipeline.system.text import first_few, short_repr
 
 log = logging.getLogger("carb")
 
@@ -118,11 +117,11 @@ def warn_unseen_classes(matrix: np.ndarray, classes: Sequence[str]) -> None:
     if unseen:  # masks of 0 and 255 for a binary task: 255 is ignored
         log.warning(
             "human masks: none contains %s; masks hold class indices from 0, and 255 is ignored",
-            named(unseen),
+            first_few(unseen),
         )
 
 
 def _warn_left_out(keys: Sequence[str], what: str, source: Path | str) -> None:
     """One line for images that are left out."""
     if keys:
-        log.warning("%s: %s (%d): %s", source, what, len(keys), named(keys))
+        log.warning("%s: %s (%d): %s", source, what, len(keys), first_few(keys))

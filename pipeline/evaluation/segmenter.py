@@ -15,10 +15,10 @@ from pipeline.metrics import accuracy, confusion, iou, mean_iou, precision, reca
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_many
+from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_stream
 from pipeline.store.masks import hard_mask
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import progress
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import fitted_size
 
 Metrics = dict[str, Any]
@@ -164,20 +164,16 @@ def score_segmenter(
             return []
         return _vote_and_levels(logits, labels[scene.key], store, scene.key)
 
-    predictions = predict_many(
-        segmenter,
-        scenes,
-        read=lambda scene: read_annotated(scene, read_mask),
-        presentation=presentation,
-        more=vote_and_levels,
-    )
+    annotated = prefetch_in_threads(scenes, lambda scene: read_annotated(scene, read_mask))
+    items = ((scene, *pair) for scene, pair in zip(scenes, annotated, strict=True))
+    predictions = predict_stream(segmenter, items, test_time=presentation, more=vote_and_levels)
     for scene, _, mask, (classes, *maps) in progress(
         predictions, label="evaluate", total=len(scenes)
     ):
         one = score.add(scene.key, classes, mask)
         if store is not None and maps:
             levels = dict(zip(store.levels, maps[1:], strict=True))
-            _add_regions(score.regions, levels[store.near], maps[0], mask)
+            _add_regions(score.regions, levels[store.global_level], maps[0], mask)
             score.add_levels(one, levels, mask)
     return score
 
@@ -217,7 +213,7 @@ def protocol(
         "input": f"whole photo, the first of {first.height}x{first.width} shown at "
         f"{shown[0]}x{shown[1]}",
         "image-level labels shown": False,
-        "flips, scales, windows": presentation.in_words(),
+        "flips, scales, windows": presentation.describe(),
         "logits": "upsampled to the mask's size (bilinear), arg-max",
         "IoU": "summed over all photos; classes with an empty union and pixels of 255 left out",
     }

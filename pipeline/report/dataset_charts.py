@@ -15,8 +15,7 @@ from pipeline.report.panels import contact_sheet, downscale_for_panel, evenly_sp
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
-from pipeline.system.files import atomic_path
-from pipeline.system.tables import write_table
+from pipeline.system.files import atomic_path, write_table
 
 log = logging.getLogger("carb")
 SHEET = 12  # images of the contact sheet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import EvalParams, PaletteName
+from pipeline.config.eval import EvalParams, PaletteName
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
 from pipeline.evaluation.photos import (
     annotated,
@@ -42,8 +42,7 @@ from pipeline.report.segmenter_panels import (
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.store.masks import check_photos
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.files import atomic_path, file_digest, write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import atomic_path, file_digest, write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")

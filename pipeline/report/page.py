@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from pipeline.config.params import CarbParams, PaletteName
+from pipeline.config.carb import CarbParams
+from pipeline.config.eval import PaletteName
 from pipeline.report.charts import curve_chart
 from pipeline.report.drawing import palette_of
 from pipeline.report.results import Curve, Metrics, RunResults, outputs_of, percent

@@ -1,14 +1,15 @@
-"""Photos in a folder and below it: links to folders are followed, and what is not read is known."""
+"""Images in a folder and its subfolders: links are followed, and what is not read is reported."""
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.scenes.image_io import PHOTO_ENDINGS
-from pipeline.scenes.paths import below
+from pipeline.system.text import first_few
 
 log = logging.getLogger("carb")
 PAGE = "correct.html"  # marks a folder of proposed labels, whose pictures are no photos
@@ -16,7 +17,9 @@ PAGE = "correct.html"  # marks a folder of proposed labels, whose pictures are n
 NOT_OURS = {"@eadir", "__macosx", "thumbnails", "thumbs", "#recycle", "$recycle.bin", "lost+found"}
 NOT_OURS |= {"#snapshot", "system volume information"}
 _JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
-NAMED = 5  # names in a line
+# What DVC links to where `cache.type` is `symlink`.
+_CACHED = re.compile(r"[/\\]files[/\\]md5[/\\][0-9a-f]{2}[/\\][0-9a-f]{30}$")
+LINES = 10  # of links
 
 
 @dataclass
@@ -118,11 +121,6 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def named(items: Sequence[object]) -> str:
-    """The first of some items, separated by commas."""
-    return ", ".join(map(str, items[:NAMED])) + (", ..." if len(items) > NAMED else "")
-
-
 def not_read(folder: Path, found: Below) -> list[str]:
     """Lines that say what in a folder was not read."""
     lines = other_kinds(folder, found.others)
@@ -145,7 +143,7 @@ def left_over(folder: Path, used: Collection[Path], why: str) -> list[str]:
         why: what the others are, in the plural.
     """
     rest = [path for path in look_below(folder, endings=()).others if path not in used]
-    names = named([path.relative_to(folder) for path in rest])
+    names = first_few([path.relative_to(folder) for path in rest])
     return [f"{folder}: {why}, not read ({len(rest)}): {names}"] if rest else []
 
 
@@ -189,3 +187,42 @@ def other_kinds(folder: Path, files: Sequence[Path]) -> list[str]:
     counts = ", ".join(f"{kind} {count}" for kind, count in order)
     what = "files of other kinds were" if len(files) > 1 else "file of another kind was"
     return [f"{folder}: {len(files)} {what} not read: {counts}"]
+
+
+def below(path: str, home: str) -> bool:
+    """Whether a path is ``home`` or below it; both absolute and without links."""
+    return path == home or path.startswith(home.rstrip(os.sep) + os.sep)
+
+
+def link_lines(root: Path, paths: Iterable[Path]) -> list[str]:
+    """Say where links within ``root`` lead, if that is elsewhere; those of DVC are left out.
+
+    Args:
+        root: a data set's folder; may be a link itself.
+        paths: the files that are read, below ``root``.
+    """
+    files = set(paths)
+    folders = {folder for parent in {path.parent for path in files} for folder in _up(parent, root)}
+    home, lines = os.path.realpath(root), []
+    groups: dict[tuple[Path, str], list[Path]] = {}  # links to files, by both folders
+    for place in sorted(path for path in files | folders if path.is_symlink()):
+        end = os.path.realpath(place)
+        if below(end, home) or _CACHED.search(end):
+            continue
+        if place in folders:
+            lines.append(f"{place} leads to {end}")
+        else:
+            groups.setdefault((place.parent, os.path.dirname(end)), []).append(place)
+    for (folder, end), places in groups.items():
+        if len(places) == 1:
+            lines.append(f"{places[0]} leads to {os.path.realpath(places[0])}")
+        else:
+            lines.append(f"{folder}: {len(places)} links lead to files in {end}")
+    if len(lines) > LINES:
+        lines[LINES - 1 :] = [f"{root}: {len(lines) - LINES + 1} more links lead elsewhere"]
+    return lines
+
+
+def _up(folder: Path, root: Path) -> list[Path]:
+    """A folder and those above it, up to ``root``, which is left out."""
+    return [one for one in (folder, *folder.parents) if one != root and one.is_relative_to(root)]

@@ -12,8 +12,7 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from pipeline.scenes.classes import ClassInfo, LabelSpace
-from pipeline.scenes.image_io import read_image
-from pipeline.scenes.paths import written_path
+from pipeline.scenes.image_io import read_image, written_path
 from pipeline.system.files import atomic_path, file_digest
 from pipeline.system.text import error_text
 

@@ -7,8 +7,7 @@ import numpy as np
 from pipeline.report.drawing import save_png
 from pipeline.scenes.classes import ClassInfo, LabelSpace
 from pipeline.scenes.index import IndexedPhoto, SceneIndex
-from pipeline.system.files import write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import write_json, write_table
 
 CLASSES = ("road", "<script>alert('x')</script>", "sky & sea")
 

@@ -11,10 +11,8 @@ from PIL import Image
 
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.collect import index_scenes, used_scenes
-from pipeline.datasets.remarks import tell_of_data
-from pipeline.scenes.image_folder import look_below
-from pipeline.scenes.paths import link_lines
+from pipeline.datasets.collect import index_scenes, tell_of_data, used_scenes
+from pipeline.scenes.image_folder import link_lines, look_below
 from tests.helpers.tiny_run import prepare_folder, run_stage
 
 
