@@ -9,7 +9,6 @@ from PIL import Image
 
 from pipeline.report.charts import chart, confusion_chart, iou_bars, save_chart
 from pipeline.report.fonts import (
-    chart_settings,
     font_file,
     letters,
     one_line,
@@ -96,15 +95,11 @@ def test_any_name_can_be_drawn(tmp_path):
     drawn(tmp_path, [*ODD, CHINESE, ARABIC])
 
 
-def test_a_dollar_is_a_dollar_and_no_formula(tmp_path):
-    assert chart_settings()["text.parse_math"] is False
-    for text in ("$x$", "$\\frac{$"):
-        with chart(3, 2) as (figure, axes):
-            axes.set_xticks([0], [text])
-            axes.set_title(text)
-            save_chart(figure, tmp_path / "a.png")
-            assert not axes.title.get_parse_math()
-            assert not axes.get_xticklabels()[0].get_parse_math()
+def test_a_dollar_is_no_formula(tmp_path):
+    with chart(3, 2) as (figure, axes):
+        axes.set_title("$\\frac{$")
+        save_chart(figure, tmp_path / "a.png")
+        assert not axes.title.get_parse_math()
 
 
 def pixels_of(path: Path) -> np.ndarray:

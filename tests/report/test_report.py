@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.report.results import percent
 from tests.helpers.browser import browse, needs_browser
 from tests.helpers.small_results import CLASSES, write_results
 from tests.helpers.tiny_run import run_stage, write_params
@@ -157,10 +156,6 @@ def test_what_no_stage_left_is_left_out(here: Path, whole: Path) -> None:
     words = Page(report_again(here)).words
     assert {"The data", "Settings", "Citation"} <= set(words)
     assert not {"Training", "CLIP pseudo-masks", "Panels"} & set(words)
-
-
-def test_a_fraction_that_is_none_is_a_dash() -> None:
-    assert [percent(value) for value in (0.123, "nan", "", None)] == ["12.3", "-", "-", "-"]
 
 
 def test_without_an_index_one_sentence_says_what_to_do(here: Path) -> None:
