@@ -87,7 +87,7 @@ def test_a_recipe_is_run_beside_the_parameters(
     rows = list(csv.DictReader((folder / "runs.csv").read_text().splitlines()))
     assert [row["setting"] for row in rows] == ["as it is", "fused"]
     assert PseudoMaskStore.open(folder / "fused/masks.zarr").global_level == "fused"
-    assert "CLIP: 0 views to make; 12 stand in the cache" in (folder / "fused/log.txt").read_text()
+    assert "CLIP: 0 views to compute, 12 in the cache" in (folder / "fused/log.txt").read_text()
     assert "pseudo-masks, fused" in (folder / "table.md").read_text()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clip.dense import load_clip
-from pipeline.clip.outliers import NEIGHBOURS, outlier_factor, repair_outliers
+from pipeline.clip.last_block import NEIGHBOURS, outlier_factor, repair_outliers
 from pipeline.config.params import load_params
 from pipeline.store.masks import clip_settings
 from tests.helpers import clip_folder

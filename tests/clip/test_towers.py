@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clip.dense import as_the_authors, load_clip
-from pipeline.clip.tower_checks import check_tower, refusal
-from pipeline.clip.towers import ConvNext, OpenClipVit, TimmVit, read_tower
+from pipeline.clip.towers import ConvNext, OpenClipVit, TimmVit, check_tower, read_tower, refusal
 from tests.helpers import clip_folder
 
 COCA = {**clip_folder.VIT, "attentional_pool": True, "attn_pooler_heads": 4}

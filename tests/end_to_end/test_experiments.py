@@ -88,7 +88,7 @@ def test_a_recipe_shows_clip_its_new_levels_alone(
     write_changed(ROOT / recipe[1], Path("params.yaml"), changes)
     result = run_stage("pseudo")
     assert result.exit_code == 0, result.output
-    assert "CLIP: 12 views to make; 12 stand in the cache" in caplog.text
+    assert "CLIP: 12 views to compute, 12 in the cache" in caplog.text
 
 
 def test_a_sweep_is_shown_compared_applied_and_undone(swept: Project) -> None:

@@ -107,7 +107,7 @@ def test_other_colours_change_pictures_alone(
     write_params(Path(), {"pictures.palette": "colour_blind"})
     for stage in ("pseudo", "eval", "eval_pseudo"):
         assert run_stage(stage).exit_code == 0
-    assert "CLIP: 0 views to make" in caplog.text
+    assert "CLIP: 0 views to compute" in caplog.text
     after = digests(Path())
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"params.yaml", *(name for name in before if "panels" in name)}
@@ -153,7 +153,7 @@ def test_folder_without_masks_is_predicted(here: Path) -> None:
 def test_second_pseudo_run_asks_clip_nothing(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = digests(here / "data/masks.zarr")
     assert run_stage("pseudo").exit_code == 0
-    assert "CLIP: 0 views to make" in caplog.text
+    assert "CLIP: 0 views to compute" in caplog.text
     assert digests(here / "data/masks.zarr") == before
 
 

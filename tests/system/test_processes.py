@@ -81,7 +81,7 @@ def test_the_encoder_learns_the_same_from_clip(runs: Runs, count: int) -> None:
 def test_one_process_speaks_for_all(runs: Runs) -> None:
     for count in (1, 2, 3):
         output = (runs[count] / "output").read_text("utf-8")
-        assert output.count("CLIP: 14 views to make; 0 stand in the cache") == 1, output
+        assert output.count("CLIP: 14 views to compute, 0 in the cache") == 1, output
         assert "Initializing distributed" not in output
 
 
