@@ -16,7 +16,7 @@ from bench.timing import Measure, peak_mib, race, ratio
 from bench.workload import Street, Workload, as_segmenter, draw_street, random_segmenter
 from pipeline.evaluation.scores import score_segmenter
 from pipeline.scenes.image_io import read_image
-from pipeline.segmenter.inference import MAX_PIXELS, WHOLE, Segmenter
+from pipeline.segmenter.inference import PIXELS_A_CALL, WHOLE, Segmenter
 
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:
@@ -39,7 +39,7 @@ def _against_forward(
     segmenter = replace(segmenter, classes=space.names, palette=space.palette)
     scenes = street.dataset.scenes("val")
     shown = [_input(read_image(scene.image), work.device) for scene in scenes]
-    most = max(1, MAX_PIXELS // math.prod(segmenter.base_size))
+    most = max(1, PIXELS_A_CALL // math.prod(segmenter.base_size))
     together = [
         torch.cat(shown[start : start + most]).contiguous(memory_format=torch.channels_last)
         for start in range(0, len(shown), most)

@@ -22,7 +22,7 @@ from pipeline.views import blend, cover, fitted_size
 
 K = TypeVar("K")
 M = TypeVar("M")
-MAX_PIXELS = 2**18  # of photos shown together: 8 of the demo, 1 of Cityscapes
+PIXELS_A_CALL = 2**18  # of photos shown together: 8 of the demo, 1 of Cityscapes
 LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
@@ -287,6 +287,6 @@ def _of_one_size(
         network_pixels: as many as the network is shown of a photo.
     """
     for size, run in groupby(items, key=lambda item: item[1].size):
-        count = max(1, int(MAX_PIXELS // max(network_pixels, math.prod(size))))
+        count = max(1, int(PIXELS_A_CALL // max(network_pixels, math.prod(size))))
         while batch := list(islice(run, count)):
             yield batch

@@ -106,7 +106,7 @@ def test_clip_looks_again_when_a_formula_changed(
     before = digests(tmp_path / "masks.zarr")
     change(monkeypatch)
     said = make()
-    assert f"masks.zarr {AGAIN} (global by " in said
+    assert f"masks.zarr: {AGAIN} (global by " in said
     assert "all logits are computed again" in said
     assert "CLIP: 4 views to compute, 0 in the cache" in said
     assert digests(tmp_path / "masks.zarr") != before
@@ -163,7 +163,7 @@ def test_a_store_without_a_probe_is_kept_and_gets_one(
     assert {name for name in before if before[name] != after[name]} == {"finished/layout.json"}
 
 
-def test_a_draft_of_other_code_is_begun_anew(
+def test_a_draft_of_other_code_is_started_again(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any) -> None:
@@ -179,7 +179,7 @@ def test_a_draft_of_other_code_is_begun_anew(
     shutil.copytree(kept, tmp_path / "scratch", dirs_exist_ok=True)
     positions(monkeypatch)
     said = make()
-    assert f"{AGAIN} (by " in said
+    assert f"{AGAIN} (they differ by " in said
     assert "starting again" in said
     assert "CLIP: 4 views to compute" in said
 

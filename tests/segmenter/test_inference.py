@@ -186,7 +186,7 @@ def test_photos_that_are_shown_together_get_the_answers_that_each_gets_alone(pre
 @pytest.mark.parametrize("most", [1, 2, 100])
 def test_photos_of_many_sizes_come_in_order_each_with_its_own_answer(monkeypatch, most):
     segmenter, calls = segmenter_of(Coarse()), []
-    monkeypatch.setattr(pipeline.segmenter.inference, "MAX_PIXELS", most * 64 * 96)
+    monkeypatch.setattr(pipeline.segmenter.inference, "PIXELS_A_CALL", most * 64 * 96)
     sizes = [(64, 96)] * 3 + [(40, 96), (64, 96)] + [(30, 30)] * 2
     scenes = [Scene(Path(f"{n}"), None, "val", f"{n}") for n in range(len(sizes))]
     photos = {
@@ -222,7 +222,7 @@ def test_photos_of_many_sizes_come_in_order_each_with_its_own_answer(monkeypatch
 )
 def test_large_photos_are_not_shown_together(monkeypatch, size, presentation, together):
     segmenter, calls = segmenter_of(Coarse()), []
-    monkeypatch.setattr(pipeline.segmenter.inference, "MAX_PIXELS", 4 * 64 * 96)
+    monkeypatch.setattr(pipeline.segmenter.inference, "PIXELS_A_CALL", 4 * 64 * 96)
     segmenter.model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
     scenes = [Scene(Path(f"{n}"), None, "val", f"{n}") for n in range(4)]
     answers = predict_many(
