@@ -158,14 +158,8 @@ def _write_missing(
 ) -> None:
     """Compute and write this process's share of the missing shards of some levels.
 
-    Args:
-        fabric: the devices.
-        writer: of the store.
-        levels: which to write.
-        load: reads the input of a row; runs in threads, in advance.
-        compute: the logits of a row, from its input.
-        label: of the progress bar.
-        threads: number of threads that load.
+    ``load`` reads the input of a row, in ``threads`` threads and in advance; ``compute`` makes its
+    logits.
     """
     shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
     fabric.barrier()  # no process writes before all have listed what is missing

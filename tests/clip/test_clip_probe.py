@@ -19,7 +19,6 @@ from pipeline.clip.dense import DenseClip
 from pipeline.clip.logits import REPAIRED, probe_logits
 from pipeline.config.params import ClipParams, FusedParams, LevelParams, Params
 from pipeline.store.probe import FILE, differences, read_probe
-from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import clip_folder
 from tests.helpers.clip_photos import LEVELS, SPACE, TEMPLATES, asked_of, index_of
 from tests.helpers.tiny_store import digests
@@ -220,10 +219,3 @@ def test_probes_are_compared_within_a_tolerance_by_hand() -> None:
     assert differences(old, new) == {"b": 0.01}
     assert differences({"a": np.zeros(2)}, {"a": np.zeros(3)}) == {"a": np.inf}
     assert list(differences({"a": np.zeros(1)}, {"a": np.array([np.nan])})) == ["a"]
-
-
-def test_the_probe_is_part_of_what_must_be_whole(tmp_path: Path, make: Make) -> None:
-    make()
-    (tmp_path / "masks.zarr" / FILE).write_text("{}")
-    with pytest.raises(ValueError, match=r"'finished/probe.json' is not as it was written"):
-        PseudoMaskStore.open(tmp_path / "masks.zarr")
