@@ -215,7 +215,7 @@ def edited(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def test_other_photos_under_the_same_names_are_refused(edited: str) -> None:
-    other = "holds logits of another picture than 'val/00000' is now (1 of {} photos"
+    other = "'val/00000' has changed since its logits were computed (1 of {} photos"
     for stage in ("eval", "eval_pseudo"):
         result = run_stage(stage)
         assert result.exit_code == 2
