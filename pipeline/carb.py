@@ -31,8 +31,8 @@ from pipeline.views import Box
 class CarbTerms:
     """The parts of the loss of one step, 0-d tensors; only ``total`` and its terms carry gradient.
 
-    In warm-up the plain terms stand in ``reliable`` and ``local_reliable``, the noisy ones are 0
-    and ``weight`` is 1.
+    In warm-up the plain terms are in ``reliable`` and ``local_reliable``, the noisy ones are 0 and
+    ``weight`` is 1.
     """
 
     total: Tensor
@@ -51,8 +51,8 @@ def split_by_consistency(
     """Split the valid pixels by whether the segmenter agrees with CLIP: the equation "regions".
 
     The segmenter votes only among classes known to be in the image, as CLIP did. (The authors
-    multiply the logits by 0/1 image labels instead, so that an absent class beats negative present
-    ones.)
+    multiply the logits by 0/1 image labels instead, so that an absent class (0) beats present ones
+    with negative logits.)
 
     Args:
         logits: segmenter scores, ``[B, C, H, W]`` float.
@@ -89,8 +89,8 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
 class CarbLoss(nn.Module):
     """The losses with their memory: the step counter and the last terms that lambda averages over.
 
-    Both live in ``state_dict``, so that a resumed run goes on where it stopped, and are the same on
-    every process.
+    Both are in ``state_dict``, so that a resumed run continues exactly, and are the same on every
+    process.
 
     Args:
         tau: see `split_by_consistency`.
@@ -99,8 +99,8 @@ class CarbLoss(nn.Module):
         queue_size: how many steps lambda averages over.
         weight: fixes lambda at this number; None: adaptive.
         class_weights: ``[C]`` float, weight of each class in every mean; None: all 1 (paper).
-        floor: lambda falls no lower. 0 is the paper's rule, under which what is learned less falls
-            further behind and is trusted still less.
+        floor: lower bound of lambda. 0 is the paper's rule, under which a noisy region that is
+            learned less is weighted still less.
     """
 
     recent: Tensor
@@ -123,7 +123,7 @@ class CarbLoss(nn.Module):
         self.tau, self.warmup_steps, self.base, self.weight = tau, warmup_steps, base, weight
         self.floor = floor
         self.step = 0
-        # The last CE(reliable) and CE(noisy), oldest first; NaN where there was none yet.
+        # The last CE(reliable) and CE(noisy), oldest first; NaN where there is none yet.
         self.register_buffer("recent", torch.full((2, queue_size), torch.nan))
         self.register_buffer("class_weights", class_weights, persistent=False)
 
@@ -149,11 +149,11 @@ class CarbLoss(nn.Module):
             logits: segmenter scores at crop size, ``[B, C, H, W]`` float.
             global_masks: CLIP's pseudo-masks of the crops, ``[B, H, W]`` int64 or ``IGNORE_INDEX``.
             local_masks: of the windows, ``[B, h, w]`` int64 or ``IGNORE_INDEX``.
-            local_boxes: where the windows lie, whole pixels of the crop, one a photo.
+            local_boxes: where the windows lie, whole pixels of the crop, one per image.
             image_labels: classes present, ``[B, C]`` bool.
 
         Raises:
-            ValueError: sizes do not fit together.
+            ValueError: the sizes do not match.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         local_logits = _windows(logits, local_boxes, local_masks)
@@ -220,9 +220,9 @@ def _check_size(logits: Tensor, masks: Tensor, name: str) -> None:
 
 
 def _windows(logits: Tensor, boxes: Sequence[Box], masks: Tensor) -> Tensor:
-    """Cut each photo's window out of its logits: ``[B, C, H, W] -> [B, C, h, w]``."""
+    """Cut each image's window out of its logits: ``[B, C, H, W] -> [B, C, h, w]``."""
     if len(boxes) != len(logits):
-        raise ValueError(f"local_boxes must hold one Box a photo ({len(logits)}), got {len(boxes)}")
+        raise ValueError(f"local_boxes: one Box per image ({len(logits)}) needed, got {len(boxes)}")
     cuts = []
     for photo, box in zip(logits, boxes, strict=True):
         cuts.append(photo[:, *box.slices()])

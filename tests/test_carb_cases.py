@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.carb import CarbLoss
@@ -192,15 +191,3 @@ def test_each_step_equals_the_slow_loop(name: str) -> None:
         assert float(terms.total.detach()) == pytest.approx(total, rel=1e-12, abs=1e-12)
         assert float(terms.weight) == pytest.approx(weight, rel=1e-12)
         torch.testing.assert_close(logits.grad, gradient, rtol=1e-10, atol=1e-14)
-
-
-def test_the_cases_hold_what_they_say() -> None:
-    steps = draw_steps()
-    for step in steps[:5]:
-        before = slow_terms(step.logits, step.masks, step.labels, 0.0)
-        assert all(before)
-        none_reliable(step)
-        assert not slow_terms(step.logits, step.masks, step.labels, 0.0)[0]
-        all_reliable(step)
-        assert not slow_terms(step.logits, step.masks, step.labels, 0.0)[1]
-        assert F.cross_entropy(step.logits, step.masks).isfinite()

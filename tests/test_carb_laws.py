@@ -151,12 +151,6 @@ def test_class_weights_count_by_their_ratios_alone(steps, tau, factor):
     assert_equal(found, run(steps, tau=tau, class_weights=weights))
 
 
-@given(runs(classes=3), TAUS, st.floats(0.01, 100))
-def test_equal_class_weights_are_none(steps, tau, factor):
-    equal = torch.full((3,), factor, dtype=torch.float64)
-    assert_equal(run(steps, tau=tau, class_weights=equal), run(steps, tau=tau))
-
-
 @given(runs(), st.floats(0.01, 100))
 def test_logits_any_number_of_times_as_large_are_as_reliable_at_tau_0(steps, factor):
     for scene in steps:
@@ -189,15 +183,6 @@ def test_the_terms_of_the_regions_make_the_plain_loss_again(steps, tau):
 
 
 @given(runs())
-def test_at_tau_1_only_pixels_without_a_choice_are_reliable(steps):
-    for scene in steps:
-        reliable, noisy = regions(scene, tau=1)
-        alone = (scene.labels.sum(dim=1) == 1)[:, None, None].expand_as(reliable)
-        assert torch.equal(reliable, alone & (scene.masks != IGNORE_INDEX))
-        assert torch.equal(noisy, ~alone & (scene.masks != IGNORE_INDEX))
-
-
-@given(runs())
 def test_with_nothing_reliable_carb_is_the_plain_loss(steps):
     """At tau 1 all is noisy if photos hold two classes or more, and lambda has no ratio yet."""
     some = [replace(scene, labels=torch.ones_like(scene.labels)) for scene in steps]
@@ -221,23 +206,6 @@ def test_the_regions_of_a_photo_do_not_depend_on_the_others_of_its_batch(steps, 
     )
     assert torch.equal(joint[0], whole[0])
     assert torch.equal(joint[1], whole[1])
-
-
-@given(st.data(), runs(), TAUS)
-def test_the_terms_of_a_batch_s_parts_weighed_by_their_pixels_are_the_batch_s(data, steps, tau):
-    """A mean over the whole is no mean of the parts' means: counts are merged first."""
-    for scene in steps[:2]:
-        cut = data.draw(st.integers(0, len(scene.masks)))
-        parts = [scene[:cut], scene[cut:]]
-        (whole,) = run([scene], tau=tau, warmup_steps=0)
-        for place, name in enumerate(("reliable", "noisy")):
-            losses = torch.tensor(0.0, dtype=torch.float64)
-            pixels = 0
-            for part in (part for part in parts if len(part.masks)):
-                (found,) = run([part], tau=tau, warmup_steps=0)
-                count = int(regions(part, tau=tau)[place].sum())
-                losses, pixels = losses + count * found[name], pixels + count
-            torch.testing.assert_close(losses / max(1, pixels), whole[name])
 
 
 SHARES = [slice(0, 1), slice(1, 4)]  # of four photos process 0 has one, process 1 three

@@ -46,16 +46,6 @@ def test_cover_worked_by_hand():
     assert boxes == [Box(0, 0, 32, 32), Box(0, 16, 32, 32), Box(0, 32, 32, 32)]
 
 
-def test_windows_are_spread_evenly():
-    # 10 cells, windows of 4, at most 3 apart: 3 windows, 6 cells to share
-    boxes = cover((4, 10), window=(4, 4), overlap=0.25, patch_size=1)
-    assert [box.left for box in boxes] == [0, 3, 6]
-
-
-def test_a_window_larger_than_the_photo_is_cut_down_to_it():
-    assert cover((48, 16), window=(64, 64), overlap=0.5, patch_size=16) == [Box(0, 0, 48, 16)]
-
-
 @st.composite
 def covers(draw: st.DrawFn) -> tuple[Size, Size, float, int]:
     """Sizes in cells, odd ones too: photo and window; the overlap; the patch."""

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.views import Box, View, blend, cover, grid_positions, sample_grid
+from pipeline.views import Box, View, grid_positions, sample_grid
 
 Size = tuple[int, int]
 
@@ -74,22 +74,6 @@ def test_a_window_of_whole_cells_read_at_its_cells_is_those_cells(data, image_si
     wanted = grid[:, top : top + high, left : left + wide]
     read = sample_grid(grid[None], rows[None], columns[None])[0]
     torch.testing.assert_close(read, wanted.flip(2) if flipped else wanted, atol=1e-5, rtol=0)
-
-
-@given(sizes(1, 16), sizes(1, 7), st.sampled_from([0, 0.25, 0.5, 0.75]))
-def test_the_shares_of_a_cover_s_windows_sum_to_1_and_lie_within_them(cells, window, overlap):
-    boxes = cover(cells, window=window, overlap=overlap, patch_size=1)
-    height, width = (int(side) for side in boxes[0][2:])
-    # as many channels as windows: in its own each window is 1, in the others 0
-    patches = torch.eye(len(boxes), dtype=torch.float64)[:, :, None, None]
-    shares = blend(patches.expand(-1, -1, height, width), boxes, size=cells)  # [n, rows, columns]
-    torch.testing.assert_close(shares.sum(dim=0), torch.ones(cells, dtype=torch.float64))
-    count = (shares > 0).sum(dim=0)
-    for share, box in zip(shares, boxes, strict=True):
-        inside = torch.zeros(cells, dtype=torch.bool)
-        inside[int(box.top) : int(box.top) + height, int(box.left) : int(box.left) + width] = True
-        assert torch.equal(share > 0, inside)
-        torch.testing.assert_close(share[inside], 1 / count[inside].double())  # all weigh alike
 
 
 def test_the_error_of_interpolation_is_reached_half_way_between_two_centres():

@@ -1,4 +1,4 @@
-"""Stage 1: every photo through CLIP once, into the store."""
+"""Build the pseudo-mask store: every photo through CLIP once (stage `pseudo`)."""
 
 import errno
 import logging
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 T = TypeVar("T")
-LOGITS_VERSION = 2  # part of every store's recipe; what code changes is noticed by the probe
-WAITING_BYTES = 2**29  # of photos that are decoded and magnified ahead
+LOGITS_VERSION = 2  # part of every store's recipe; the probe detects changes of the code
+PREFETCH_BYTES = 2**29  # of photos that are decoded and resized in advance
 
 
 class Row(NamedTuple):
-    """A row of the store that has to be made."""
+    """A row of the store to compute."""
 
     level: str
     shard: int
@@ -53,7 +53,7 @@ def plan_store(
     classes: list[str],
     precision: str,
 ) -> Plan:
-    """Say what the store must hold: everything that determines a logit, and every photo's grids."""
+    """Everything that determines the content of the store."""
     recipe = clip_settings(params, words) | {
         "maths": LOGITS_VERSION,
         "weights": clip.weights_digest(),
@@ -82,10 +82,10 @@ def write_store(
     previous: PseudoMaskStore | None,
     probe: Probe | None = None,
 ) -> Path:
-    """Run CLIP on what neither the draft nor the previous store holds.
+    """Run CLIP on the photos that neither the draft nor the previous store holds.
 
-    Processes share the shards; each shard has one writer. The fused level is made when all others
-    are on disk.
+    Processes share the shards; each shard has one writer. The fused level is computed when all
+    others are on disk.
 
     Args:
         fabric: the devices.
@@ -96,7 +96,7 @@ def write_store(
         params: the view levels, and how they are fused.
         draft: scratch folder of this plan.
         previous: an earlier store, or None.
-        probe: what this code makes of a drawn picture, or None: old logits are taken unchecked.
+        probe: probe logits of this code; None: old logits are reused unchecked.
 
     Returns:
         the finished store within ``draft``.
@@ -106,21 +106,21 @@ def write_store(
         StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
     fabric.barrier()
     if not draft.is_dir():
-        raise ValueError(f"{draft} is not there on this node; all nodes must share the folder")
+        raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
     writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
 
-    def show(job: Row) -> Tensor:
+    def load(job: Row) -> Tensor:
         photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
         pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
         return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
 
-    def look(job: Row, pixels: Tensor) -> Tensor:
+    def encode(job: Row, pixels: Tensor) -> Tensor:
         with fabric.autocast():
             return level_logits(pixels, params.levels[job.level], clip, text)
 
     cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
-    threads = max(1, min(READERS, WAITING_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
-    _fill(fabric, writer, list(params.levels), show, look, label="CLIP", threads=threads)
+    threads = max(1, min(READERS, PREFETCH_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
+    _write_missing(fabric, writer, list(params.levels), load, encode, label="CLIP", threads=threads)
     if params.fused is not None:
         _fuse_levels(fabric, writer, paths, params)
     return writer.path
@@ -129,11 +129,11 @@ def write_store(
 def _fuse_levels(
     fabric: "Fabric", writer: StoreWriter, paths: list[Path], params: ClipParams
 ) -> None:
-    """Make the fused level of all others, which are on disk."""
+    """Compute the fused level from all others, which are on disk."""
     fused = params.fused
     assert fused is not None
 
-    def read(job: Row) -> tuple[Image.Image, list[Tensor]]:
+    def load(job: Row) -> tuple[Image.Image, list[Tensor]]:
         grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
         photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
         return photo, grids
@@ -142,38 +142,32 @@ def _fuse_levels(
         photo, grids = found
         return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
 
-    _fill(fabric, writer, [FUSED], read, fuse_grids, label="fuse", threads=READERS)
+    _write_missing(fabric, writer, [FUSED], load, fuse_grids, label="fuse", threads=READERS)
 
 
-def _fill(
+def _write_missing(
     fabric: "Fabric",
     writer: StoreWriter,
     levels: list[str],
-    read: Callable[[Row], T],
+    load: Callable[[Row], T],
     compute: Callable[[Row, T], Tensor],
     *,
     label: str,
     threads: int,
 ) -> None:
-    """Write what is missing at some levels, this process's share of the shards.
+    """Compute and write this process's share of the missing shards of some levels.
 
-    Args:
-        fabric: the devices.
-        writer: of the store.
-        levels: which to write.
-        read: what a row needs; runs in threads, ahead of its use.
-        compute: the logits of a row, from what was read.
-        label: of the progress bar.
-        threads: how many rows are read at a time.
+    ``load`` reads the input of a row, in ``threads`` threads and in advance; ``compute`` makes its
+    logits.
     """
     shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
-    fabric.barrier()  # no process writes before each has listed what is missing
+    fabric.barrier()  # no process writes before all have listed what is missing
     jobs = [Row(*place, row) for place in shards for row in writer.missing(*place)]
     views = len(writer.plan.photos) * len(levels)
     own = torch.tensor(len(jobs), device=fabric.device)
     new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
-    log.info("%s: %d views to make; %d stand in the cache", label, new, views - new)
-    todo = prefetch_in_threads(jobs, lambda job: (job, read(job)), threads=threads)
+    log.info("%s: %d views to compute, %d in the cache", label, new, views - new)
+    todo = prefetch_in_threads(jobs, lambda job: (job, load(job)), threads=threads)
     made = stream_to_cpu(compute(job, found).half() for job, found in todo)
 
     def rows() -> Iterator[int]:
@@ -198,16 +192,16 @@ def build_store(
     out: Path,
     scratch: Path,
 ) -> None:
-    """Bring the store at ``out`` up to date; a run that was stopped goes on where it was.
+    """Bring the store at ``out`` up to date; an interrupted run is resumed.
 
     Args:
         fabric: the devices.
         clip: the frozen model.
         index: the photos.
         root: folder of the data set.
-        params: what CLIP is asked and how it looks.
-        templates: sentences around a class's words.
-        out: where the store belongs.
+        params: levels, words and dense mode.
+        templates: prompt templates, format strings.
+        out: path of the store.
         scratch: folder for work in progress.
     """
     words = index.label_space.words(params.class_prompts)
@@ -230,7 +224,7 @@ def build_store(
         if fabric.global_rank == 0:
             _check_room(plan, draft, out)
             if previous is not None and (changed := other_code(previous, plan, probe)):
-                _tell_of_other_code(out, changed)
+                _warn_of_other_code(out, changed)
         finished = write_store(
             fabric,
             clip,
@@ -249,7 +243,7 @@ def build_store(
 
 
 def _probe(fabric: "Fabric", clip: DenseClip, text: Tensor, params: ClipParams) -> Probe:
-    """Probe logits, the same for all processes: the first one computes them."""
+    """Probe logits, computed by rank zero for all processes."""
     probe: Probe = {}
     if fabric.global_rank == 0:
         probe = probe_logits(clip.cpu(), text.cpu(), params)
@@ -257,17 +251,17 @@ def _probe(fabric: "Fabric", clip: DenseClip, text: Tensor, params: ClipParams) 
     return probe if fabric.world_size == 1 else fabric.broadcast(probe)
 
 
-def _tell_of_other_code(out: Path, changed: dict[str, float]) -> None:
+def _warn_of_other_code(out: Path, changed: dict[str, float]) -> None:
     most = ", ".join(f"{name} by {value:.2g}" for name, value in changed.items())
-    again = "the fused level is made" if list(changed) == [FUSED] else "CLIP looks at every photo"
-    log.warning("%s is of code that computes other logits (%s); %s again", out, most, again)
+    what = "the fused level is" if list(changed) == [FUSED] else "all logits are"
+    log.warning("%s: its code computes other logits (%s); %s computed again", out, most, what)
 
 
 def _check_room(plan: Plan, draft: Path, out: Path) -> None:
-    """Refuse a plan that the disk cannot hold; what is there already needs no room.
+    """Refuse a plan that does not fit on the disk; what the draft holds already is subtracted.
 
     Raises:
-        ValueError: says how much is needed and free.
+        ValueError: there is too little space.
     """
     needed = {draft: max(0, plan.num_bytes() - bytes_below(draft))}
     if not same_disk(draft, out):
@@ -276,21 +270,21 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
 
 
 def _publish(finished: Path, out: Path) -> None:
-    """Put a finished store where it belongs; at each moment it is whole in one of the places."""
+    """Move a finished store to ``out``; at every moment one of the two paths holds a whole one."""
     try:
         with locked(out):
             put_in_place(finished, out)
     except OSError as error:
-        if error.errno != errno.EXDEV:  # two mounts, be they of one disk
+        if error.errno != errno.EXDEV:  # another mount
             raise
         with atomic_path(out) as place:
             copy_into(finished, place)
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:
-    """The store of an earlier run, if there is a whole one."""
+    """The store of an earlier run, or None if there is no whole one."""
     try:
         return PseudoMaskStore.open(path) if path.exists() else None
     except ValueError as error:
-        log.warning("%s; CLIP looks at every photo again", error)
+        log.warning("%s; all logits are computed again", error)
         return None

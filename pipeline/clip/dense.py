@@ -1,8 +1,8 @@
-"""A frozen open_clip model that answers for every patch of a photo.
+"""Frozen CLIP with dense outputs: features and logits for every patch of an image.
 
-Each patch keeps its own value vector, which the model's own projections carry into the space of the
-texts (see `pipeline.clip.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or looks at its
-likes, as later work does (see `pipeline.clip.last_block`).
+Each patch keeps its own value vector, which the model's own projections map into the text space
+(see `pipeline.clip.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or it attends to
+similar patches, as in later work (see `pipeline.clip.last_block`).
 """
 
 import difflib
@@ -23,10 +23,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import activations
 from torch import Tensor, nn
 
-from pipeline.clip.last_block import DENSE_MODES
-from pipeline.clip.outliers import repair_outliers
-from pipeline.clip.tower_checks import SUPPORTED, check_tower, refusal
-from pipeline.clip.towers import read_tower
+from pipeline.clip.last_block import DENSE_MODES, repair_outliers
+from pipeline.clip.towers import SUPPORTED, check_tower, read_tower, refusal
 from pipeline.system.text import short_repr
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
@@ -38,11 +36,11 @@ class DenseClip(nn.Module):
     """A frozen CLIP with patch features and text embeddings in one space; see ``load_clip``.
 
     Attributes:
-        name: what ``params.yaml: clip.model`` said.
-        mean, std: CLIP's own normalisation of RGB in [0, 1], one number a channel.
+        name: ``params.yaml: clip.model``.
+        mean, std: CLIP's own normalisation of RGB in [0, 1], one number per channel.
         patch_size: side of a patch, pixels.
         image_size: ``(height, width)`` the tower was trained with, pixels.
-        repair: whether outlying patches are mended, see `pipeline.clip.outliers`.
+        repair: whether outlier patches are repaired, see `pipeline.clip.last_block`.
     """
 
     repair = False
@@ -61,7 +59,7 @@ class DenseClip(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def train(self, mode: bool = True) -> Self:
@@ -70,7 +68,7 @@ class DenseClip(nn.Module):
 
     @torch.no_grad()
     def patch_features(self, images: Tensor) -> Tensor:
-        """One feature a patch, in the space of the texts.
+        """One feature per patch, in the text space.
 
         The tower may run under the caller's autocast; the normalisation is float32 always.
 
@@ -96,17 +94,17 @@ class DenseClip(nn.Module):
 
     @torch.no_grad()
     def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:
-        """One embedding a class: the mean over its words and the templates, in float32 always.
+        """One embedding per class: the mean over its words and the templates, in float32 always.
 
         Args:
-            words: for each class the words that mean it, at least one.
-            templates: format strings with ``{}`` where the word goes.
+            words: for each class at least one word.
+            templates: format strings with ``{}`` in place of the word.
 
         Returns:
             ``[C, D]`` float32 of L2 norm 1 on the model's device.
 
         Raises:
-            ValueError: a class has no word, or a template no place for one.
+            ValueError: a class has no word, or a template no ``{}``.
         """
         if not (words and all(words) and templates and all("{}" in text for text in templates)):
             found = f"words {words} and templates {templates}"
@@ -126,7 +124,7 @@ class DenseClip(nn.Module):
 
         Args:
             images: as ``patch_features`` takes them, ``[B, 3, H, W]``.
-            text: one embedding a class, ``[C, D]``.
+            text: one embedding per class, ``[C, D]``.
 
         Returns:
             ``[B, C, h, w]``. Classes differ by hundredths, too little for bfloat16.
@@ -136,9 +134,9 @@ class DenseClip(nn.Module):
             return torch.einsum("bdhw,cd->bchw", features, F.normalize(text.float(), dim=1))
 
     def weights_digest(self) -> str:
-        """SHA-256 of all that fixes the answers: each weight, and the configuration.
+        """SHA-256 of the weights and of the configuration.
 
-        The activation and the number of heads change each feature and no weight.
+        The activation and the number of heads change the features, but no weight.
         """
         settings = json.dumps([self.config, self.mean, self.std], sort_keys=True)
         total = hashlib.sha256(settings.encode())
@@ -151,7 +149,7 @@ class DenseClip(nn.Module):
 def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
     """Stretch to the nearest whole number of patches a side: bicubic, align_corners False.
 
-    Theirs pads with zeros right and below, then stretches the padding's answers over the image.
+    The authors pad with zeros right and below, and stretch the padding over the image.
     """
     size = [max(1, int(side / patch_size + 0.5)) * patch_size for side in images.shape[-2:]]
     if size == list(images.shape[-2:]):
@@ -164,40 +162,41 @@ def load_clip(
 ) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
-    Refusals come before downloads. open_clip alone goes on with random weights, and with pickles.
+    Models are refused before anything is downloaded: open_clip itself accepts random weights and
+    pickles.
 
     Args:
         model: open_clip name (``ViT-B-16-quickgelu``), ``hf-hub:owner/name``, ``local-dir:folder``.
         pretrained: for an open_clip name its tag (``openai``) or a ``.safetensors`` file; None
             for the other two, which bring their weights.
         dense: how the last block is run, a key of `pipeline.clip.last_block.DENSE_MODES`.
-        repair: mend outlying patches, see `pipeline.clip.outliers`.
+        repair: repair outlier patches, see `pipeline.clip.last_block`.
 
     Raises:
         ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
     """
     _check_name(model)
     _check_weights(model, pretrained)
-    with _blaming(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
+    with _explain(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
         config = open_clip.get_model_config(model)
         vision, texts = config["vision_cfg"], config["text_cfg"]
         if model.startswith((LOCAL_DIR, HF_HUB)) and texts.get("tokenizer_kwargs"):
-            # These reach transformers, where they may say that code of the model is to be trusted.
+            # Passed on to transformers, where they could allow the model's own code to run.
             raise ValueError(f"text_cfg.tokenizer_kwargs {short_repr(texts['tokenizer_kwargs'])}")
     if found := refusal(vision):
         raise ValueError(
             f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "
             f"has {found}; choose another model"
         )
-    with _blaming(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
+    with _explain(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
         if model.startswith(HF_HUB):  # the file that open_clip then takes before any pickle
             download_pretrained_from_hf(model.removeprefix(HF_HUB), filename=WEIGHTS_FILE)
-        with torch.random.fork_rng(devices=[]):  # building draws weights, loading replaces them
+        with torch.random.fork_rng(devices=[]):  # building draws random weights
             loaded = open_clip.create_model_from_pretrained(
                 model, pretrained, precision="fp32", return_transform=False
             )
         tokenizer = open_clip.get_tokenizer(model)
-    with _blaming(model, f"image tower, one of: {SUPPORTED}"):
+    with _explain(model, f"image tower, one of: {SUPPORTED}"):
         clip = DenseClip(loaded, tokenizer, name=model, config=config)
     if clip.tower.block is None and (repair or dense != "value"):
         asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
@@ -210,15 +209,15 @@ def load_clip(
 
 
 def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> DenseClip:
-    """Let the image tower see or compute otherwise than it learned to, as the authors' code does.
+    """Use the authors' preprocessing or activation instead of the model's own, to compare them.
 
-    For measuring what that costs. The texts stay as they are, like theirs.
+    The text encoder does not change, as in their code.
 
     Args:
         clip: a loaded model; it is changed.
-        normalisation: ``clip`` changes nothing; ``imagenet`` takes ImageNet's mean and deviation.
-        activation: ``trained`` changes nothing; ``gelu`` or ``quick_gelu`` takes the place of the
-            tower's own.
+        normalisation: ``clip`` changes nothing; ``imagenet`` uses ImageNet's mean and deviation.
+        activation: ``trained`` changes nothing; ``gelu`` or ``quick_gelu`` replaces the tower's
+            own.
 
     Raises:
         ValueError: the tower has no GELU of any kind.
@@ -240,8 +239,8 @@ def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> D
 
 
 @contextmanager
-def _blaming(model: str, needed: str) -> Iterator[None]:
-    """Turn what open_clip, safetensors, torch or the hub raise into one sentence for the user."""
+def _explain(model: str, needed: str) -> Iterator[None]:
+    """Turn errors of open_clip, safetensors, torch or the hub into one sentence for the user."""
     try:
         yield
     except Exception as error:
@@ -253,7 +252,7 @@ def _blaming(model: str, needed: str) -> Iterator[None]:
 
 
 def _check_name(model: str) -> None:
-    """Refuse a name that leads nowhere; a hub's name is known only by asking it."""
+    """Refuse an unknown name; a name of the hub can be checked only by downloading."""
     folder = Path(model.removeprefix(LOCAL_DIR))
     if model.startswith(LOCAL_DIR):
         if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):

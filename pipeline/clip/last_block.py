@@ -1,8 +1,13 @@
-"""The last block of a vision transformer, changed so that each patch can be read by itself.
+"""Last block of a vision transformer for dense features: attention variants and outlier repair.
 
-Ordinarily the last block gathers the whole image into every token. Methods that need no training
-replace its attention map, and some leave out what else the block adds. One mechanism serves them
-all: a map made of likenesses between the tokens' own queries, keys or values.
+Ordinarily the last block gathers the whole image into every token. Training-free methods replace
+its attention map, and some drop the residual connection and the MLP. One mechanism implements them
+all: a map of similarities among the tokens' queries, keys or values.
+
+Before it, outlier tokens can be repaired. Large towers store information about the whole image in a
+few background patches (Darcet et al., arXiv 2309.16588). As in Bai et al., Self-Calibrated CLIP
+(arXiv 2411.15869), the 5 % of the patches with the highest outlier factor take the mean of their
+neighbours. Numbers and formula are those of the released code.
 """
 
 from collections.abc import Callable
@@ -15,6 +20,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 GAUSSIAN_STD = 5.0  # patches (NACLIP)
+NEIGHBOURS = 30  # nearest tokens that the outlier factor looks at
+SHARE = 0.05  # of an image's patches that are repaired
 Grid = tuple[int, int]
 
 
@@ -23,11 +30,10 @@ class DenseMode:
     """How the last block mixes patches.
 
     Attributes:
-        compared: of what the attention maps are made, letters of "qkv": each compares a token's
-            query, key or value with the others' own; several maps are added; none: every token
-            keeps its own value.
+        compared: letters of "qkv", one attention map each: the similarities among the tokens'
+            queries, keys or values. Maps are summed; without any, tokens keep their own values.
         whole_block: keep the residual connection and the MLP.
-        nearby: prefer neighbours, by a Gaussian of the distance added to the likeness.
+        nearby: add a Gaussian of the distance to the similarity.
     """
 
     compared: str
@@ -99,7 +105,7 @@ def _parts(block: Any) -> _Parts:
 
 
 def dense_block(block: Any, tokens: Tensor, grid: Grid, mode: DenseMode) -> Tensor:
-    """The last block by another attention map.
+    """Run the last block with another attention map.
 
     ``y = W_o (A v) + b_o`` with ``v = W_v LN1(x) + b_v`` and the map A of the mode; then
     ``x + y + MLP(LN2(x + y))`` where the whole block is kept (with its layer scales, if any), else
@@ -107,7 +113,7 @@ def dense_block(block: Any, tokens: Tensor, grid: Grid, mode: DenseMode) -> Tens
 
     Args:
         block: a block of open_clip or timm.
-        tokens: ``[B, prefix + h * w, width]``; class tokens, if any, come first.
+        tokens: ``[B, prefix + h * w, width]``, class tokens first.
         grid: ``(h, w)`` of the patches.
         mode: an entry of ``DENSE_MODES``.
 
@@ -115,7 +121,7 @@ def dense_block(block: Any, tokens: Tensor, grid: Grid, mode: DenseMode) -> Tens
         ``[B, h * w, width]``, the patches only.
     """
     parts, count = _parts(block), grid[0] * grid[1]
-    if not mode.compared:  # nothing is asked of the class token
+    if not mode.compared:  # the class token plays no part
         tokens = tokens[:, -count:]
     normed = parts.norm_1(tokens)
     values = _projected(parts, normed, "v")
@@ -142,14 +148,14 @@ def _mixed(
 ) -> Tensor:
     """Values through the sum of the mode's attention maps, ``[B, N, width]``."""
     bias = normed.new_zeros(())
-    if mode.nearby:  # a class token is nobody's neighbour
-        bias = F.pad(gaussian_likeness(grid).to(normed), (prefix, 0, prefix, 0))
+    if mode.nearby:  # a class token has no neighbours
+        bias = F.pad(gaussian_similarity(grid).to(normed), (prefix, 0, prefix, 0))
     maps = normed.new_zeros(())
     for letter in mode.compared:
         own = _split(_projected(parts, normed, letter), parts.heads)
         own = parts.norms.get(letter, nn.Identity())(own)
-        likeness = own @ own.transpose(-2, -1) * own.shape[-1] ** -0.5  # [B, heads, N, N]
-        maps = maps + (likeness + bias).softmax(dim=-1)
+        similarity = own @ own.transpose(-2, -1) * own.shape[-1] ** -0.5  # [B, heads, N, N]
+        maps = maps + (similarity + bias).softmax(dim=-1)
     return (maps @ _split(values, parts.heads)).transpose(1, 2).flatten(2)
 
 
@@ -158,7 +164,55 @@ def _split(tokens: Tensor, heads: int) -> Tensor:
     return tokens.reshape(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
-def gaussian_likeness(grid: Grid) -> Tensor:
+def gaussian_similarity(grid: Grid) -> Tensor:
     """``exp(-d^2 / (2 std^2))`` of the distance d between each two patches, ``[h * w, h * w]``."""
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).float()
     return torch.exp(-torch.cdist(places, places).square() / (2 * GAUSSIAN_STD**2))
+
+
+def outlier_factor(tokens: Tensor, neighbours: int) -> Tensor:
+    """Local outlier factor of each token of an image, ``[B, N, width] -> [B, N]``.
+
+    The factor of Breunig et al. (SIGMOD 2000) as Self-Calibrated CLIP computes it: the density at a
+    token is the inverse of the squared distance to its n-th nearest token; the factor is the mean
+    density at its n nearest tokens over its own.
+    """
+    tokens = tokens.float()
+    distance, nearest = torch.cdist(tokens, tokens).square().topk(neighbours + 1, largest=False)
+    density = 1 / distance[..., -1].clamp_min(1e-10)  # [B, N]; the nearest is the token itself
+    around = density[..., None].expand_as(nearest).gather(1, nearest)[..., 1:].mean(dim=-1)
+    return around / density
+
+
+def is_outlier(tokens: Tensor) -> Tensor:
+    """Patches with a factor above the 95th percentile, ``[B, N, width] -> [B, N]`` bool."""
+    factor = outlier_factor(tokens, NEIGHBOURS)
+    return factor > factor.quantile(1 - SHARE, dim=-1, keepdim=True)
+
+
+def repair_outliers(tokens: Tensor, grid: Grid) -> Tensor:
+    """Replace each outlier patch by the mean of its up to eight neighbours that are none.
+
+    Args:
+        tokens: ``[B, prefix + h * w, width]``; class tokens come first and do not change.
+        grid: ``(h, w)`` of the patches; with 30 patches or fewer nothing changes.
+
+    Returns:
+        the same shape. A patch whose neighbours are all outliers keeps its token.
+    """
+    count = grid[0] * grid[1]
+    if count <= NEIGHBOURS:
+        return tokens
+    prefix, patches = tokens[:, :-count], tokens[:, -count:]
+    sound = (~is_outlier(patches)).to(patches)[..., None]
+    around = _sum_of_nine(patches * sound, grid) / _sum_of_nine(sound, grid).clamp_min(1)
+    isolated = _sum_of_nine(sound, grid) == 0
+    repaired = torch.where((sound > 0) | isolated, patches, around)
+    return torch.cat([prefix, repaired], dim=1)
+
+
+def _sum_of_nine(patches: Tensor, grid: Grid) -> Tensor:
+    """Each patch's 3x3 neighbourhood summed, ``[B, h * w, K]``; 0 beyond the edge."""
+    planes = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
+    sums = 9 * F.avg_pool2d(planes, 3, stride=1, padding=1)
+    return sums.flatten(2).transpose(1, 2)

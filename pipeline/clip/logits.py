@@ -1,9 +1,8 @@
-"""CLIP's logits of a photo, and probe logits: those of a drawn picture, kept in the store.
+"""CLIP's logits of a photo at each level, and probe logits: those of a drawn image.
 
-Cached logits are of the code that made them. The probe goes the same way as a photo, at every
-level, in float32 on the CPU: if today's code gives another probe than the store holds, the store's
-logits are not used again. Processors and libraries round differently, so probes are compared within
-a tolerance.
+The probe detects cached logits of other code: it is computed like a photo, at every level, in
+float32 on the CPU, and kept in the store. If today's code gives other probe logits, the cached
+logits are not reused. Processors and libraries round differently, so there is a tolerance.
 """
 
 import numpy as np
@@ -12,15 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
-from pipeline.clip.outliers import repair_outliers
+from pipeline.clip.last_block import repair_outliers
 from pipeline.clip.windows import cover_features, magnified
 from pipeline.config.clip import ClipParams, FusedParams, LevelParams
 from pipeline.guided_filter import fuse_levels
 from pipeline.store.plan import FUSED, Grid
 from pipeline.views import fitted_size, level_size
 
-SIDE = 5  # patches of a probe's window, at most
-MORE = (1.3, 4.3)  # patches beyond one window: it takes several that overlap, and a resized picture
+SIDE = 5  # upper limit of a probe window's side, in patches
+MORE = (1.3, 4.3)  # patches beyond one window, so that several overlap and the image is resized
 REPAIRED = "repaired tokens"  # beside the levels in a probe
 
 
@@ -42,17 +41,17 @@ def level_logits(pixels: Tensor, level: LevelParams, clip: DenseClip, text: Tens
 
 
 def fused_logits(photo: Image.Image, grids: list[Tensor], fused: FusedParams) -> Tensor:
-    """All levels of a photo as one, ``[C, h, w]`` each -> ``[C, h, w]`` float32."""
+    """All levels of a photo fused into one, ``[C, h, w]`` each -> ``[C, h, w]`` float32."""
     rows, columns = fused_grid((photo.height, photo.width), fused)
     size = (rows * fused.stride, columns * fused.stride)
     return fuse_levels(photo, grids, size=size, stride=fused.stride, radius=fused.radius)
 
 
 def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str, np.ndarray]:
-    """Logits of a drawn picture at each level, ``[C, h, w]`` float32.
+    """Logits of a drawn image at each level, ``[C, h, w]`` float32.
 
-    Windows are as the levels want them, but of a few patches: a probe costs less than a photo.
-    Outliers are not sought among so few, so their repair is probed on tokens of its own.
+    Its windows have only a few patches, too few for the repair of outliers, which is therefore
+    probed on tokens made for it.
 
     Args:
         clip: the frozen model, on the CPU.
@@ -77,14 +76,14 @@ def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str,
 
 
 def _drawn(height: int, width: int) -> Image.Image:
-    """A picture of smooth colours with one odd spot; the same scene at every size."""
+    """Smooth colours with one odd spot; the same scene at every size."""
     numbers = np.arange(4 * 6 * 3).reshape(4, 6, 3)
     colours = ((numbers * numbers * 37 + 11 * numbers) % 256).astype(np.uint8)
     return Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _outlying_tokens() -> Tensor:
-    """Tokens ``[1, 144, 8]`` of many outlier factors, so that another share picks others."""
+    """Tokens ``[1, 144, 8]`` with many outlier factors, so that another share selects others."""
     count = torch.arange(144, dtype=torch.float64)[:, None]
     waves = torch.tensor([0.37, 0.73, 1.1, 1.7, 2.3, 2.9, 3.1, 0.11], dtype=torch.float64)
     far = torch.zeros(144, 1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Named sets of prompt templates: what CLIP is asked about each class."""
+"""Prompt templates, in named sets."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ SCENE_TEMPLATES = (
 def carb_templates() -> list[str]:
     """The paper's 85 templates: the 80 of CLIP's ImageNet ensemble, then five about scenes.
 
-    open_clip keeps the 80 as functions of the class name; called with ``{}`` they give the format
-    strings back. Source: the authors' released code, commit 26f7c68.
+    open_clip defines the 80 as functions of the class name; called with ``{}`` they return format
+    strings. Source: the authors' released code, commit 26f7c68.
     """
     from open_clip import OPENAI_IMAGENET_TEMPLATES  # here, not on top: this import takes seconds
 
@@ -24,7 +24,7 @@ def carb_templates() -> list[str]:
 
 
 def plain_templates() -> list[str]:
-    """One plain sentence: the ensemble's ablation."""
+    """A single template: the ablation of the ensemble."""
     return ["a photo of a {}."]
 
 

@@ -1,18 +1,19 @@
-"""The image towers of open_clip, read patch by patch.
+"""Image towers of open_clip, run so that each patch gets an embedding of its own.
 
-Every tower mixes its patches a last time before it projects them into the space of the texts: a
-vision transformer in its last block, others in an attention pool, a ConvNeXt in an average. The
-value path leaves this last mixing out, so that each patch keeps its own vector: what the mixing
-makes of that patch alone. Source: Zhou et al., Extract Free Dense Labels from CLIP (arXiv
-2112.01071). A last block can be changed in other ways too, see `pipeline.clip.last_block`.
+Every tower mixes its patches a last time before it projects them into the text space: a vision
+transformer in its last block, others in an attention pool, a ConvNeXt in an average. The value path
+leaves out this last mixing, so that each patch keeps its own value vector. Source: Zhou et al.,
+Extract Free Dense Labels from CLIP (arXiv 2112.01071). For other ways to run the last block see
+`pipeline.clip.last_block`.
 
-A tower here is the model's own modules in two steps, ``encode`` up to the last mixing, then either
-``dense`` (patch by patch) or ``pooled`` (the ordinary way). `pipeline.clip.tower_checks`
-compares the latter with the model's own answer: its modules are read as they are meant.
+A tower here consists of the model's own modules in two steps: ``encode`` up to the last mixing,
+then ``dense`` (patch by patch) or ``pooled`` (the ordinary embedding). `check_tower` compares the
+latter with the model's own embedding, which shows that its modules were read correctly.
 """
 
 from typing import Any, Protocol
 
+import open_clip
 import timm
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,13 @@ from pipeline.clip.last_block import DENSE_MODES, DenseMode, Grid, dense_block
 
 _CONV_STRIDE = 32  # pixels of one cell of the last stage of a ModifiedResNet or ConvNeXt
 VALUE = DENSE_MODES["value"]
+SUPPORTED = (
+    "ModifiedResNet; VisionTransformer (pool_type tok or avg, plain attention, or CoCa's "
+    "attentional_pool true); through timm a vision_transformer with plain patches (SigLIP and "
+    "others; pool map, token or avg) or a convnext"
+)
+_ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn", "scaled_cosine_attn")
+_TIMM_MODULES = ("timm.models.vision_transformer", "timm.models.convnext")
 
 
 class Tower(Protocol):
@@ -48,7 +56,7 @@ class Tower(Protocol):
         ...
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
-        """Embedding of each patch by itself, ``[B, D, h, w]``, not normalised."""
+        """Embedding of each patch, ``[B, D, h, w]``, not normalised."""
         ...
 
     def pooled(self, encoded: Tensor) -> Tensor:
@@ -59,8 +67,8 @@ class Tower(Protocol):
 def _positions(trained: Tensor, old: Grid, new: Grid) -> Tensor:
     """Position embeddings ``[h * w, width]`` for another grid: bicubic, align_corners False.
 
-    Theirs compares token counts, so a 2x8 grid takes the 4x4 grid's positions as they stand; ours
-    compares grids.
+    The authors compare token counts, so a 2x8 grid takes the 4x4 grid's positions unchanged; we
+    compare grids.
     """
     if old == new:
         return trained
@@ -74,7 +82,7 @@ def _as_map(features: Tensor, grid: Grid) -> Tensor:
 
 
 def _value(attention: Any, tokens: Tensor) -> Tensor:
-    """What attention makes of each token when it looks at that token alone."""
+    """Attention output of each token if it attends to itself alone."""
     width = attention.out_proj.in_features
     shared = attention.in_proj_weight  # None where keys are of another width than queries
     weight = attention.v_proj_weight if shared is None else shared[2 * width :]
@@ -83,13 +91,13 @@ def _value(attention: Any, tokens: Tensor) -> Tensor:
 
 
 def _through(block: Any, tokens: Tensor) -> Tensor:
-    """A block of open_clip as it stands, ``[B, N, width]``.
+    """An unchanged block of open_clip, ``[B, N, width]``.
 
-    Torch's own path for inference writes the attention map out: on a CPU 1.3 times as slow at 2049
+    Torch's inference path materialises the attention map: on a CPU 1.3 times as slow at 2049
     tokens, no faster at 17.
     """
     attention = block.attn
-    if not isinstance(attention, nn.MultiheadAttention):  # one that norms queries and keys
+    if not isinstance(attention, nn.MultiheadAttention):  # with normalised queries and keys
         normed: Tensor = block(tokens)
         return normed
     mixed = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
@@ -196,7 +204,7 @@ class TimmVit(Tower):
         trunk, patches = self.trunk, encoded[:, self.trunk.num_prefix_tokens :]
         if self.block is not None:
             values = trunk.norm(dense_block(self.block, encoded, grid, self.mode))
-        else:  # attention over a single patch gives its value
+        else:  # attention over a single patch returns its value
             single = trunk.norm(patches).flatten(0, 1)[:, None]  # [B * h * w, 1, width]
             values = trunk.attn_pool(single).reshape(*patches.shape[:2], -1)
         return _as_map(self.head(trunk.head(trunk.fc_norm(values))), grid)
@@ -235,10 +243,10 @@ class ConvNext(Tower):
 
 
 def read_tower(visual: nn.Module) -> Tower:
-    """The tower of a loaded model that `pipeline.clip.tower_checks.refusal` let pass.
+    """The tower of a loaded model that `refusal` accepts.
 
     Raises:
-        ValueError: the tower has parts that are not read here; says which.
+        ValueError: the tower has unsupported parts; names them.
     """
     if isinstance(visual, ModifiedResNet):
         return ClipResNet(visual)
@@ -255,3 +263,52 @@ def read_tower(visual: nn.Module) -> Tower:
     if trunk.attn_pool is None and not plain:
         raise ValueError(f"one with blocks of another kind ({type(last).__name__})")
     return TimmVit(visual)
+
+
+def refusal(vision: dict[str, Any]) -> str | None:
+    """Why an image tower is not supported, in open_clip's names; None if it is.
+
+    Args:
+        vision: ``vision_cfg`` of the model's configuration; nothing is built or downloaded.
+    """
+    if name := vision.get("timm_model_name"):
+        known = timm.is_model(name)
+        module = timm.model_entrypoint(name).__module__ if known else "no model of timm"
+        pool = vision.get("timm_pool", "avg")
+        if module in _TIMM_MODULES and pool in ("", "avg", "map", "token"):
+            return None
+        kind = module.removeprefix("timm.models.")
+        return f"TimmModel with timm_model_name {name!r} ({kind}) and timm_pool {pool!r}"
+    found = {key: vision[key] for key in _ATTENTION_KINDS if vision.get(key)}
+    if vision.get("pool_type", "tok") not in ("tok", "avg"):
+        found["pool_type"] = vision["pool_type"]
+    if vision.get("attentional_pool") not in (None, False, True):
+        found["attentional_pool"] = vision["attentional_pool"]
+    if not found:
+        return None
+    return "VisionTransformer with " + ", ".join(f"{key} {value!r}" for key, value in found.items())
+
+
+@torch.no_grad()
+def check_tower(tower: Tower, model: nn.Module, size: tuple[int, int]) -> None:
+    """Compare the ordinary embedding through ``tower`` with the model's own, on a random image.
+
+    Args:
+        tower: from `read_tower`.
+        model: the open_clip model.
+        size: ``(height, width)`` that it was trained with, pixels.
+
+    Raises:
+        ValueError: they differ by more than 1e-4, for a vector of norm 1.
+    """
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    encoded = tower.encode(image)
+    ours = F.normalize(tower.pooled(encoded), dim=-1)
+    theirs = model.encode_image(image, normalize=True)  # type: ignore[operator]
+    error = float((ours - theirs).abs().max())
+    if not error <= 1e-4:
+        versions = f"open_clip {open_clip.__version__} and timm {timm.__version__}"
+        raise ValueError(
+            f"an image tower whose embedding this pipeline computes as {versions} do (they differ "
+            f"by {error:.1g})"
+        )

@@ -1,4 +1,4 @@
-"""A magnified photo shown to CLIP through windows, and what it sees blended to one grid."""
+"""Sliding windows: a resized photo through CLIP window by window, blended to one grid."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,17 +11,17 @@ from pipeline.clip.dense import DenseClip
 from pipeline.config.clip import LevelParams
 from pipeline.views import Box, blend, cover, level_size
 
-PIXELS_A_CALL = 2**23  # of windows: 16 of 512 x 1024; the towers' memory grows with it
+MAX_PIXELS = 2**23  # of windows per call: 16 of 512 x 1024; memory grows with it
 
 
 def magnified(image: Image.Image, level: LevelParams, *, patch_size: int) -> Tensor:
-    """A photo at the size of a level, ``[H, W, 3]`` uint8 RGB, whole patches a side."""
+    """A photo at the size of a level, ``[H, W, 3]`` uint8 RGB, whole patches per side."""
     height, width = level_size((image.height, image.width), zoom=level.zoom, patch_size=patch_size)
     return torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.BICUBIC)))
 
 
 def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Iterator[Tensor]:
-    """Windows of a magnified photo as CLIP takes them, so many a call as memory allows.
+    """Normalised windows of a resized photo, in batches that fit into memory.
 
     Args:
         pixels: ``[H, W, 3]`` uint8, on CLIP's device.
@@ -35,7 +35,7 @@ def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Ite
         pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (clip.mean, clip.std)
     )
     ready = (pixels.permute(2, 0, 1).float() / 255 - mean) / std  # [3, H, W]
-    count = max(1, PIXELS_A_CALL // int(boxes[0].height * boxes[0].width))
+    count = max(1, MAX_PIXELS // int(boxes[0].height * boxes[0].width))
     for start in range(0, len(boxes), count):
         yield torch.stack([ready[:, *box.slices()] for box in boxes[start : start + count]])
 
@@ -44,13 +44,12 @@ def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Ite
 def cover_features(
     pixels: Tensor, level: LevelParams, clip: DenseClip, encode: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Look at a photo through the windows of a level and blend what is seen to one grid.
+    """Encode the windows of a level and blend the results to one grid.
 
-    The windows of one photo go through the tower together, so a photo's result does not depend on
-    its neighbours.
+    Only windows of one photo are batched, so its result does not depend on other photos.
 
     Args:
-        pixels: the photo as `magnified` gives it.
+        pixels: the photo, from `magnified`.
         level: the windows.
         clip: gives patch size and normalisation.
         encode: windows ``[n, 3, H, W]`` -> ``[n, K, h, w]``; logits or features.

@@ -1,4 +1,4 @@
-"""CLIP's dense features of whole photos, kept on disk while an encoder learns them."""
+"""CLIP's dense features of whole photos, kept in a scratch file during distillation."""
 
 import math
 import os
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FeatureGrids:
-    """CLIP's dense features of each photo, on disk; serves `Crops` like a pseudo-mask store.
+    """CLIP's dense features of each photo, on disk; a `LogitSource` like a pseudo-mask store.
 
     Attributes:
         features: ``[N, D, h, w]`` float16, grids in the top left corner.
         rows: key -> row of ``features``.
         sizes: ``(h, w)`` of each row's grid.
-        mean: ``[D]`` float32, the average feature: what all places share says nothing.
+        mean: ``[D]`` float32, the average feature, which is subtracted.
     """
 
     features: np.ndarray
@@ -58,13 +58,13 @@ def embed_photos(
     *,
     file: Path,
 ) -> FeatureGrids:
-    """Look at every photo with CLIP at every level; the sum of the levels, on the finest grid.
+    """CLIP's features of every photo, summed over the levels, on the finest grid.
 
     Args:
-        photos: the photos; their image-level labels are not looked at.
+        photos: the photos; their image-level labels are not used.
         clip: the frozen model.
         levels: the view levels.
-        file: scratch file that holds the features (they may exceed the memory).
+        file: scratch file for the features, which may exceed the memory.
     """
     finest, *others = sorted(levels.values(), key=lambda level: level.zoom, reverse=True)
     sizes, out, total = [], None, torch.zeros(1)
@@ -83,10 +83,10 @@ def embed_photos(
         if out is None:
             shape = (len(photos), len(target), *_largest_grid(photos, finest, clip.patch_size))
             remove(file)
-            check_room({file: 2 * math.prod(shape)})  # writing beyond would end the process
+            check_room({file: 2 * math.prod(shape)})  # a full disk would kill the process
             file.parent.mkdir(parents=True, exist_ok=True)
             out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-            with file.open("rb+") as handle:  # or a full disk would end the process without a word
+            with file.open("rb+") as handle:  # or a full disk would kill the process silently
                 os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
         out[row, :, :rows, :columns] = target.cpu().numpy()
         sizes.append((rows, columns))
@@ -100,19 +100,19 @@ def embed_photos(
 def _largest_grid(
     photos: Sequence[TrainingPhoto], level: LevelParams, patch_size: int
 ) -> tuple[int, int]:
-    """Rows and columns of a grid that holds every photo's."""
+    """Rows and columns of the largest grid."""
     sizes = [level_size(photo.size, zoom=level.zoom, patch_size=patch_size) for photo in photos]
     rows, columns = (max(sides) // patch_size for sides in zip(*sizes, strict=True))
     return rows, columns
 
 
 def shared_features(fabric: "Fabric", grids: FeatureGrids | None, file: Path) -> FeatureGrids:
-    """The features that the first process made, for all processes.
+    """Share the features that rank zero computed with all processes.
 
     Args:
         fabric: the devices.
-        grids: what this process made; None but on the first.
-        file: that holds the features, on a disk that all processes see.
+        grids: the features on rank zero, None elsewhere.
+        file: file of the features, on a disk that all processes share.
 
     Raises:
         ValueError: the file is not there.
@@ -121,7 +121,7 @@ def shared_features(fabric: "Fabric", grids: FeatureGrids | None, file: Path) ->
         assert grids is not None
         return grids
     facts = (grids.rows, grids.sizes, grids.mean) if grids is not None else ({}, [], torch.empty(0))
-    rows, sizes, mean = fabric.broadcast(facts)  # comes when the file is whole
+    rows, sizes, mean = fabric.broadcast(facts)  # waits until the file is complete
     if not file.is_file():
-        raise ValueError(f"{file} is not there on this node; all nodes must share the folder")
+        raise ValueError(f"{file}: not found on this node; all nodes must share the folder")
     return FeatureGrids(np.load(file, mmap_mode="r"), rows, sizes, mean)

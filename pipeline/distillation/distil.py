@@ -1,6 +1,6 @@
-"""A start for the encoder where no other weights are at hand: it learns CLIP's own dense features.
+"""Distillation of CLIP into the encoder: initial weights where no other ones are at hand.
 
-No label of any kind is used: the target is what CLIP sees at each place, so any photos will do. The
+The encoder learns to predict CLIP's dense features, without labels, so any photos will do. The
 paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
 """
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-STRIDE = 4  # pixels a position of the student's output
-WIDTH = 128  # channels of its pyramid
+STRIDE = 4  # pixels per position of the student's output
+WIDTH = 128  # channels of its feature pyramid
 
 
 class EncoderSettings(Sections):
@@ -95,15 +95,15 @@ class Student(nn.Module):
 
 
 def initial_encoder(index: SceneIndex, params: EncoderSettings, *, scratch: Path) -> nn.Module:
-    """The encoder that the segmenter starts from, as ``segmenter.encoder_weights`` says.
+    """The segmenter's initial encoder, from the source that ``segmenter.encoder_weights`` names.
 
     Args:
-        index: the photos; the training ones are learned from if the weights are to come from CLIP.
+        index: the photos; those for training are used if the source is CLIP.
         params: the sections that this stage reads.
         scratch: folder for CLIP's features.
 
     Raises:
-        ValueError: the weights cannot be had or do not fit the encoder.
+        ValueError: the weights cannot be loaded or do not fit the encoder.
     """
     source = params.segmenter.encoder_weights
     torch.manual_seed(params.distillation.seed)
@@ -122,14 +122,14 @@ def initial_encoder(index: SceneIndex, params: EncoderSettings, *, scratch: Path
     check_crop(model, params.views.crop)
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     if source == "clip":
-        _learn_from_clip(encoder, index, params, scratch=scratch)
+        _distil_clip(encoder, index, params, scratch=scratch)
     elif source != "none":
         load_encoder(model, Path(source))
     return encoder
 
 
 def _check_normalisation(segmenter: SegmenterParams) -> None:
-    """Say where ImageNet's weights know another normalisation than the photos get."""
+    """Warn if the ImageNet weights were trained with another normalisation."""
     known, ours = trained_with(segmenter.encoder), normalisation_of(segmenter.normalisation)
     if known is not None and not np.allclose(known, ours, rtol=0, atol=0.005):
         log.warning(
@@ -139,7 +139,7 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
         )
 
 
-def _learn_from_clip(
+def _distil_clip(
     encoder: nn.Module, index: SceneIndex, params: EncoderSettings, *, scratch: Path
 ) -> None:
     fabric = start_fabric(params.train.precision)
@@ -188,15 +188,15 @@ def _learn_from_clip(
 
 @torch.no_grad()
 def _check_maps(encoder: nn.Module, params: EncoderSettings) -> None:
-    """Refuse, before CLIP runs, an encoder that the student cannot stand on."""
+    """Refuse, before CLIP runs, an encoder without the feature maps that the student needs."""
     height, width = params.views.crop
     maps = encoder.eval()(torch.zeros(1, 3, height, width))
     found = [tuple(one.shape[-2:]) for one in maps[2:]]
     if found[:1] != [(height // STRIDE, width // STRIDE)]:
         raise ValueError(
             f"params.yaml: segmenter.encoder '{params.segmenter.encoder}' gives no map of a "
-            f"quarter of views.crop to learn CLIP's features on (segmenter.encoder_weights: clip), "
-            f"but {found}; take another encoder, or set segmenter.encoder_weights to imagenet"
+            f"quarter of views.crop, which segmenter.encoder_weights: clip needs, but "
+            f"{found}; choose another encoder, or set segmenter.encoder_weights to imagenet"
         )
 
 
@@ -212,7 +212,7 @@ def learn_encoder(
     workers: int,
     normalisation: Normalisation = IMAGENET,
 ) -> nn.Module:
-    """Train the encoder to see what CLIP sees.
+    """Train the encoder to predict CLIP's dense features (loss: 1 - cosine similarity).
 
     Args:
         fabric: the devices.
@@ -222,7 +222,7 @@ def learn_encoder(
         params: optimisation.
         views: sizes of the crops, as in training.
         augment: photometric ranges.
-        workers: processes that cut crops.
+        workers: loader processes.
         normalisation: of the crops, as in training.
 
     Returns:

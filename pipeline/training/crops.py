@@ -76,7 +76,7 @@ class SampledLogits:
         """Pseudo-masks: arg-max over the present classes, ``[B, h, w]`` int64."""
         absent = ~image_labels[:, :, None, None]
         present = self.sample().masked_fill(absent, -torch.inf)
-        return present.max(dim=1).indices  # argmax(dim=1) is 6 times as slow on a CPU
+        return present.max(dim=1).indices  # faster than argmax, see hard_mask
 
 
 @dataclass

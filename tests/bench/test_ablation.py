@@ -39,7 +39,7 @@ def test_a_setting_is_trained_and_scored_once(
     assert float(row["mIoU"]) == pytest.approx(100 * metrics["mIoU"], abs=0.005)
     assert {"iou.png", "miou.png", "weight.png", "table.md"} <= {p.name for p in table.iterdir()}
     assert PseudoMaskStore.open(folder / "masks.zarr").global_level == "fused"
-    assert "CLIP: 0 views to make; 12 stand in the cache" in (folder / "log.txt").read_text()
+    assert "CLIP: 0 views to compute, 12 in the cache" in (folder / "log.txt").read_text()
     assert "pseudo-masks, fused" in (table / "table.md").read_text()
     trained = (folder / "0/log.txt").read_bytes()
     assert CliRunner().invoke(app, ["--table", "one", "--seeds", "1"]).exit_code == 0

@@ -79,14 +79,6 @@ def test_resnet_logits_are_its_two_projections_cell_by_cell(resnet):
         torch.testing.assert_close(logits[image, :, row, column], cosines, rtol=0, atol=1e-5)
 
 
-def test_resnet_of_one_cell_and_no_position_gives_clips_own_embedding(tmp_path):
-    clip = clip_folder.random_clip(tmp_path, {**clip_folder.RESNET, "image_size": 32})
-    clip.model.visual.attnpool.positional_embedding.zero_()  # attention over one cell is that cell
-    images = noise(2, 3, 32, 32)
-    whole = clip.model.encode_image(images, normalize=True)
-    torch.testing.assert_close(clip.patch_features(images)[:, :, 0, 0], whole, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("size", "grid"),
     [((64, 64), (4, 4)), ((23, 24), (1, 2)), ((3, 71), (1, 4)), ((200, 72), (13, 5))],
@@ -98,10 +90,6 @@ def test_any_size_is_stretched_to_the_nearest_whole_patches(vit, size, grid):
     features = vit.patch_features(images)
     assert features.shape == (1, 24, *grid)
     torch.testing.assert_close(features, vit.patch_features(stretched))
-
-
-def test_a_resnet_cell_is_32_pixels(resnet):
-    assert resnet.patch_features(torch.zeros(1, 3, 70, 15)).shape == (1, 24, 2, 1)
 
 
 @pytest.mark.parametrize("which", ["vit", "resnet"])
@@ -121,15 +109,6 @@ def test_features_and_text_have_norm_one_and_are_float32_under_autocast(request,
     torch.testing.assert_close(logits, by_hand, rtol=0, atol=1e-6)
 
 
-def test_logits_are_cosines_whatever_the_length_of_the_text(vit):
-    image, text = noise(2, 3, 64, 64), noise(7, 24)
-    logits = vit.patch_logits(image, 7 * text)
-    torch.testing.assert_close(logits, vit.patch_logits(image, text), rtol=0, atol=1e-6)
-    features = vit.patch_features(image)
-    of_itself = vit.patch_logits(image[:1], features[:1, :, 2, 3])
-    assert of_itself[0, 0, 2, 3].item() == pytest.approx(1, abs=1e-6)
-
-
 def test_text_is_the_normalised_mean_over_words_and_templates(vit):
     templates = ["a photo of a {}.", "there is a {} in the scene.", "the {}."]
     words = [["car"], ["person", "pedestrian"], ["tree", "tree"]]
@@ -140,14 +119,6 @@ def test_text_is_the_normalised_mean_over_words_and_templates(vit):
         rows = [vit.model.encode_text(tokenizer([prompt]))[0] for prompt in prompts]
         mean = sum(one / one.norm() for one in rows) / len(rows)
         torch.testing.assert_close(row, mean / mean.norm(), rtol=0, atol=1e-6)
-
-
-def test_each_class_has_its_row_in_order(vit):
-    templates = ["a photo of a {}."]
-    text = vit.embed_text([["car"], ["sky"], ["road"]], templates)
-    assert text.shape == (3, 24)
-    alone = torch.cat([vit.embed_text([[name]], templates) for name in ("car", "sky", "road")])
-    torch.testing.assert_close(text, alone)
 
 
 def test_a_loaded_clip_is_frozen_and_stays_so(resnet):
@@ -165,12 +136,6 @@ def test_a_loaded_clip_says_what_images_it_needs(vit, resnet):
     assert (vit.patch_size, vit.image_size) == (16, (64, 64))
     assert (resnet.patch_size, resnet.image_size) == (32, (64, 64))
     assert vit.name.startswith("local-dir:")
-
-
-def test_loading_leaves_the_random_numbers_alone(vit):
-    state = torch.get_rng_state()
-    load_clip(vit.name, None)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_digest_knows_weights_and_activation_and_nothing_else(vit, tmp_path):

@@ -74,19 +74,6 @@ def test_a_plan_is_named_by_all_that_determines_a_logit(
     assert len({base, *(plan.fingerprint() for plan in plans)}) == 1 + len(plans)
 
 
-def test_a_plan_does_not_depend_on_image_labels(
-    tmp_path: Path, clip: DenseClip, params: Params
-) -> None:
-    index = index_of(tmp_path, "ab")
-    fingerprints = set()
-    for labels in (None, "labels.csv"):
-        content = params.model_dump() | {"seed": 3}
-        content["dataset"]["image_labels"] = labels
-        changed = Params.model_validate(content)
-        fingerprints.add(plan_with(clip, index, changed.clip).fingerprint())
-    assert len(fingerprints) == 1
-
-
 def test_a_recipe_is_the_same_once_it_was_stored(
     tmp_path: Path, clip: DenseClip, asked: ClipParams
 ) -> None:

@@ -89,7 +89,7 @@ def make(tmp_path: Path, fabric: Fabric, clip: DenseClip, asked: ClipParams) -> 
 def test_a_photo_is_covered_by_windows_and_each_cell_is_their_mean(
     monkeypatch: pytest.MonkeyPatch, clip: DenseClip, name: str, level: str, pixels_a_call: int
 ) -> None:
-    monkeypatch.setattr(pipeline.clip.windows, "PIXELS_A_CALL", pixels_a_call)
+    monkeypatch.setattr(pipeline.clip.windows, "MAX_PIXELS", pixels_a_call)
     text, image = clip.embed_text([["car"], ["sky"]], TEMPLATES), photo_of(name)
     with windows_seen(clip) as seen:
         grid = cover_features(

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.clip.dense import load_clip
-from pipeline.clip.outliers import NEIGHBOURS, outlier_factor, repair_outliers
-from pipeline.config.params import load_params
-from pipeline.store.masks import clip_settings
-from tests.helpers import ROOT, clip_folder
+from pipeline.clip.last_block import NEIGHBOURS, outlier_factor, repair_outliers
+from tests.helpers import clip_folder
 
 GRID = (6, 7)
 
@@ -76,16 +74,6 @@ def test_the_top_twentieth_of_each_image_is_mended_as_sc_clip_does(grid) -> None
         assert (one != image.astype(np.float32)).any(axis=1).sum() == math.ceil(0.05 * count)
 
 
-def test_at_a_corner_only_patches_of_the_photo_count() -> None:
-    tokens = patches()
-    tokens[0, 1] += 50
-    mended = repair_outliers(tokens, GRID)[0, 1]
-    bad = slow_outliers(tokens[0, 1:].double().numpy())
-    around = [place for place in (1, GRID[1], GRID[1] + 1) if place not in bad]
-    assert 0 in bad
-    torch.testing.assert_close(mended, tokens[0, 1:][around].mean(dim=0))
-
-
 def test_an_outlier_among_outliers_stays() -> None:
     tokens = torch.randn(1, 100, 4, generator=torch.Generator().manual_seed(0))
     block = [0, 1, 10, 11]  # a corner and all around it, four of the five that are mended
@@ -99,13 +87,6 @@ def test_a_grid_too_small_to_judge_stays() -> None:
     tokens = patches()[:, : 1 + NEIGHBOURS]
     tokens[0, 3] += 50
     assert torch.equal(repair_outliers(tokens, (5, 6)), tokens)
-
-
-def test_a_store_with_patches_found_the_old_way_is_made_again_and_others_are_not() -> None:
-    clip = load_params(ROOT / "params.yaml").clip
-    assert clip_settings(clip, [])["repair_outliers"] is False  # as it was written before
-    repaired = clip.model_copy(update={"repair_outliers": True})
-    assert clip_settings(repaired, [])["repair_outliers"] not in (True, False)
 
 
 def test_the_switch_mends_before_the_last_block(tmp_path):

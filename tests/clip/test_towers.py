@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clip.dense import as_the_authors, load_clip
-from pipeline.clip.tower_checks import check_tower, refusal
-from pipeline.clip.towers import ConvNext, OpenClipVit, TimmVit, read_tower
+from pipeline.clip.towers import OpenClipVit, check_tower, refusal
 from tests.helpers import clip_folder
 
 COCA = {**clip_folder.VIT, "attentional_pool": True, "attn_pooler_heads": 4}
@@ -143,13 +142,6 @@ def test_open_clip_s_own_configurations_are_told_apart() -> None:
         assert refusal(get_model_config(name)["vision_cfg"]) is None, name
     for name in ["EVA02-B-16", "MobileCLIP-S1", "ViTamin-B", "PE-Core-B-16"]:
         assert refusal(get_model_config(name)["vision_cfg"]) is not None, name
-
-
-def test_each_kind_has_its_reader(tmp_path: Path) -> None:
-    kinds = {"CoCa": OpenClipVit, "timm, average": TimmVit, "ConvNeXt": ConvNext}
-    for kind, reader in kinds.items():
-        clip = clip_folder.random_clip(tmp_path / kind, TOWERS[kind])
-        assert isinstance(read_tower(clip.model.visual), reader)
 
 
 @pytest.mark.parametrize("kind", ["class token", "timm, average"])

@@ -9,8 +9,6 @@ from pipeline.config.params import load_params
 from tests.helpers import ROOT
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
 
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-
 
 def carb(**values: object) -> CarbParams:
     known = load_params(ROOT / "params.yaml").carb.model_dump()
@@ -28,35 +26,12 @@ def test_a_share_is_rounded_down_so_that_less_than_all_leaves_a_step(
     assert (made.warmup_of(steps), made.active_steps(steps)) == (warmup, steps - warmup)
 
 
-def test_steps_come_before_a_share() -> None:
-    assert carb(warmup_steps=450).warmup_of(60) == 450
-    assert carb(warmup_steps=0).active_steps(60) == 60
-    assert carb(warmup_steps=7, warmup_share=None).warmup_of(60) == 7
-
-
 def test_words_say_when_carb_acts() -> None:
     assert carb().acted(600) == "after 450 of 600 steps"
     assert carb(warmup_steps=450).acted(60) == "never acted (warm-up of 450 of 60 steps)"
     assert carb(warmup_share=1).acted(60) == "never acted (warm-up of 60 of 60 steps)"
     assert carb(enabled=False).acted(60) == "off"
     assert carb(enabled=False).active_steps(60) == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "warmup"),
-    [
-        ("params", 450),
-        ("recipes/demo-best", 450),
-        ("recipes/camvid", 600),
-        ("recipes/camvid-best", 600),
-        ("recipes/folder", 1500),
-        ("recipes/camvid-paper", 4000),
-        ("recipes/cityscapes", 16000),
-    ],
-)
-def test_the_warm_ups_of_the_committed_files(path: str, warmup: int) -> None:
-    params = load_params(ROOT / f"{path}.yaml")
-    assert params.carb.warmup_of(params.train.steps) == warmup
 
 
 def test_a_training_in_which_carb_never_acts_says_so_everywhere(

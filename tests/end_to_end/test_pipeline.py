@@ -93,7 +93,7 @@ def test_other_colours_change_pictures_alone(
     write_params(Path(), SHORT | {"pictures.palette": "colour_blind"})
     for stage in ("pseudo", "eval", "eval_pseudo"):
         assert run_stage(stage).exit_code == 0
-    assert "CLIP: 0 views to make" in caplog.text
+    assert "CLIP: 0 views to compute" in caplog.text
     after = digests(Path())
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"params.yaml", *(name for name in before if "panels" in name)}
@@ -141,7 +141,7 @@ def test_second_pseudo_run_asks_clip_nothing(
 ) -> None:
     before = digests(run_copy / "data/masks.zarr")
     assert run_stage("pseudo").exit_code == 0
-    assert "CLIP: 0 views to make" in caplog.text
+    assert "CLIP: 0 views to compute" in caplog.text
     assert digests(run_copy / "data/masks.zarr") == before
 
 
@@ -195,7 +195,7 @@ def edited(run_copy: Path) -> str:
 
 
 def test_other_photos_under_the_same_names_are_refused(edited: str) -> None:
-    other = "holds logits of another picture than 'val/00000' is now (1 of {} photos"
+    other = "'val/00000' has changed since its logits were computed (1 of {} photos"
     for stage in ("eval", "eval_pseudo"):
         result = run_stage(stage)
         assert result.exit_code == 2

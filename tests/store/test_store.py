@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -59,30 +58,6 @@ def test_a_padded_grid_holds_the_photo_top_left_and_zeros_elsewhere(tmp_path: Pa
 def test_a_level_takes_the_largest_height_and_the_largest_width(tmp_path: Path) -> None:
     assert plan_of("abd").shape("global") == (3, 3, 4, 4)
     assert plan_of("ac").shape("local") == (2, 3, 6, 6)
-
-
-def test_any_order_of_shards_gives_the_same_bytes(tmp_path: Path) -> None:
-    plan = plan_of("abcde")
-    first, _ = write(tmp_path / "1", plan)
-    last, _ = write(tmp_path / "2", plan, order=lambda jobs: jobs[::-1])
-    mixed, _ = write(tmp_path / "3", plan, order=lambda jobs: sorted(jobs, key=lambda job: job[1]))
-    assert len(digests(first)) == len({*digests(first)}) > 10
-    assert digests(first) == digests(last) == digests(mixed)
-
-
-@pytest.mark.parametrize("stop", [1, 2, 3, 5, 9])
-def test_a_stopped_writer_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, stop: int) -> None:
-    plan = plan_of("abcde")
-    undisturbed, _ = write(tmp_path / "whole", plan)
-    writer, clip = StoreWriter(tmp_path / "x", plan, text=TEXT, previous=None), Clip(plan)
-    jobs = writer.pending(writer.plan.grids)
-    rows = (row for job in jobs for row in writer.write_shard(*job, clip.on(job[0])))
-    assert len(list(islice(rows, stop))) == stop  # then the process is killed
-    resumed, asked = write(tmp_path / "x", plan)
-    finished = [2, 2, 1, 2, 2, 1]  # rows of each shard, global then local
-    kept = max(sum(finished[:n]) for n in range(7) if sum(finished[:n]) <= stop)
-    assert len(asked) == 10 - kept
-    assert digests(resumed) == digests(undisturbed)
 
 
 def test_what_a_killed_run_left_in_its_draft_does_not_reach_the_store(tmp_path: Path) -> None:
@@ -202,14 +177,6 @@ def test_a_renamed_photo_is_known_by_its_bytes(tmp_path: Path) -> None:
     assert asked == []
     read = PseudoMaskStore.open(store).read("train/atrain/a", "global")
     assert np.array_equal(read, previous.read("train/a", "global"))
-
-
-def test_a_photo_of_other_bytes_is_computed_again(tmp_path: Path) -> None:
-    plan = plan_of("abc")
-    previous = PseudoMaskStore.open(write(tmp_path / "before", plan)[0])
-    photos = [plan.photos[0], replace(plan.photos[1], digest="of other bytes"), plan.photos[2]]
-    _, asked = write(tmp_path / "after", replace(plan, photos=photos), previous=previous)
-    assert asked == [("global", "b"), ("local", "b")]
 
 
 def test_another_recipe_reuses_nothing_and_another_level_all_but_itself(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def leave_rubbish(store: Path, job: tuple[str, int], kind: str) -> None:
     file.write_bytes(file.read_bytes()[:-7] if kind == "cut" and file.is_file() else b"noise" * 9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.data())
 def test_any_order_with_stops_anywhere_ends_with_the_same_bytes(undisturbed, earlier, data):
     previous = data.draw(st.sampled_from(range(len(earlier))))
@@ -101,7 +101,7 @@ def test_any_order_with_stops_anywhere_ends_with_the_same_bytes(undisturbed, ear
         assert digests(writer.path) == undisturbed
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.data())
 def test_any_number_of_writers_whose_rows_interleave_give_the_same_bytes(undisturbed, data):
     """As processes do: each lists what is missing, takes its share, and writes in its own time."""

@@ -1,13 +1,12 @@
 """What a store must hold, and how it is cut into shards."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 import pipeline.store.plan
 from pipeline.store.plan import Photo, Plan
-from tests.helpers.tiny_store import CLASSES, digests, plan_of, write
+from tests.helpers.tiny_store import CLASSES, plan_of
 
 
 @pytest.mark.parametrize(
@@ -44,19 +43,6 @@ def test_a_shard_stays_below_its_bytes_and_holds_one_photo_at_least(
     for limit, photos in ((383, 3), (384, 4), (9999, 4), (95, 1)):
         monkeypatch.setattr(pipeline.store.plan, "SHARD_BYTES", limit)
         assert plan.shard_size("global") == photos
-
-
-def test_photos_at_the_end_leave_full_shards_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", 2)
-    before = digests(write(tmp_path / "before", plan_of("dbc"))[0])
-    after = digests(write(tmp_path / "after", plan_of("dbcae"))[0])
-    for level in ("global", "local"):
-        full, grown = f"{level}/logits/c/0/0/0/0", f"{level}/logits/c/1/0/0/0"
-        assert before[full] == after[full]
-        assert before[grown] != after[grown]
-        assert f"{level}/logits/c/2/0/0/0" in after
 
 
 def test_the_fingerprint_names_all_that_a_store_holds() -> None:

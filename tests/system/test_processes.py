@@ -73,7 +73,7 @@ def test_loss_and_weights_without_batch_statistics_are_those_of_one_process(
 def test_the_first_process_reports_for_all_and_names_what_differs(runs: Runs) -> None:
     for count in (1, 2, 3):
         output = (runs[count] / "output").read_text("utf-8")
-        assert output.count("CLIP: 14 views to make; 0 stand in the cache") == 1, output
+        assert output.count("CLIP: 14 views to compute, 0 in the cache") == 1, output
         assert "Initializing distributed" not in output
         differs = f"{count} processes on CPUs: batch statistics and dropout"
         assert output.count(differs) == (0 if count == 1 else 4)  # one per training
