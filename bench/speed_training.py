@@ -31,7 +31,8 @@ from bench.workload import (
 )
 from pipeline.carb import CarbLoss
 from pipeline.clip.dense import DenseClip
-from pipeline.config.params import TrainParams, load_params
+from pipeline.config.params import load_params
+from pipeline.config.train import TrainParams
 from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.devices import start_fabric
@@ -68,8 +69,8 @@ class Learner:
     carb: CarbLoss
 
     def learn(self, batch: Batch) -> None:
-        """One update from cached logits, as the pipeline does it."""
-        train_step(self.fabric, self.model, self.optimizer, self.carb, batch, dice=0.0)
+        """One update from cached logits: the pipeline's own step."""
+        train_step(self.fabric, self.model, self.optimizer, self.carb, batch)
 
     def learn_online(
         self, batch: Batch, *, ask: Callable[[Tensor], Tensor], layout: torch.memory_format
@@ -186,8 +187,8 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
             for photo in street.index.photos
         ],
         store,
-        near=store.near,
-        far=store.far,
+        global_level=store.global_level,
+        local_levels=store.local_levels,
         views=params.views,
         augment=params.augment,
         seed=params.seed,

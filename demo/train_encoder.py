@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from demo.drawn_dataset import draw_split
-from pipeline.config.params import load_params
+from pipeline.config.base import load_sections
 from pipeline.datasets import open_dataset
 from pipeline.datasets.collect import index_scenes
-from pipeline.distillation.distil import initial_encoder
+from pipeline.distillation.distil import EncoderSettings, initial_encoder
 from pipeline.segmenter.encoder import save_encoder
 from pipeline.system.command import command
 from pipeline.system.outputs import outputs
@@ -41,7 +41,7 @@ def make_encoder(
 ) -> None:
     """Draw scenes, train, and write the encoder in float16."""
     written = outputs("train_encoder", files={"--out": out})
-    settings = load_params(params)
+    settings = load_sections(params, EncoderSettings)
     draw_split(folder, "train", seed=SEED, count=scenes)
     dataset = open_dataset("demo", folder)
     index = index_scenes(dataset, dataset.scenes("train"))
@@ -52,7 +52,7 @@ def make_encoder(
             "clip": settings.clip.model_copy(update={"levels": levels}),
             "dataset": settings.dataset.model_copy(update={"root": str(folder)}),
             "segmenter": settings.segmenter.model_copy(update={"encoder_weights": "clip"}),
-            "warm_start": settings.warm_start.model_copy(
+            "distillation": settings.distillation.model_copy(
                 update={"steps": steps, "batch_size": batch}
             ),
         }

@@ -14,11 +14,12 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
 from pipeline.clip.windows import magnified
-from pipeline.config.params import ClipParams
+from pipeline.config.clip import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
 from pipeline.store.masks import clip_settings
+from pipeline.store.plan import FUSED, Photo, Plan
 from pipeline.store.probe import Probe
-from pipeline.store.reader import FUSED, Photo, Plan, PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter, other_code
 from pipeline.system.devices import lock_on_rank_zero, precision_of
 from pipeline.system.disk import bytes_below, check_room, same_disk
@@ -209,7 +210,7 @@ def build_store(
         out: where the store belongs.
         scratch: folder for work in progress.
     """
-    words = index.label_space.words(params.words)
+    words = index.label_space.words(params.class_prompts)
     plan = plan_store(
         index,
         clip,

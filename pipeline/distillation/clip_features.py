@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
-from pipeline.config.params import LevelParams
+from pipeline.config.clip import LevelParams
 from pipeline.scenes.image_io import read_image
 from pipeline.system.disk import check_room
 from pipeline.system.files import remove

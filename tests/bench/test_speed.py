@@ -11,8 +11,7 @@ from bench.authors import online_masks, patch_logits
 from bench.speed import BENCHES, app, run_bench
 from bench.timing import race, ratio, summarise
 from pipeline.views import Box
-from tests.helpers import clip_folder
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT, clip_folder
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.settings import write_changed
+from tests.helpers import ROOT
 from tests.helpers.faults.project import PATIENCE_S, Project
-from tests.helpers.import_closure import ROOT
 from tests.helpers.tiny_run import TINY, run_stage, run_until
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.settings import write_changed
 from pipeline.datasets.wilddash2 import split_of
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import run_stage, write_random_clip
 
 SIZES: dict[str, Any] = {

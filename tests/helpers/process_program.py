@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from pipeline.config.params import Params, load_params
 from pipeline.system.devices import start_fabric
 from pipeline.training import fit as training
+from pipeline.training.augment import normalisation_of
+from pipeline.training.losses import make_loss
 from pipeline.training.run import Inputs
 from stages import encoder, pseudo, train
+from tests.helpers.small_training import Data, crops_of
 
 
 class Net(nn.Module):
@@ -47,15 +50,17 @@ def learn(fabric: Fabric, params: Params, dtype: torch.dtype, name: str) -> None
         params=params,
     )
     losses: list[float] = []
+    photos = inputs.photos("train", Path(params.dataset.root))
     net = training.fit(
         fabric,
         Net(len(inputs.store.classes), dtype),
-        inputs.store,
-        inputs.photos("train", Path(params.dataset.root)),
-        params,
+        make_loss(inputs.store, photos, carb=params.carb, train=params.train),
+        crops_of(Data(photos, inputs.store), params),
+        params.train,
+        normalisation=normalisation_of(params.segmenter.normalisation),
         checkpoint=Path(f"{name}.safetensors"),
         log_step=lambda metrics: losses.append(metrics["total"]),
-        show=lambda step, model: None,
+        preview=lambda step, model: None,
     )
     if fabric.global_rank == 0:
         Path(f"{name}.json").write_text(json.dumps(losses), "utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_stage, run_until
 
 LIMIT_S = 240  # a run that hangs fails; on two cores that are free each takes ten seconds
@@ -36,8 +36,8 @@ SMALL: dict[str, Any] = {
         "decoder_pyramid_channels": 32,
         "decoder_segmentation_channels": 32,
     },
-    "warm_start.steps": 4,
-    "warm_start.batch_size": 6,
+    "distillation.steps": 4,
+    "distillation.batch_size": 6,
 }
 
 

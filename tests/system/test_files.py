@@ -18,7 +18,7 @@ from pipeline.system.files import (
     remove,
     write_json,
 )
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 def write_file(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 PROGRAM = """
 import logging, os, sys
