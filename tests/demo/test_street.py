@@ -7,17 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from demo.street import CLASSES, draw_scene
-from demo.street.barriers import draw_wall
 from demo.street.canvas import SCALE, Camera, Canvas
 from demo.street.cars import draw_car
-from demo.street.classes import CAR, LIGHT, SIGN, SKY, TRUCK, WALL
+from demo.street.classes import CAR, SKY, TRUCK
 from demo.street.dice import Dice
 from demo.street.heavy import draw_truck
 from demo.street.light import Mood
 from demo.street.sky import draw_sky
 
 Array = NDArray[np.uint8]
-NUM_SCENES = 60
+NUM_SCENES = 40
 
 
 @pytest.fixture(scope="module")
@@ -39,33 +38,6 @@ def box_of(where: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """First and last row and column that hold a True, ends included."""
     rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-
-
-def component_sizes(where: NDArray[np.bool_]) -> list[int]:
-    """Pixel counts of the 4-connected regions, by flood fill."""
-    left, sizes = set(map(tuple, np.argwhere(where).tolist())), []
-    while left:
-        stack, size = [left.pop()], 0
-        while stack:
-            row, column = stack.pop()
-            size += 1
-            for step in (
-                (row + 1, column),
-                (row - 1, column),
-                (row, column + 1),
-                (row, column - 1),
-            ):
-                if step in left:
-                    left.remove(step)
-                    stack.append(step)
-        sizes.append(size)
-    return sizes
-
-
-def test_class_names_are_the_demo_label_space() -> None:
-    names = "road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain"
-    names += ",sky,person,rider,car,truck,bus,bicycle"
-    assert tuple(names.split(",")) == CLASSES
 
 
 def test_image_and_mask_have_the_promised_shape_type_and_range(
@@ -116,12 +88,6 @@ def test_every_class_occurs_and_the_common_ones_nearly_always(
         assert 0.15 <= share[name] <= 0.5
 
 
-def test_traffic_lights_and_signs_are_small(scenes: list[tuple[Array, Array]]) -> None:
-    for label, limit in ((LIGHT, 90), (SIGN, 120)):
-        sizes = [size for _, mask in scenes for size in component_sizes(mask == label)]
-        assert np.median(sizes) < limit
-
-
 def test_a_car_is_labelled_where_it_is_painted(canvas: Canvas) -> None:
     before = canvas.colours().astype(int)
     draw_car(canvas, 0.0, 10.0, 1)
@@ -149,13 +115,3 @@ def test_the_nearer_thing_hides_the_farther(canvas: Canvas) -> None:
     mask = canvas.mask()
     assert mask[80, 128] == CAR
     assert (mask == TRUCK).any()
-
-
-def test_a_wall_reaches_from_the_ground_to_its_coping(canvas: Canvas) -> None:
-    canvas.dice = Dice(np.random.default_rng(0), wide=False)
-    draw_wall(canvas, 1, 3.0, (10.0, 30.0), 2.0)
-    top, bottom, left, right = box_of(canvas.mask() == WALL)
-    assert abs(bottom - (120 + 40 * 1.5) / SCALE) <= 1
-    assert abs(top - (120 + 40 * (1.5 - 2.18)) / SCALE) <= 1
-    assert abs(left - (256 + 400 / 30 * 3) / SCALE) <= 2
-    assert abs(right - (256 + 40 * 3.42) / SCALE) <= 3

@@ -218,7 +218,7 @@ ARGUMENTS = {
     ),
     "folder to score empty": Case(
         "eval",
-        ("--images", "holds no photo"),
+        ("--images", "contains no photo"),
         spoil=folder("empty"),
         arguments=("--images", "empty"),
     ),
