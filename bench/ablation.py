@@ -1,9 +1,9 @@
-"""The ablation table on any data set: settings x seeds, each trained and scored by the stages.
+"""Ablation on any data set: settings x seeds, each trained and scored by the stages.
 
     dvc repro && python -m bench.ablation
 
-It reads what `dvc repro` made (index, labels, pseudo-masks, the encoder's first weights) and the
-parameters, and changes nothing of theirs. What is finished is kept: a run that was stopped goes on.
+It reads params.yaml and the outputs of `dvc repro` (index, labels, pseudo-masks, the encoder's
+initial weights) and changes none of them. Finished runs are kept, so it can be stopped and resumed.
 """
 
 import json
@@ -13,19 +13,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench.label_noise import write_noisy
 from bench.report import WRITTEN, write_report
-from bench.settings import TABLES, Changes, recipe_changes, write_changed
+from bench.settings import LABEL_NOISE, TABLES, Changes, recipe_changes, write_changed
 from pipeline.config.params import load_params
-from pipeline.system.command import command, progress
-from pipeline.system.files import atomic_path, file_digest, remove, write_json
-from pipeline.system.output_folders import outputs
-from pipeline.system.replacing import copy_into
+from pipeline.system.command import command
+from pipeline.system.files import atomic_path, copy_into, file_digest, remove, write_json
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import progress
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -35,7 +36,7 @@ AS_IT_IS = "as it is"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files that all settings share, unless a setting changes how they are made."""
+    """Files that all settings share unless a setting changes how they are made."""
 
     index: Path
     image_labels: Path
@@ -45,7 +46,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one setting; all its files lie in ``folder``."""
+    """One training of one setting; its files are in ``folder``."""
 
     setting: str
     seed: int
@@ -54,21 +55,21 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """True if its figures are there."""
+        """Whether it was trained and scored."""
         return (self.folder / DONE).is_file()
 
 
 def stage(name: str, folder: Path, *arguments: str | Path, threads: int = 0) -> None:
-    """Run a stage as a user would; what it says goes to ``log.txt``.
+    """Run a stage in a process of its own; its output goes to ``log.txt``.
 
     Args:
-        name: of the stage.
-        folder: holds ``params.yaml``.
-        arguments: further ones of its command line.
-        threads: of the CPU that it may use; 0: all.
+        name: name of the stage.
+        folder: folder with ``params.yaml``.
+        arguments: further command-line arguments.
+        threads: CPU threads that it may use; 0: all.
 
     Raises:
-        ValueError: it failed; quotes its last line.
+        ValueError: the stage failed; quotes its last line.
     """
     shared = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     environment = os.environ | (shared if threads else {})
@@ -78,24 +79,22 @@ def stage(name: str, folder: Path, *arguments: str | Path, threads: int = 0) -> 
             [*line, *map(str, arguments)], stdout=handle, stderr=handle, env=environment
         ).returncode
     if code:
-        said = (folder / "log.txt").read_text().strip().splitlines()[-1:]
-        raise ValueError(f"{folder}: stage {name} ended with code {code}: {''.join(said)}")
+        last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
+        raise ValueError(f"{folder}: stage {name} failed with code {code}: {''.join(last)}")
 
 
 def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
-    """The inputs of a setting: its own where it changes the data set's section or CLIP's."""
-    sections = {name.split(".")[0] for name in changes}
-    own = Inputs(
-        index=folder / "scenes.json" if "dataset" in sections else shared.index,
-        image_labels=folder / "labels.csv" if "dataset" in sections else shared.image_labels,
-        masks=folder / "masks.zarr" if "clip" in sections else shared.masks,
-        encoder=shared.encoder,
+    """The inputs of a setting: its own labels or store where it changes them."""
+    own_store = any(name.startswith("clip.") for name in changes)
+    own = replace(
+        shared,
+        image_labels=folder / "labels.csv" if LABEL_NOISE in changes else shared.image_labels,
+        masks=folder / "masks.zarr" if own_store else shared.masks,
     )
-    if "dataset" in sections and not own.image_labels.is_file():
-        labels = ("--index", own.index, "--image-labels", own.image_labels)
-        stage("prepare", folder, *labels, "--report", folder / "prepare")
-    if "clip" in sections:
-        if not own.masks.is_dir():  # what both ask of CLIP need not be asked again
+    if LABEL_NOISE in changes:
+        write_noisy(shared.image_labels, own.image_labels, **changes[LABEL_NOISE])
+    if own_store:
+        if not own.masks.is_dir():  # CLIP need not compute again what both settings share
             listed = outputs("ablation", folders={"its store": own.masks})
             with listed, atomic_path(own.masks) as draft:
                 copy_into(shared.masks, draft)
@@ -105,7 +104,7 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
 
 
 def score_pseudo_masks(inputs: Inputs, folder: Path) -> Path:
-    """Score a setting's pseudo-masks; returns the file of their figures."""
+    """Score a setting's pseudo-masks and return the file of their metrics."""
     summary = folder / "pseudo_masks.json"
     if not summary.is_file():
         files = ("--image-labels", inputs.image_labels, "--masks", inputs.masks)
@@ -114,7 +113,7 @@ def score_pseudo_masks(inputs: Inputs, folder: Path) -> Path:
 
 
 def train_and_score(run: Run, *, threads: int) -> Run:
-    """Train a segmenter and score it on the validation photos."""
+    """Train a segmenter and score it on the validation images."""
     folder, given = run.folder, run.inputs
     labels = ("--image-labels", given.image_labels)
     stage(
@@ -138,21 +137,22 @@ def train_and_score(run: Run, *, threads: int) -> Run:
 
 
 def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -> dict[Path, str]:
-    """Write each setting's and run's parameters and check them all, before anything runs.
+    """Write and check the parameters of all settings and runs before anything runs.
 
     Returns:
-        the folders of the settings, with their names.
+        the folder of each setting -> its name.
 
     Raises:
-        ValueError: the parameters are refused, or ``out`` holds runs of other parameters.
+        ValueError: parameters are invalid, or ``out`` holds runs of other parameters.
     """
     load_params(params)
     folders = {out / name.replace(" ", ""): name for name in settings}
     places: dict[Path, Changes] = {out: {}}
     for folder, name in folders.items():
-        places[folder] = settings[name]
+        changes = {key: value for key, value in settings[name].items() if key != LABEL_NOISE}
+        places[folder] = changes
         for seed in range(seeds):
-            places[folder / str(seed)] = settings[name] | {"seed": seed}
+            places[folder / str(seed)] = changes | {"seed": seed}
     for place, changes in places.items():
         fresh, kept = place / ".params.yaml", place / "params.yaml"
         write_changed(params, fresh, changes)
@@ -164,7 +164,7 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
 
 
 def check_inputs(inputs: Inputs, out: Path) -> None:
-    """Note what the runs of a folder are made from, and refuse to mix runs of other inputs.
+    """Record digests of the inputs; refuse a folder with runs of other inputs.
 
     Raises:
         ValueError: ``out`` holds runs made from other files.
@@ -180,7 +180,7 @@ def check_inputs(inputs: Inputs, out: Path) -> None:
 
 
 def execute(runs: list[Run], *, jobs: int) -> Iterator[Run]:
-    """Work through runs, ``jobs`` of them at a time; each as it is finished."""
+    """Execute runs, ``jobs`` at a time; yields each when it is finished."""
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(train_and_score, run, threads=threads) for run in runs]
@@ -197,21 +197,21 @@ def main(
     table: Annotated[str, typer.Option(help=f"Which settings: {', '.join(TABLES)}.")] = "paper",
     recipe: Annotated[
         Path | None,
-        typer.Option(help="Compare PARAMS with this parameter file instead, on the same photos."),
+        typer.Option(help="Compare PARAMS with this parameter file instead, on the same images."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting.")] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per setting.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings in parallel.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("scratch/ablation"),
-    report: Annotated[Path | None, typer.Option(help="Folder for table and plots; OUT.")] = None,
-    data: Annotated[Path, typer.Option(help="What prepare and pseudo wrote.")] = Path("data"),
-    encoder: Annotated[Path, typer.Option(help="First weights of the encoder.")] = Path(
+    report: Annotated[Path | None, typer.Option(help="Folder for table and plots.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder of prepare and pseudo.")] = Path("data"),
+    encoder: Annotated[Path, typer.Option(help="Initial weights of the encoder.")] = Path(
         "models/encoder.safetensors"
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Train and score every setting of a table with several seeds; write the table and its plots.
 
-    Runs that are finished are kept, so a stopped command goes on where it was.
+    Finished runs are kept, so a stopped command can be resumed.
     """
     if table not in TABLES:
         raise ValueError(f"--table must be one of {', '.join(TABLES)}, got '{table}'")
@@ -231,7 +231,7 @@ def main(
         own = folder if inputs[folder] != shared else out / table
         pseudo[name] = score_pseudo_masks(inputs[folder], own)
         if "pseudo-masks val" not in json.loads(pseudo[name].read_text("utf-8")):
-            raise ValueError(f"{params}: no validation photo has a human mask to score against")
+            raise ValueError(f"{params}: no validation image has a human mask to score against")
     runs = [
         Run(name, seed, folder / str(seed), inputs[folder])
         for seed in range(seeds)

@@ -1,8 +1,7 @@
-"""CLIP as the authors' code runs it, to compare with: plain, and inside every training step.
+"""The authors' way to run CLIP (commit 26f7c68), as a baseline for speed.
 
-Of commit 26f7c68: attention written out as softmax(q k^T) v, the last block computed in full, its
-value path beside it, in float32, and one image (stage 1) or one batch of crops (training) at a
-time.
+Attention is written out as softmax(q k^T) v, the last block is computed in full and its value path
+besides, in float32, for one image (pseudo-masks) or one batch of crops (training) at a time.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ MEAN_ZOOM = 1.5  # of the local windows, drawn from 1 to 2 at each step
 
 
 def _attended(attention: Any, tokens: Tensor) -> Tensor:
-    """Self-attention with its map in memory: ``[B, N, width]``."""
+    """Self-attention that keeps its map in memory: ``[B, N, width]``."""
     mixed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     query, key, value = (
         part.reshape(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)
@@ -39,7 +38,7 @@ def _block(block: Any, tokens: Tensor) -> Tensor:
 
 
 def _values(block: Any, tokens: Tensor) -> Tensor:
-    """The value path of the last block, every token by itself."""
+    """The value path of the last block."""
     attention, width = block.attn, block.attn.embed_dim
     normed = block.ln_1(tokens)
     values = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)[..., 2 * width :]
@@ -50,11 +49,11 @@ def _values(block: Any, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def patch_logits(clip: DenseClip, images: Tensor, text: Tensor) -> Tensor:
-    """The value path the authors' way; the same function as `DenseClip.patch_logits`.
+    """Patch logits computed the authors' way; equal to `DenseClip.patch_logits`.
 
     Args:
         clip: an open_clip transformer.
-        images: ``[B, 3, H, W]`` float, CLIP-normalised, whole patches.
+        images: ``[B, 3, H, W]`` float, CLIP-normalised, sides multiples of the patch.
         text: ``[C, D]``.
 
     Returns:
@@ -88,12 +87,12 @@ def online_masks(
     *,
     zoom: float,
 ) -> tuple[Tensor, Tensor]:
-    """Pseudo-masks of crops and of their magnified windows, by asking CLIP now.
+    """Pseudo-masks of crops and of their magnified windows, with CLIP inside the training step.
 
     Args:
         logits: CLIP-normalised images -> patch logits.
         images: crops, ``[B, 3, H, W]`` float.
-        boxes: one window a crop.
+        boxes: one window per crop.
         image_labels: ``[B, C]`` bool.
         zoom: magnification of the windows.
 

@@ -1,86 +1,224 @@
-"""Why pseudo-masks and segmenter are as good as they are, in tables and pictures.
+"""Error analysis of pseudo-masks: by object size, by confusion, and upper bounds.
 
     dvc repro && python -m bench.microscope
 
-It reads what `dvc repro` made, and human masks to score against; what it finds reaches no training.
+It reads the outputs of `dvc repro` and human masks; no training sees its results.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
+import torch
 import typer
-from torch import nn
+from scipy import ndimage
 
-from bench.magnify import BOUNDS, Findings, bound_rows, examine, removed_rows, size_rows
-from pipeline.config.params import Params, load_params
+from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
-from pipeline.datasets.base import Dataset, Scene
+from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
 from pipeline.evaluation.photos import annotated, listed, scenes_of, with_logits
-from pipeline.evaluation.scores import Metrics, score_segmenter
-from pipeline.metrics import mean_iou
-from pipeline.report.drawing import save_png
-from pipeline.report.evaluation_files import presentation_of
-from pipeline.report.segmenter_panels import PanelInputs, segmenter_panels
-from pipeline.scenes.image_labels import ImageLabels
-from pipeline.segmenter.inference import WHOLE
-from pipeline.segmenter.saved import load_segmenter
-from pipeline.system.command import command, start_fabric
-from pipeline.system.files import atomic_path, remove
-from pipeline.system.output_folders import outputs
-from pipeline.system.tables import write_table
+from pipeline.evaluation.segmenter import Metrics
+from pipeline.metrics import confusion, iou, mean_iou
+from pipeline.scenes.classes import IGNORE_INDEX
+from pipeline.scenes.image_labels import ImageLabels, read_image_labels
+from pipeline.store.masks import upsampled
+from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.command import command
+from pipeline.system.files import atomic_path, write_table
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import progress
 from pipeline.system.text import table_cell
-from pipeline.training.fit import fit
-from pipeline.training.run import Inputs, as_segmenter, first_segmenter
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
-WORST = 12
-REMOVED = 12  # of the confusions
+REMOVED = 12  # confusions in the summary
+# Size of an object -> largest share of the image.
+SIZES = {"tiny": 0.001, "small": 0.01, "medium": 0.1, "large": 1.0}
+AS_IT_IS, NO_LABELS = "as it is", "no image labels"
+BOUNDS = (AS_IT_IS, NO_LABELS, "perfect labels", "best of two", "perfect boundaries")
 
 
-def training_rows(
-    inputs: Inputs, params: Params, dataset: Dataset, scenes: Sequence[Scene], *, scratch: Path
-) -> list[Metrics]:
-    """Train once more and score on the way, every ``train.preview_every`` steps.
+@dataclass
+class Findings:
+    """Counts over images.
+
+    Attributes:
+        matrices: (level, bound) -> ``[C, C]`` int64, rows = mask.
+        found: level -> ``[sizes, C, 2]`` int64: pixels of annotated objects by size and class, and
+            how many of them the pseudo-mask agrees with.
+        named: the same for objects of the pseudo-mask and the annotation.
+        photo_iou: level -> key -> mean IoU of that image.
+    """
+
+    matrices: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    found: dict[str, np.ndarray] = field(default_factory=dict)
+    named: dict[str, np.ndarray] = field(default_factory=dict)
+    photo_iou: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def objects(mask: np.ndarray) -> np.ndarray:
+    """Number the 4-connected regions of equal class, the ignored class included.
+
+    Args:
+        mask: ``[H, W]`` classes.
 
     Returns:
-        one row a score: mIoU, and who is right inside the reliable and the noisy region.
+        ``[H, W]`` int64 from 0.
     """
-    rows: list[Metrics] = []
-    palette = dataset.label_space.palette
+    numbers = np.zeros(mask.shape, dtype=np.int64)
+    total = 0
+    for one in np.unique(mask):
+        regions, count = ndimage.label(mask == one)
+        numbers[regions > 0] = regions[regions > 0] - 1 + total
+        total += count
+    return numbers
 
-    def score(step: int, model: nn.Module) -> None:
-        found = score_segmenter(
-            as_segmenter(model, inputs, params, palette),
-            scenes,
-            read_mask=dataset.read_mask,
-            store=inputs.store,
-            labels=inputs.labels,
-            presentation=WHOLE,
-        )
-        total = sum(region.pixels for region in found.regions.values())
-        row: Metrics = {"step": step, "mIoU": mean_iou(found.confusion)}
-        for name, region in found.regions.items():
-            row |= {f"{name}, {what}": value for what, value in region.figures(total).items()}
-        rows.append(row)
 
-    fit(
-        start_fabric(params.train.precision),
-        first_segmenter(inputs, params),
-        inputs.store,
-        inputs.photos("train", Path(params.dataset.root)),
-        params,
-        checkpoint=scratch / "checkpoint.safetensors",
-        log_step=lambda figures: None,
-        show=score,
-    )
+def size_class(numbers: np.ndarray) -> np.ndarray:
+    """Index into ``SIZES`` of each pixel's object, ``[H, W]``."""
+    share = np.bincount(numbers.ravel()) / numbers.size
+    sizes: np.ndarray = np.searchsorted(list(SIZES.values()), share)[numbers]
+    return sizes
+
+
+def by_size(classes: np.ndarray, other: np.ndarray, valid: np.ndarray, count: int) -> np.ndarray:
+    """Pixels by object size and class of one map, and how many of them the other map agrees with.
+
+    Args:
+        classes: ``[H, W]`` classes whose objects are measured.
+        other: ``[H, W]`` classes.
+        valid: ``[H, W]`` bool, pixels that count.
+        count: number of classes.
+
+    Returns:
+        ``[sizes, C, 2]`` int64.
+    """
+    sizes = size_class(objects(classes))
+    table = np.zeros((len(SIZES), count, 2), dtype=np.int64)
+    for column, chosen in enumerate((valid, valid & (classes == other))):
+        np.add.at(table[..., column], (sizes[chosen], classes[chosen]), 1)
+    return table
+
+
+def majority(numbers: np.ndarray, pred: np.ndarray, count: int) -> np.ndarray:
+    """Give every object the class that most of its pixels are predicted as, ``[H, W]``."""
+    votes = np.bincount(numbers.ravel() * count + pred.ravel(), minlength=count)
+    votes = np.pad(votes, (0, -len(votes) % count)).reshape(-1, count)
+    chosen: np.ndarray = votes.argmax(axis=1)[numbers]
+    return chosen
+
+
+def _bounded(
+    logits: torch.Tensor, present: torch.Tensor, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The pseudo-mask as it is, and with one thing made perfect."""
+    count = len(logits)
+    truth = torch.from_numpy(mask.astype(np.int64))
+    shown = torch.zeros(count, dtype=torch.bool)
+    shown[torch.from_numpy(np.unique(mask[mask != IGNORE_INDEX]).astype(np.int64))] = True
+    absent = torch.full_like(logits, -torch.inf)
+    labelled = torch.where(present[:, None, None], logits, absent)
+    plain = labelled.argmax(dim=0)
+    next_best = labelled.scatter(0, plain[None], -torch.inf).max(dim=0)
+    second = torch.where(next_best.values > -torch.inf, next_best.indices, plain)
+    return {
+        AS_IT_IS: plain.numpy(),
+        NO_LABELS: logits.argmax(dim=0).numpy(),
+        "perfect labels": torch.where(shown[:, None, None], logits, absent).argmax(dim=0).numpy(),
+        "best of two": torch.where(truth == second, second, plain).numpy(),
+        "perfect boundaries": majority(objects(mask), plain.numpy(), count),
+    }
+
+
+def examine(
+    store: PseudoMaskStore, scenes: Sequence[Scene], labels: ImageLabels, *, read_mask: MaskReader
+) -> Findings:
+    """Analyse the pseudo-masks of images that have human masks and image-level labels."""
+    findings, count = Findings(), len(store.classes)
+    for scene in progress(scenes, label="examine", total=len(scenes)):
+        mask = read_scene_mask(scene, read_mask)
+        valid = mask != IGNORE_INDEX
+        present = torch.from_numpy(labels[scene.key])
+        for level in store.levels:
+            grid = torch.from_numpy(store.read(scene.key, level))
+            logits = upsampled(grid, (mask.shape[0], mask.shape[1]))
+            maps = _bounded(logits, present, mask)
+            for bound, pred in maps.items():
+                one = confusion(pred, mask, count)
+                key = (level, bound)
+                findings.matrices[key] = findings.matrices.get(key, 0) + one
+                if bound == AS_IT_IS:
+                    findings.photo_iou.setdefault(level, {})[scene.key] = mean_iou(one)
+            pred = maps[AS_IT_IS]
+            found = by_size(mask, pred, valid, count)
+            named = by_size(pred, mask, valid, count)
+            findings.found[level] = findings.found.get(level, 0) + found
+            findings.named[level] = findings.named.get(level, 0) + named
+    return findings
+
+
+def size_rows(findings: Findings, classes: Sequence[str]) -> list[Metrics]:
+    """One row per level, class and size: share of the class's pixels, recall and precision."""
+    rows = []
+    for level, found in findings.found.items():
+        named = findings.named[level]
+        for place, name in enumerate(classes):
+            for row, size in enumerate(SIZES):
+                (pixels, hit), (said, right) = found[row, place], named[row, place]
+                rows.append(
+                    {
+                        "level": level,
+                        "class": name,
+                        "object size": size,
+                        "share of class": pixels / (found[:, place, 0].sum() or np.nan),
+                        "recall": hit / (pixels or np.nan),
+                        "precision": right / (said or np.nan),
+                    }
+                )
     return rows
 
 
+def bound_rows(findings: Findings, classes: Sequence[str]) -> list[Metrics]:
+    """One row per level and bound: mIoU and the IoU of each class."""
+    return [
+        {"level": level, "bound": bound, "mIoU": mean_iou(matrix)}
+        | dict(zip(classes, iou(matrix).tolist(), strict=True))
+        for (level, bound), matrix in findings.matrices.items()
+    ]
+
+
+def removed_rows(findings: Findings, level: str, classes: Sequence[str]) -> list[Metrics]:
+    """Confusions that image-level labels remove, largest first, as shares of all pixels."""
+    without = findings.matrices[level, NO_LABELS]
+    labelled = findings.matrices[level, AS_IT_IS]
+    total = without.sum()
+    rows = [
+        {
+            "mask": classes[row],
+            "taken for": classes[column],
+            "without labels": without[row, column] / total,
+            "with labels": labelled[row, column] / total,
+        }
+        for row, column in np.ndindex(without.shape)
+        if row != column
+    ]
+    return sorted(rows, key=lambda row: row["with labels"] - row["without labels"])
+
+
+def image_rows(findings: Findings) -> list[Metrics]:
+    """One row per image, lowest first: mean IoU of its pseudo-mask on each level."""
+    first, *_ = findings.photo_iou.values()
+    return [
+        {"image": key} | {level: iou_of[key] for level, iou_of in findings.photo_iou.items()}
+        for key in sorted(first, key=lambda key: first[key])
+    ]
+
+
 def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
-    """The bounds and the confusions that labels remove, as Markdown."""
+    """Bounds, and confusions that labels remove, as Markdown."""
     table = {(row["level"], row["bound"]): row["mIoU"] for row in bound_rows(findings, classes)}
     levels = list(dict.fromkeys(level for level, _ in table))
     lines = ["| level | " + " | ".join(BOUNDS) + " |", "|---" * (len(BOUNDS) + 1) + "|"]
@@ -104,72 +242,34 @@ def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def photos_to_score(
-    dataset: Dataset, split: str, labels: ImageLabels, photos: str | None
-) -> list[Scene]:
-    """The photos of a split that can be scored; of val only those that ``photos`` lists."""
-    scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
-    if not scenes:
-        raise ValueError(f"--split {split}: no photo there has a human mask and image-level labels")
-    return listed(scenes, Path(photos)) if split == "val" and photos is not None else scenes
-
-
 @app.command()
 @command
 def main(
-    split: Annotated[str, typer.Option(help="Photos with human masks to look at.")] = "val",
-    training: Annotated[
-        bool, typer.Option("--training", help="Also train once more and score on the way.")
-    ] = False,
+    split: Annotated[str, typer.Option(help="Split of the images to analyse.")] = "val",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("scratch/microscope"),
-    data: Annotated[Path, typer.Option(help="What prepare and pseudo wrote.")] = Path("data"),
-    encoder: Annotated[Path, typer.Option(help="First weights of the encoder.")] = Path(
-        "models/encoder.safetensors"
-    ),
-    model: Annotated[Path, typer.Option(help="Folder of a trained segmenter.")] = Path(
-        "models/segmenter"
-    ),
+    data: Annotated[Path, typer.Option(help="Folder of prepare and pseudo.")] = Path("data"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Count what goes wrong, by level, class and object size, and what would put it right."""
-    written = outputs("microscope", folders={"--out": out})
-    settings = load_params(params)
-    inputs = Inputs.read(
-        index=data / "scenes.json",
-        image_labels=data / "image_labels.csv",
-        masks=data / "masks.zarr",
-        encoder=encoder,
-        params=settings,
-    )
+    """Count errors of pseudo-masks by level, class and object size, and the gain from each fix."""
+    settings, store = load_params(params), PseudoMaskStore.open(data / "masks.zarr")
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
-    labels, store = inputs.labels, inputs.store
-    scenes = with_logits(photos_to_score(dataset, split, labels, settings.eval.photos), store)
-    segmenter, presentation = load_segmenter(model), presentation_of(settings.eval)
-    if not segmenter.classes == store.classes == dataset.label_space.names:
-        raise ValueError(f"{model}, {store.path} and {dataset.root} have other classes; dvc repro")
-    findings = examine(store, scenes, labels, read_mask=dataset.read_mask)
-    how: dict[str, Any] = {"store": None, "labels": {}, "presentation": presentation}
-    scored = score_segmenter(segmenter, scenes, read_mask=dataset.read_mask, **how)
-    worst = {"pseudo-masks": findings.photo_iou[store.near], "segmenter": scored.photo_iou}
+    if store.classes != dataset.label_space.names:
+        raise ValueError(f"{store.path} has other classes than {dataset.root}; run `dvc repro`")
+    labels = read_image_labels(data / "image_labels.csv", store.classes)
+    scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
+    if not scenes:
+        raise ValueError(f"--split {split}: no image has both a human mask and image-level labels")
+    if split == "val" and settings.eval.photos is not None:
+        scenes = listed(scenes, Path(settings.eval.photos))
+    written = outputs("microscope", folders={"--out": out})
+    findings = examine(store, with_logits(scenes, store), labels, read_mask=dataset.read_mask)
     text = summary(findings, store.classes, store.near)
     with written, atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
         write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
-        sources = PanelInputs(
-            segmenter, presentation, store, labels, dataset.read_mask, segmenter.palette
-        )
-        for name, photo_iou in worst.items():
-            last = sorted(scenes, key=lambda scene: photo_iou[scene.key])[:WORST]
-            heading = f"Where the mIoU of a photo by itself is lowest: {name}"
-            sheet = segmenter_panels(last, sources, heading=heading, photo_iou=photo_iou)
-            save_png(draft / f"worst_{name}.png", sheet)
-        if training:
-            work = out.with_name(f"{out.name}-{inputs.fingerprint[:16]}")
-            rows = training_rows(inputs, settings, dataset, scenes, scratch=work)
-            write_table(draft / "training.csv", rows)
-            remove(work)
+        write_table(draft / "images.csv", image_rows(findings))
         (draft / "summary.md").write_text(text, "utf-8")
     log.info("%s", text)
 

@@ -1,4 +1,4 @@
-"""What an ablation leaves to read and to look at: a table, the runs' figures, and plots."""
+"""Report of an ablation: a table, the metrics of every run, and plots."""
 
 import json
 import logging
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics import nan_mean
-from pipeline.report.drawing import BAR_COLOURS, chart, iou_bars, save_chart
-from pipeline.system.files import atomic_path
-from pipeline.system.tables import read_curve, write_table
+from pipeline.report.charts import BAR_COLOURS, chart, iou_bars, save_chart
+from pipeline.report.results import read_curve
+from pipeline.system.files import atomic_path, write_table
 from pipeline.system.text import table_cell
 
 log = logging.getLogger("carb")
@@ -27,9 +27,9 @@ def write_report(
 
     Args:
         out: folder to write into.
-        folders: folder of each setting, with its name; runs lie in ``<folder>/<seed>``.
-        pseudo: figures of each setting's pseudo-masks; settings may share them.
-        seeds: how many runs each setting has.
+        folders: folder of each setting -> its name; runs are in ``<folder>/<seed>``.
+        pseudo: file of metrics of each setting's pseudo-masks; settings may share one.
+        seeds: number of runs per setting.
     """
     out.mkdir(parents=True, exist_ok=True)
     scores = {
@@ -61,7 +61,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Figures of a run in one row, in percent."""
+    """Metrics of a run in one row, in percent."""
     row = {"mIoU": metrics["mIoU"], "pixel accuracy": metrics["pixel accuracy"]}
     for region, figures in metrics["regions"].items():
         row |= {f"{region} {name}": value for name, value in figures.items()}
@@ -74,13 +74,13 @@ def _percent(runs: list[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def _class_means(runs: list[dict[str, Any]]) -> np.ndarray:
-    """Mean IoU of each class over the seeds, ``[C]`` in 0..1."""
+    """Mean IoU per class over the seeds, ``[C]`` in 0..1."""
     table = [[np.nan if one is None else one for one in run["IoU"].values()] for run in runs]
     return np.array([nan_mean(column) for column in np.array(table, np.float64).T])
 
 
 def _spread(values: np.ndarray) -> str:
-    """Mean and, of several values, the standard deviation of the sample; ``-`` for no union."""
+    """Mean and sample standard deviation; ``-`` where the union is empty."""
     if np.isnan(values).any():
         return "-"
     deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
@@ -88,7 +88,7 @@ def _spread(values: np.ndarray) -> str:
 
 
 def miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
-    """Markdown: mIoU of the pseudo-masks and of each setting, mean and deviation over its seeds."""
+    """Markdown: mIoU of the pseudo-masks and of each setting, mean and deviation over seeds."""
     lines = ["| | mIoU, val | seeds | pixel accuracy |", "|---|---|---|---|"]
     for place, (name, figures) in enumerate(pseudo.items()):
         whose = f" ({name})" if place else ""
@@ -103,7 +103,7 @@ def miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
 
 
 def _class_table(scores: Scores) -> str:
-    """Markdown: IoU of each class, mean and deviation over the seeds, one column a setting."""
+    """Markdown: IoU per class, mean and deviation over seeds, one column per setting."""
     lines = [f"| class | {' | '.join(scores)} |", "|---" * (len(scores) + 1) + "|"]
     for name in next(iter(scores.values()))[0]["IoU"]:
         cells = [_spread(_percent([run["IoU"] for run in runs], name)) for runs in scores.values()]
@@ -112,7 +112,7 @@ def _class_table(scores: Scores) -> str:
 
 
 def _spread_figure(scores: Scores, path: Path) -> None:
-    """Mean mIoU of each setting as a bar, its seeds as points."""
+    """Chart: mean mIoU of each setting as a bar, its seeds as points."""
     with chart(8.0, 0.9 + 0.5 * len(scores)) as (figure, axes):
         for place, runs in enumerate(scores.values()):
             values = _percent(runs, "mIoU")
@@ -123,14 +123,14 @@ def _spread_figure(scores: Scores, path: Path) -> None:
         axes.set_yticks(range(len(scores)), list(scores))
         axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlim(0, max(_percent(runs, "mIoU").max() for runs in scores.values()) * 1.2)
-        axes.set_xlabel("mIoU in %, a point a seed", color="0.35")
+        axes.set_xlabel("mIoU in %, one point per seed", color="0.35")
         save_chart(figure, path)
 
 
 def _curve_figure(
     name: str, title: str, folders: Mapping[Path, str], seeds: int, path: Path
 ) -> None:
-    """A curve of every run; one colour a setting, one line a seed."""
+    """Chart: a curve per run, one colour per setting."""
     with chart(8.0, 4.0) as (figure, axes):
         for place, (folder, setting) in enumerate(folders.items()):
             for seed in range(seeds):

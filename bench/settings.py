@@ -1,4 +1,4 @@
-"""What the ablations switch: names of settings, and the values of params.yaml that each changes."""
+"""Settings of the ablations: a name, and the parameters that each changes."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from pipeline.config.params import load_params
 
 Changes = dict[str, Any]  # dotted name of a parameter -> value
+LABEL_NOISE = "label noise"  # not a parameter: rates for `bench.label_noise.write_noisy`
 
 # The paper's ablation: each idea alone and both, on top of plain training on CLIP's masks.
 PAPER: dict[str, Changes] = {
@@ -17,12 +18,12 @@ PAPER: dict[str, Changes] = {
     "global + local + CARB": {},
 }
 _WINDOW = {"window": [64, 64], "overlap": 0.5}  # of the demo's CLIP
-# One idea less, or one done as the authors' code does it or otherwise, from the demo's parameters.
+# One idea removed, or done another way, from the demo's parameters.
 SWITCHES: dict[str, Changes] = {
     "as it is": {},
-    "no image labels": {"dataset.label_noise.false_alarm": 1.0},
-    "image labels miss 20 %": {"dataset.label_noise.miss": 0.2},
-    "image labels alarm 20 %": {"dataset.label_noise.false_alarm": 0.2},
+    "no image labels": {LABEL_NOISE: {"false_alarm": 1.0}},
+    "image labels miss 20 %": {LABEL_NOISE: {"miss": 0.2}},
+    "image labels alarm 20 %": {LABEL_NOISE: {"false_alarm": 0.2}},
     "no warm-up": {"carb.warmup_steps": 0, "carb.warmup_share": None},
     "lambda 0.03": {"carb.weight": 0.03},
     "lambda 1": {"carb.weight": 1.0},
@@ -45,8 +46,7 @@ SWITCHES: dict[str, Changes] = {
 }
 TABLES: dict[str, dict[str, Changes]] = {"paper": PAPER, "switches": SWITCHES}
 
-
-# What a recipe does not carry over to other photos, machines or measurements.
+# Parameters that a comparison takes from the base: data, weights, machine.
 _OWN = {
     "seed",
     "dataset",
@@ -56,8 +56,7 @@ _OWN = {
     "train.workers",
     "eval.photos",
 }
-
-# What the encoder's first weights depend on where they are learned from CLIP.
+# Parameters that the encoder's initial weights depend on where they are learned from CLIP.
 _ENCODER = (
     "clip.levels",
     "clip.dense",
@@ -70,14 +69,14 @@ _ENCODER = (
 
 
 def recipe_changes(recipe: Path, base: Path) -> Changes:
-    """What a recipe does otherwise than a parameter file, photos, weights and seed left aside.
+    """Parameters that a recipe changes; data, weights and seed excluded.
 
     Args:
         recipe: a complete parameter file.
         base: the parameter file to compare with.
 
     Raises:
-        ValueError: the encoder learned from CLIP as the base has it, and the recipe wants another.
+        ValueError: the recipe needs other initial encoder weights than the base.
     """
     wanted, known = (load_params(path).model_dump(mode="json") for path in (recipe, base))
     changes = {
@@ -102,7 +101,7 @@ def write_changed(source: Path, target: Path, changes: Changes) -> None:
     Args:
         source: parameter file to start from.
         target: file to write.
-        changes: dotted name -> value; a name must be there.
+        changes: dotted name -> value; the names must exist.
     """
     content = YAML(typ="safe", pure=True).load(source)
     for name, value in changes.items():

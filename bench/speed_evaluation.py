@@ -1,4 +1,4 @@
-"""Evaluation whole against the segmenter's forward pass alone."""
+"""Speed of evaluation, compared with the segmenter's forward pass alone."""
 
 import math
 import statistics
@@ -14,13 +14,13 @@ from torch import Tensor
 from bench.speed_training import demo_network
 from bench.timing import Measure, peak_mib, race, ratio
 from bench.workload import Street, Workload, as_segmenter, draw_street, random_segmenter
-from pipeline.evaluation.scores import score_segmenter
+from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.scenes.image_io import read_image
-from pipeline.segmenter.inference import PIXELS_A_CALL, WHOLE, Segmenter
+from pipeline.segmenter.inference import PIXELS_PER_CALL, Segmenter, TestTimeOptions
 
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Evaluation whole against the forward pass alone."""
+    """Time of the whole evaluation, in terms of the forward pass."""
     small = draw_street(folder / "small", train=1, val=work.photos)
     large = draw_street(folder / "large", train=1, val=max(2, work.photos // 12), size=work.photo)
     demo = as_segmenter(demo_network(small).to(work.device), base_size=small.params.views.base_size)
@@ -39,7 +39,7 @@ def _against_forward(
     segmenter = replace(segmenter, classes=space.names, palette=space.palette)
     scenes = street.dataset.scenes("val")
     shown = [_input(read_image(scene.image), work.device) for scene in scenes]
-    most = max(1, PIXELS_A_CALL // math.prod(segmenter.base_size))
+    most = max(1, PIXELS_PER_CALL // math.prod(segmenter.base_size))
     together = [
         torch.cat(shown[start : start + most]).contiguous(memory_format=torch.channels_last)
         for start in range(0, len(shown), most)
@@ -57,7 +57,7 @@ def _against_forward(
             read_mask=street.dataset.read_mask,
             store=None,
             labels={},
-            presentation=WHOLE,
+            presentation=TestTimeOptions(),
         )
 
     times = race(

@@ -1,4 +1,4 @@
-"""Stage 1 against the bare tower, and against the authors' way."""
+"""Speed of the stage `pseudo`, compared with the bare image tower and with the authors' way."""
 
 import statistics
 from collections.abc import Iterator
@@ -10,18 +10,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import authors
-from bench.timing import Measure, peak_mib, race, ratio, spread
+from bench.timing import Measure, peak_mib, race, ratio
 from bench.workload import StoreMaker, Workload, draw_street, random_clip, store_maker
 from pipeline.clip.windows import magnified, window_batches
 from pipeline.scenes.image_io import read_image
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.views import Box, cover
 
-SQUARE = {"cpu": 2048, "cuda": 8192}  # side of the matrices that tell the device's best
-
 
 def _large_levels(work: Workload) -> dict[str, object]:
-    """The whole photo in one window, as the paper's crops."""
+    """One window for the whole image, like the paper's crops."""
     return {"global": {"zoom": 1.0, "window": list(work.photo), "overlap": 0.5}}
 
 
@@ -37,7 +35,7 @@ def _large(work: Workload, folder: Path, clip: str) -> StoreMaker:
 
 
 def _windows(maker: StoreMaker) -> list[Tensor]:
-    """All that the tower is shown in stage 1, on the device."""
+    """All batches that the tower sees in the stage, on the device."""
     street, clip = maker.street, maker.clip
     found = []
     for photo in street.index.photos:
@@ -53,8 +51,7 @@ def _windows(maker: StoreMaker) -> list[Tensor]:
 
 
 def tower(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Stage 1 whole (decode, resize, windows, blend, write, ...) against the tower alone, and how
-    much of what the device can multiply both use."""
+    """Speed of the whole stage (decode, resize, windows, blend, write), in terms of the tower's."""
     small = draw_street(folder / "small", train=work.photos)
     yield from _against_tower(work, "demo's CLIP, all levels", store_maker(small, random_clip("")))
     for number, clip in enumerate(work.clips):
@@ -72,21 +69,14 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
 
     with FlopCounterMode(display=False) as counter:
         bare()
-    side = SQUARE[work.device] if work.seconds else 64
-    left, right = torch.rand(2, side, side, device=maker.clip.device)
-
-    def multiply() -> None:
-        with maker.fabric.autocast():
-            torch.matmul(left, right)
-
     times = race(
-        {"tower": bare, "stage 1": lambda: maker.remove(maker()), "product": multiply},
+        {"tower": bare, "stage 1": lambda: maker.remove(maker())},
         wait=work.wait,
         seconds=work.seconds,
         least=work.least,
     )
     photos, flop = len(maker.plan.photos), counter.get_total_flops()
-    took = {name: statistics.median(each) for name, each in times.items()}
+    seconds = statistics.median(times["stage 1"])
     yield ratio(
         "tower",
         f"speed of stage 1, of the bare tower's: {name}",
@@ -96,24 +86,17 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
         target=0.9,
         at_least=True,
         details={
-            "photos/s": round(photos / took["stage 1"], 2),
-            "TFLOP a photo": round(flop / photos / 1e12, 4),
+            "photos/s": round(photos / seconds, 2),
+            "TFLOP per photo": round(flop / photos / 1e12, 4),
+            "TFLOP/s": round(flop / seconds / 1e12, 3),
             "precision": str(maker.fabric.strategy.precision.precision),
             "peak MiB": round(peak_mib()),
         },
     )
-    peak = 2 * side**3 / took["product"]  # operations a second
-    yield spread(
-        "tower",
-        f"stage 1's operations a second, of a matrix product's: {name}",
-        [flop / each / peak for each in times["stage 1"]],
-        target=None,
-        details={"TFLOP/s of a matrix product": round(peak / 1e12, 3)},
-    )
 
 
 def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Stage 1 against CLIP as the authors run it, and whether both name the same classes."""
+    """Time of the authors' way in terms of the stage's, and how often the arg-max agrees."""
     maker = _large(work, folder, work.clips[0])
     street, clip = maker.street, maker.clip
     level = street.params.clip.levels["global"]
@@ -163,13 +146,13 @@ def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
 
 
 def cover_whole(pixels: Tensor, patch_size: int) -> list[Box]:
-    """The photo as one window."""
+    """One window over the whole image."""
     size = (pixels.shape[0], pixels.shape[1])
     return cover(size, window=size, overlap=0.5, patch_size=patch_size)
 
 
 def _same_labels(ours: Tensor, theirs: Tensor, size: tuple[int, int]) -> float:
-    """Share of a photo's pixels where two grids of logits have the same arg-max."""
+    """Share of an image's pixels where two grids of logits have the same arg-max."""
     labels = [
         F.interpolate(grid[None].float(), size, mode="bilinear", align_corners=False).argmax(dim=1)
         for grid in (ours, theirs)

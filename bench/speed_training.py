@@ -1,4 +1,4 @@
-"""A training step with the real loader against resident data, and against CLIP inside the step."""
+"""Speed of a training step, compared with a resident batch and with CLIP inside the step."""
 
 import os
 import time
@@ -34,7 +34,7 @@ from pipeline.clip.dense import DenseClip
 from pipeline.config.params import TrainParams, load_params
 from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import start_fabric
+from pipeline.system.devices import start_fabric
 from pipeline.training.augment import normalise
 from pipeline.training.crops import (
     Batch,
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 ROUNDS = 10  # wanted
-IN_WAITING = 4  # batches that each process of a loader has made ahead, when a round begins
+IN_WAITING = 4  # batches that each loader process has prefetched when a round begins
 MOST_WORKERS = 8  # as recipes/cityscapes.yaml
-IDLE_S = 0.5  # long enough for a loader to fill its queue
+IDLE_S = 0.5  # enough for a loader to fill its queue
 PATCH = 16  # pixels
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A network with all that an update needs."""
+    """A network with its optimizer and loss."""
 
     fabric: "Fabric"
     model: nn.Module
@@ -68,13 +68,13 @@ class Learner:
     carb: CarbLoss
 
     def learn(self, batch: Batch) -> None:
-        """One update from cached logits: the pipeline's own step."""
+        """One update from cached logits, as the pipeline does it."""
         train_step(self.fabric, self.model, self.optimizer, self.carb, batch, dice=0.0)
 
     def learn_online(
         self, batch: Batch, *, ask: Callable[[Tensor], Tensor], layout: torch.memory_format
     ) -> None:
-        """One update with CLIP asked on the way, about the crops and their windows."""
+        """One update with CLIP run on the crops and their windows."""
         images = normalise(batch.images).contiguous(memory_format=layout)
         labels, boxes = batch.image_labels, batch.local_boxes
         with self.fabric.autocast():
@@ -93,7 +93,7 @@ def _learner(fabric: "Fabric", network: nn.Module, train: TrainParams) -> Learne
 
 
 def loader(work: Workload, folder: Path) -> Iterator[Measure]:
-    """The training step with the real loader against the same step on one resident batch."""
+    """Time of a training step from the loader, in terms of a resident batch's."""
     small = draw_street(folder / "small", train=max(work.photos, 8))
     yield _against_resident(work, "the demo's", small, demo_network(small), random_clip(""))
     height, width = work.crop
@@ -116,7 +116,7 @@ def loader(work: Workload, folder: Path) -> Iterator[Measure]:
     name = f"DeepLabV3's on {work.batch_size} crops of {height} x {width}"
     with patch.object(
         pipeline.training.crops, "KEPT_BYTES", 0
-    ):  # large data sets are always decoded
+    ):  # decode always, as for large data sets
         measure = _against_resident(work, name, large, network, random_clip(work.clips[0]))
     yield measure
 
@@ -139,7 +139,7 @@ def _against_resident(
     learn_all(repeat(resident), 1)
     work.wait()
     steps = max(1, round(work.seconds / ROUNDS / (time.perf_counter() - clock)))
-    if work.device == "cuda":  # what waits is not to carry a round
+    if work.device == "cuda":  # more than was prefetched
         steps = max(steps, 10 * IN_WAITING * params.train.workers)
     times = race(
         {
@@ -163,7 +163,7 @@ def _against_resident(
 
 
 def demo_network(street: Street) -> nn.Module:
-    """The segmenter of params.yaml, from random weights."""
+    """The segmenter of params.yaml, with random weights."""
     torch.manual_seed(0)
     wanted = street.params.segmenter
     network = build_segmenter(
@@ -177,7 +177,7 @@ def demo_network(street: Street) -> nn.Module:
 
 
 def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]":
-    """Batches without end, from a store that was just written."""
+    """Endless batches from a store that was just written."""
     store = PseudoMaskStore.open(store_maker(street, clip)())
     root, params = street.dataset.root, street.params
     crops = CropDataset(
@@ -199,7 +199,7 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
 
 
 def online(work: Workload, folder: Path) -> Iterator[Measure]:
-    """The training step from cached logits against one that asks CLIP on the way."""
+    """Time of a training step with CLIP inside, in terms of one from cached logits."""
     train = load_params(Path("recipes/cityscapes.yaml")).train
     fabric, float32 = start_fabric("auto"), start_fabric("32-true")
     clip, batch = random_clip(work.clips[0]).to(fabric.device), _random_batch(work)
@@ -248,7 +248,7 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
 
 
 def _random_batch(work: Workload) -> Batch:
-    """What the loader of the paper's recipe would hand over, made of noise, on the device."""
+    """A batch of noise on the device, shaped like one of the paper's recipe."""
     torch.manual_seed(0)
     height, width = work.crop
     window, count = Box(0, width // 4, height, width // 4), work.batch_size

@@ -1,9 +1,9 @@
-"""Mean and spread over the seeds of DVC's experiments, as the ablation tables have them.
+"""Mean and standard deviation over the seeds of DVC experiments.
 
     dvc exp show --json | python -m bench.spread
 
-Runs that differ in nothing but the seed are one row: the same parameters, code, photos, labels and
-pseudo-masks. The same run under two names (an experiment and the branch made of it) counts once.
+Runs that differ only in the seed share a row: same parameters, code, images, labels and
+pseudo-masks. A run with two names (an experiment and the branch made of it) counts once.
 """
 
 import json
@@ -20,27 +20,28 @@ from pipeline.system.command import command
 
 app = typer.Typer(add_completion=False)
 SUMMARY, PARAMS = "results/segmenter.json", "params.yaml"
+CODE = ("pipeline", "stages", "demo")  # files or folders of code among the dependencies
 INPUTS = (
     "data/scenes.json",
     "data/image_labels.csv",
     "data/masks.zarr",
     "models/encoder.safetensors",
 )
-MOST_NAMED = 4  # parameters in a row's name; recipes differ in more
+MOST_NAMED = 4  # parameters in a row's name
 SAME = "as it is"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run as `dvc exp show` tells it.
+    """A finished run from `dvc exp show`.
 
     Attributes:
-        name: of the experiment, branch or commit.
-        seed: of its training.
-        settings: dotted name -> value as text, of every parameter but the seed.
-        code: digest of each file of Python.
-        inputs: digest of each input of training.
-        figures: main figures of the segmenter.
+        name: name of the experiment, branch or commit.
+        seed: training seed.
+        settings: dotted name -> value as text, of every other parameter.
+        code: digests of the code, by path.
+        inputs: digests of the inputs of training, by path.
+        figures: main metrics of the segmenter.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Run:
 
 
 def finished_runs(shown: list[dict[str, Any]]) -> Iterator[Run]:
-    """The runs that have figures; not the workspace, whose parameters may be edited and not run."""
+    """All runs with metrics, except the workspace, whose parameters may have been edited since."""
     for commit in (one for one in shown if one["rev"] != "workspace"):
         for state in (commit, *_experiments(commit)):
             data = state["data"]
@@ -65,14 +66,14 @@ def finished_runs(shown: list[dict[str, Any]]) -> Iterator[Run]:
                     name=state["name"] or state["rev"][:7],
                     seed=int(settings.pop("seed")),
                     settings=settings,
-                    code={path: deps[path] for path in deps if path.endswith(".py")},
+                    code={path: deps[path] for path in deps if path.split("/")[0] in CODE},
                     inputs={path: deps[path] for path in INPUTS if path in deps},
                     figures=metrics,
                 )
 
 
 def _experiments(commit: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What was run from a commit and is over; a queued or running one has its parent's figures."""
+    """Finished experiments of a commit; others still have their parent's metrics."""
     for experiment in commit["experiments"] or []:
         executor = experiment["executor"] or {}
         if executor.get("state") in (None, "success"):
@@ -88,7 +89,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def _text(value: Any) -> str:
-    """A value as text; 0 and 0.0 are one, for `-S carb.tau=0` writes the one or the other."""
+    """A value as text; 0 and 0.0 are equal, because `-S carb.tau=0` may write either."""
     if value is None:
         return "empty"
     whole = isinstance(value, float) and value.is_integer()
@@ -96,7 +97,7 @@ def _text(value: Any) -> str:
 
 
 def by_setting(runs: Iterator[Run]) -> Scores:
-    """Figures of the runs of each setting in the order of their seeds; the best setting first."""
+    """Metrics of each setting's runs, ordered by seed; the best setting first."""
     groups: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in runs:
         key = json.dumps([run.settings, run.code, run.inputs], sort_keys=True)
@@ -115,8 +116,8 @@ def _mean(figures: list[dict[str, Any]]) -> float:
 
 
 def _names(runs: list[Run]) -> list[str]:
-    """A name for each setting: the values that differ, or where that says too much or too little
-    the name of one of its runs."""
+    """A name for each setting: the values that differ, or, where those are too many or do not tell
+    settings apart, the name of one of its runs."""
     known = {name: None for run in runs for name in run.settings}
     varied = [name for name in known if len({run.settings.get(name) for run in runs}) > 1]
     named = [
@@ -132,18 +133,18 @@ def _names(runs: list[Run]) -> list[str]:
 @app.command()
 @command
 def main() -> None:
-    """Read what `dvc exp show --json` says and print a row a setting, with mean and spread."""
+    """Read the output of `dvc exp show --json` and print one row per setting."""
     if sys.stdin.isatty():
-        raise ValueError("nothing to read; run `dvc exp show --json | python -m bench.spread`")
+        raise ValueError("no input; run `dvc exp show --json | python -m bench.spread`")
     try:
         shown = json.load(sys.stdin)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"what `dvc exp show --json` says must be JSON ({error}); run it alone to see"
+            f"the output of `dvc exp show --json` is not JSON ({error}); run it alone to see why"
         ) from None
     scores = by_setting(finished_runs(shown))
     if not scores:
-        raise ValueError(f"no run has figures in {SUMMARY}; run `dvc repro` first")
+        raise ValueError(f"no run has metrics in {SUMMARY}; run `dvc repro` first")
     print(miou_table(scores, {}), end="")
 
 

@@ -1,6 +1,7 @@
-"""Two ways of doing the same, timed in turn: figures are ratios, for a machine's speed drifts."""
+"""Timing of alternatives in turn: figures are ratios, because a machine's speed drifts."""
 
 import os
+import platform
 import resource
 import statistics
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Seconds = dict[str, list[float]]  # of each contestant, round by round
+Seconds = dict[str, list[float]]  # contestant -> seconds of each round
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,14 @@ class Measure:
     """One line of the report.
 
     Attributes:
-        bench: name of the bench that measured it.
+        bench: name of the benchmark.
         what: what is compared.
-        value: the figure; the median, where it was measured several times.
-        low, high: the smallest and the largest of them.
+        value, low, high: median, smallest and largest over the rounds.
         rounds: how often it was measured.
-        target: what the figure should reach; None: it is told without one.
-        at_least: whether the target is a lower bound; else an upper one.
+        target: what the figure should reach; None: no target.
+        at_least: whether the target is a lower bound instead of an upper one.
         unit: of the figure; empty for a ratio.
-        details: what else a reader wants to know.
+        details: further figures for the JSON file.
     """
 
     bench: str
@@ -55,14 +55,14 @@ def race(
     least: int,
     settle: Callable[[], object] = lambda: None,
 ) -> Seconds:
-    """Time contestants in turn, each round in another order, after one round unheeded.
+    """Time contestants in turn, each round in another order, after one warm-up round.
 
     Args:
         contestants: name -> one unit of the work.
         wait: waits for the device; the clock stops after it.
-        seconds: no new round starts after so long.
-        least: rounds that are run in any case.
-        settle: called before each contestant, not timed: lets work behind the scenes end.
+        seconds: no new round starts after this time.
+        least: minimum number of rounds.
+        settle: called before each contestant and not timed, so that background work can end.
 
     Returns:
         for each contestant the seconds of each round.
@@ -83,25 +83,15 @@ def race(
     return times
 
 
-def ratio(
-    bench: str,
-    what: str,
-    times: Seconds,
-    *,
-    of: str,
-    to: str,
-    target: float | None,
-    at_least: bool = False,
-    details: Mapping[str, Any] | None = None,
-) -> Measure:
-    """How many times as long ``of`` took as ``to``, round by round."""
+def ratio(bench: str, what: str, times: Seconds, *, of: str, to: str, **options: Any) -> Measure:
+    """Ratio of the time of ``of`` to that of ``to``, round by round; options as `summarise`."""
     rounds = [a / b for a, b in zip(times[of], times[to], strict=True)]
     median = {f"{name}, s": round(statistics.median(each), 4) for name, each in times.items()}
-    told = median | dict(details or {})
-    return spread(bench, what, rounds, target=target, at_least=at_least, details=told)
+    details = median | dict(options.pop("details", {}))
+    return summarise(bench, what, rounds, details=details, **options)
 
 
-def spread(
+def summarise(
     bench: str,
     what: str,
     values: list[float],
@@ -111,37 +101,26 @@ def spread(
     unit: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> Measure:
-    """A figure that was measured several times."""
-    return Measure(
-        bench,
-        what,
-        statistics.median(values),
-        min(values),
-        max(values),
-        len(values),
-        target,
-        at_least,
-        unit,
-        dict(details or {}),
-    )
+    """Median and range of a figure that was measured several times."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    rest = (len(values), target, at_least, unit, dict(details or {}))
+    return Measure(bench, what, middle, low, high, *rest)
 
 
 def peak_mib() -> float:
-    """Most memory that this process ever held, by the operating system, in MiB."""
+    """Peak resident memory of this process, in MiB."""
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage tells on Linux includes the process that started this one
+    if status.exists():  # on Linux getrusage includes the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name and number of cores."""
     try:
         with open("/proc/cpuinfo") as lines:
             name = next(line.split(":")[1].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration):
-        import platform
-
         name = platform.processor()
     return f"{name}, {os.cpu_count()} cores"

@@ -1,8 +1,7 @@
-"""What the benches work on: drawn photos, networks with random weights, sizes by device."""
+"""Workloads of the benchmarks: drawn images, networks with random weights, sizes by device."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,31 +23,31 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, size_divisor
-from pipeline.store.reader import Plan, PseudoMaskStore
-from pipeline.system.command import start_fabric
+from pipeline.store.reader import Plan
+from pipeline.system.devices import start_fabric
 from pipeline.system.files import remove
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-GRAIN = 6.0  # of a camera, in steps of 256: enlarged drawings would compress too well
+GRAIN = 6.0  # camera noise, of 256 levels: enlarged drawings would compress too well
 CITY_CLASSES = 19
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes that one device can be measured with.
+    """Sizes for one device.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        seconds: time for the rounds of one race.
-        least: rounds of a race in any case.
-        photos: how many photos a race handles.
+        seconds: time for the rounds of one race; 0: only check that it runs.
+        least: minimum number of rounds of a race.
+        photos: number of small images of a race.
         clips: open_clip names of large CLIPs, with random weights; the first is used throughout.
         encoder: of the large segmenter, a DeepLabV3.
-        photo: ``(height, width)`` of large photos, pixels.
+        photo: ``(height, width)`` of large images, pixels.
         crop: of a training step of the large segmenter; the local window is a quarter of it.
-        batch_size: photos of such a step.
+        batch_size: of such a step.
     """
 
     device: str
@@ -72,7 +71,7 @@ CPU = Workload("cpu", 20, 5, 24, (BASE_CLIP,), "resnet50", (512, 1024), (256, 51
 CUDA = Workload(
     "cuda", 30, 5, 96, (BASE_CLIP, LARGE_CLIP), "resnet50", (1024, 2048), (512, 1024), 8
 )
-SMOKE = Workload("cpu", 0, 1, 3, ("",), "resnet18", (64, 128), (64, 128), 2)  # does it start?
+SMOKE = Workload("cpu", 0, 1, 3, ("",), "resnet18", (64, 128), (64, 128), 2)  # for tests
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,10 @@ def draw_street(
     """Draw a data set as the demo does, and index it.
 
     Args:
-        folder: where it goes, with its parameters.
-        train: photos of the training split.
-        val: photos of the validation split.
-        size: ``(height, width)`` that photos and masks are enlarged to; None: as drawn.
+        folder: folder of the data set and its parameters.
+        train: number of training images.
+        val: number of validation images.
+        size: ``(height, width)`` that images and masks are enlarged to; None: as drawn.
         changes: of the repository's params.yaml; ``__`` stands for the dot.
     """
     root = folder / "photos"
@@ -113,12 +112,7 @@ def draw_street(
     named = {"dataset.root": str(root)}
     named |= {name.replace("__", "."): value for name, value in changes.items()}
     write_changed(Path("params.yaml"), folder / "params.yaml", named)
-    return open_street(folder)
-
-
-def open_street(folder: Path) -> Street:
-    """A data set that `draw_street` left in a folder, wherever the folder is now."""
-    root, params = folder / "photos", load_params(folder / "params.yaml")
+    params = load_params(folder / "params.yaml")
     dataset = open_dataset("demo", str(root))
     scenes = [
         scene
@@ -142,7 +136,7 @@ def _enlarge(path: Path, size: tuple[int, int], seed: int) -> None:
 
 
 def random_clip(name: str) -> DenseClip:
-    """A CLIP with random weights; an empty name: the repository's small one, trained."""
+    """A CLIP with random weights; for an empty name the demo's trained CLIP."""
     if not name:
         return load_clip("local-dir:demo/clip", None)
     torch.manual_seed(0)
@@ -167,7 +161,7 @@ def random_segmenter(
 
 
 def as_segmenter(model: torch.nn.Module, *, base_size: tuple[int, int]) -> Segmenter:
-    """A network as it would be loaded."""
+    """Wrap a network as a loaded segmenter."""
     model = model.eval().to(memory_format=torch.channels_last)
     half = (0.5, 0.5, 0.5)
     names = [f"class {number}" for number in range(CITY_CLASSES)]
@@ -177,7 +171,7 @@ def as_segmenter(model: torch.nn.Module, *, base_size: tuple[int, int]) -> Segme
 
 @dataclass
 class StoreMaker:
-    """Stage 1 again and again, into ever new drafts, with CLIP and texts already loaded."""
+    """Repeated runs of the stage `pseudo` into new folders, with CLIP and texts already loaded."""
 
     fabric: "Fabric"
     clip: DenseClip
@@ -186,8 +180,8 @@ class StoreMaker:
     street: Street
     drafts: Iterator[Path]
 
-    def __call__(self, previous: PseudoMaskStore | None = None) -> Path:
-        """Write the store; returns it."""
+    def __call__(self) -> Path:
+        """Write a store and return its path."""
         return write_store(
             self.fabric,
             self.clip,
@@ -196,16 +190,16 @@ class StoreMaker:
             paths=[photo.path(self.street.dataset.root) for photo in self.street.index.photos],
             params=self.street.params.clip,
             draft=next(self.drafts),
-            previous=previous,
+            previous=None,
         )
 
     def remove(self, store: Path) -> None:
-        """Remove a store that was written."""
+        """Remove a written store."""
         remove(store.parent)
 
 
 def store_maker(street: Street, clip: DenseClip) -> StoreMaker:
-    """Load what stage 1 needs, with one sentence a class."""
+    """Load what the stage `pseudo` needs, with one sentence per class."""
     fabric, space = start_fabric(street.params.clip.precision), street.index.label_space
     clip.to(fabric.device)
     words, templates = space.words({}), ["a photo of a {}."]
@@ -220,20 +214,3 @@ def store_maker(street: Street, clip: DenseClip) -> StoreMaker:
     )
     drafts = (street.folder / f"draft-{number}" for number in itertools.count())
     return StoreMaker(fabric, clip, clip.embed_text(words, templates), plan, street, drafts)
-
-
-@contextmanager
-def counted(owner: Any, name: str) -> Iterator[list[int]]:
-    """Note how many rows each call of a method of CLIP is given."""
-    seen: list[int] = []
-    ordinary: Callable[..., Any] = getattr(owner, name)
-
-    def noting(images: torch.Tensor, *rest: Any) -> Any:
-        seen.append(len(images))
-        return ordinary(images, *rest)
-
-    setattr(owner, name, noting)
-    try:
-        yield seen
-    finally:
-        delattr(owner, name)

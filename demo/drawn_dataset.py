@@ -6,7 +6,7 @@ from PIL import Image
 
 from demo.street import draw_scene
 from pipeline.scenes.classes import LABEL_SPACES
-from pipeline.system.command import progress
+from pipeline.system.progress import progress
 
 
 def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = False) -> None:

@@ -16,8 +16,9 @@ from PIL import Image
 from demo.street import draw_scene
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.scenes.image_io import ORIENTATION
-from pipeline.system.command import command, progress
-from pipeline.system.output_folders import outputs
+from pipeline.system.command import command
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import progress
 
 app = typer.Typer(add_completion=False)
 SCALES = (1.0, 0.75, 1.5)

@@ -35,7 +35,7 @@ from demo.tiny_clip import (
 )
 from pipeline.system.command import command, log
 from pipeline.system.files import atomic_path, remove
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 
 WARMUP_STEPS = 100
 EMA_DECAY = 0.995

@@ -17,7 +17,7 @@ from pipeline.datasets.collect import index_scenes
 from pipeline.distillation.distil import initial_encoder
 from pipeline.segmenter.encoder import save_encoder
 from pipeline.system.command import command
-from pipeline.system.output_folders import outputs
+from pipeline.system.outputs import outputs
 
 SEED = 777  # the demo draws seeds below, the demo CLIP learned from 1000 and more
 CLOSE = 3.0  # zoom of one more level: poles, lights and people are small

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.ranks import all_reduce_sum, all_reduce_sum_with_grad
+from pipeline.system.distributed import all_reduce_sum, all_reduce_sum_with_grad
 from pipeline.views import Box
 
 

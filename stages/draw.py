@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -28,7 +28,7 @@ def main(
     """
     from demo.drawn_dataset import draw_split
     from pipeline.system.files import atomic_path
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     with outputs("draw", folders={"--out": out}), atomic_path(out) as draft:
         draw_split(draft, "train", seed=2 * seed, count=train)

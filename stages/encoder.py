@@ -32,8 +32,8 @@ def main(
     from pipeline.scenes.index import SceneIndex
     from pipeline.segmenter.encoder import save_encoder
     from pipeline.system.command import memory_hint
-    from pipeline.system.launch import process_number
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.devices import process_number
+    from pipeline.system.outputs import outputs
 
     sources = {"--index": index, "--params": params}
     with outputs("encoder", files={"--out": out}, sources=sources):

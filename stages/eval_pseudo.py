@@ -1,5 +1,5 @@
-"""Score the pseudo-masks against human masks. Reads masks.zarr, image-level labels, the data set's
-folder; writes metrics.json, a per-class table and pictures."""
+"""Evaluation and panels of the pseudo-masks. Reads masks.zarr, image-level labels and the data
+set; writes metrics.json, charts and panels; without human masks, panels only."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -20,40 +20,39 @@ def main(
         "data/image_labels.csv"
     ),
     masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
-    out: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for metrics and panels.")] = Path(
         "results/eval_pseudo"
     ),
-    summary: Annotated[Path, typer.Option(help="Main figures, for DVC.")] = Path(
+    summary: Annotated[Path, typer.Option(help="Main metrics, for DVC.")] = Path(
         "results/pseudo_masks.json"
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Score the pseudo-masks against human masks, level by level.
+    """Draw the pseudo-masks, and score them against human masks, level by level.
 
-    No training is needed, so words, levels and CLIPs are compared in minutes:
+    No training is needed, so prompts, levels and CLIP models can be compared in minutes:
 
-        carb eval-pseudo --out scored --summary scored/figures.json
+        carb eval-pseudo --out scored --summary scored/metrics.json
     """
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
-    from pipeline.report.evaluation_files import pseudo_report
+    from pipeline.report.evaluation_files import write_pseudo_report
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
     with outputs(
         "eval_pseudo", folders={"--out": out}, files={"--summary": summary}, sources=sources
     ):
         settings = load_params(params)
-        named = settings.dataset
-        dataset = open_dataset(named.name, named.root)
+        dataset = open_dataset(settings.dataset.name, settings.dataset.root)
         store = PseudoMaskStore.open(masks)
         use_font(settings.pictures.font, [*store.classes, *store.keys])
         labels = read_image_labels(image_labels, store.classes)
-        pseudo_report(
+        write_pseudo_report(
             store,
             labels,
             dataset,

@@ -7,7 +7,7 @@ import typer
 
 from pipeline.deploy.options import ModelOption
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -19,24 +19,27 @@ def main(
     model: ModelOption = Path("models/segmenter"),
     out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("models/onnx"),
     metrics: Annotated[
-        Path | None, typer.Option(help="The segmenter's metrics.json, for the card.")
+        Path | None, typer.Option(help="The metrics.json of `carb eval`, for the card.")
     ] = None,
     opset: Annotated[
         int | None,
         typer.Option(
-            min=16, max=24, help="ONNX operator set, for an older runtime.", show_default="20"
+            min=16,
+            max=24,
+            help="ONNX operator set; lower for older runtimes.",
+            show_default="20",
         ),
     ] = None,
 ) -> None:
     """Export a segmenter as model.onnx for ONNX Runtime, with a model card.
 
-    The file is compared with the segmenter at several sizes; one that says else is not kept.
+    The model is checked against PyTorch at two input sizes and discarded if they disagree.
 
         carb export --model models/segmenter --out models/onnx --metrics results/eval/metrics.json
     """
-    from pipeline.deploy.export import export
+    from pipeline.deploy.onnx import export
     from pipeline.segmenter.saved import load_segmenter
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     sources = {"--model": model, "--metrics": metrics}
     with outputs("export", folders={"--out": out}, sources=sources):

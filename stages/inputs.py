@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 

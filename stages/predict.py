@@ -1,5 +1,5 @@
-"""Let a trained segmenter look at a photo, a folder or a video; writes masks, overlays, confidence
-and a legend."""
+"""Predict photos, folders and videos with a trained segmenter. Writes masks, overlays, confidence
+maps and a legend."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from pipeline.deploy.options import (
     WindowOption,
 )
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -36,7 +36,8 @@ def main(
     ] = PaletteChoice.dataset,
     font: FontOption = None,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Of videos: each frame's mask and confidence, too.")
+        bool,
+        typer.Option("--frames", help="For videos, also write masks and confidence of each frame."),
     ] = False,
     force: ForceOption = False,
     scale: ScaleOption = None,
@@ -44,38 +45,37 @@ def main(
     window: WindowOption = None,
     edge_radius: EdgeRadiusOption = None,
 ) -> None:
-    """Predict photos and videos: masks (PNG of class ids), overlays, confidence, a legend.
+    """Predict photos and videos: masks (PNGs of class indices), overlays, confidence, a legend.
 
-    A video (mp4, mov, webm and others) gives an mp4 of its size and frame rate, without sound. A
-    stopped run goes on where it was; files that are not readable are left out, and named at the
-    end.
+    A video (mp4, mov, webm and others) becomes an mp4 of the same size and frame rate, without
+    sound. An interrupted run continues when started again. Unreadable files are skipped, and named
+    at the end.
 
-        python -m stages.predict ride.mp4 --model models/segmenter --out answers
+        python -m stages.predict ride.mp4 --model models/segmenter --out predictions
     """
     from pipeline.deploy.predict import predict
-    from pipeline.deploy.sources import found_in
+    from pipeline.deploy.predictions import Predictor
+    from pipeline.deploy.sources import find_sources
+    from pipeline.report.drawing import palette_of
     from pipeline.report.fonts import use_font
-    from pipeline.report.palettes import palette_of
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
-    from pipeline.system.output_folders import check_outputs
+    from pipeline.system.outputs import check_outputs
 
     inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
     check_outputs("predict", folders={"--out": out}, files={}, sources={**inputs, "--model": model})
-    found = found_in(sources, out, frames=frames)
+    found = find_sources(sources, out, frames=frames)
     segmenter = load_segmenter(model)
     use_font(str(font) if font else None, segmenter.classes, setting="--font")
-    with memory_hint("show the photos through windows (--window), or lower --scale"):
-        predict(
-            segmenter,
-            found,
-            out=out,
-            presentation=TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius),
-            palette=palette_of(palette.value, segmenter.palette),
-            frames=frames,
-            force=force,
-        )
+    predictor = Predictor(
+        segmenter,
+        TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius),
+        palette_of(palette.value, segmenter.palette),
+        command="predict",
+    )
+    with memory_hint("predict through sliding windows (--window), or lower --scale"):
+        predict(predictor, found, out, frames=frames, force=force)
 
 
 if __name__ == "__main__":

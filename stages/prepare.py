@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -47,7 +47,7 @@ def main(
     from pipeline.report.dataset_charts import prepare_report
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import write_image_labels
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
 
     files = {"--index": index, "--image-labels": image_labels}
     with outputs("prepare", folders={"--report": report}, files=files):
@@ -72,21 +72,21 @@ def main(
 @rank_zero_only
 def propose_labels(
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Tag a photo from this confidence on.")
+        float, typer.Option(min=0, max=1, help="Minimum confidence for proposing a label.")
     ] = 0.5,
     force: Annotated[
-        bool, typer.Option("--force", help="Propose anew; keeps labels.csv as labels.1.csv.")
+        bool, typer.Option("--force", help="Propose again; keeps labels.csv as labels.1.csv.")
     ] = False,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Let CLIP propose the labels of your own photos; then correct them and run dvc repro.
+    """Propose labels for your own photos with CLIP; then correct them and run dvc repro.
 
     Writes labels.csv, label_confidence.csv and proposals/ into the folder of dataset.root:
 
         python -m stages.prepare propose-labels --threshold 0.4
     """
     # By name: DVC never runs this command, and should not prepare again when files of CLIP change.
-    propose = import_module("pipeline.proposals.run").propose_labels
+    propose = import_module("pipeline.proposals.propose").propose_labels
     propose(params, threshold=threshold, force=force)
 
 

@@ -1,4 +1,5 @@
-"""Run CLIP once over every photo. Reads index, photos and CLIP; writes masks.zarr and pictures."""
+"""CLIP's patch logits of every image, computed once. Reads index, images and CLIP; writes
+masks.zarr."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +16,14 @@ app = typer.Typer(add_completion=False)
 def main(
     index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
-    report: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("results/pseudo"),
     scratch: Annotated[
         Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Run CLIP once over every photo and keep its patch logits.
+    """Run CLIP once over every photo and store its patch logits.
 
-    A stopped run goes on where it was; of new photos only those are looked at.
+    A stopped run resumes; after photos were added, CLIP runs on those only.
 
         carb pseudo --out data/masks.zarr
     """
@@ -32,14 +32,13 @@ def main(
     from pipeline.clip.prompts import resolve_templates
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch
-    from pipeline.report.fonts import use_font
-    from pipeline.report.pseudo_report import clip_report
     from pipeline.scenes.index import SceneIndex
-    from pipeline.system.command import memory_hint, start_fabric
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.command import memory_hint
+    from pipeline.system.devices import start_fabric
+    from pipeline.system.outputs import outputs
 
-    sources, folders = {"--index": index, "--params": params}, {"--out": out, "--report": report}
-    with outputs("pseudo", folders=folders, sources=sources):
+    sources = {"--index": index, "--params": params}
+    with outputs("pseudo", folders={"--out": out}, sources=sources):
         settings = load_params(params)
         scenes = SceneIndex.read(index)
         templates = resolve_templates(settings.clip.templates)
@@ -54,8 +53,6 @@ def main(
             activation=settings.clip.activation,
         )
         fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
-        keys = [photo.key for photo in scenes.photos]
-        use_font(settings.pictures.font, [*scenes.label_space.names, *keys])
         with memory_hint(
             "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"
         ):
@@ -69,8 +66,6 @@ def main(
                 out=out,
                 scratch=scratch,
             )
-        if fabric.global_rank == 0:
-            clip_report(report, out, scenes, root=root, palette=settings.pictures.palette)
         watch("pseudo", settings, params)
 
 

@@ -1,5 +1,5 @@
-"""Put a run into one HTML file, and say where everything lies. Reads the results of the other
-stages; writes the report. It opens no photo and no human mask."""
+"""HTML report of a run, and its summary on the terminal. Reads the results of the other stages;
+writes report.html. It opens no image of the data set and no human mask."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.launch import rank_zero_only
+from pipeline.system.devices import rank_zero_only
 
 app = typer.Typer(add_completion=False)
 
@@ -16,14 +16,16 @@ app = typer.Typer(add_completion=False)
 @command
 @rank_zero_only
 def main(
-    results: Annotated[Path, typer.Option(help="Folder of the stages' results.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of results of all stages.")] = Path(
+        "results"
+    ),
     index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("results/report.html"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Put a run into one HTML file that needs nothing else: to read, to print, to mail.
+    """Write a run as one self-contained HTML file: metrics, panels, curves and settings.
 
-    Figures, panels, curves and settings are in it; what a data set cannot give is left out.
+    What a data set does not provide is left out.
 
         carb report --out report-of-tuesday.html
     """
@@ -31,15 +33,24 @@ def main(
 
     from pipeline.config.params import load_params
     from pipeline.report.page import write_report
-    from pipeline.report.results import RunResults
-    from pipeline.report.summary import print_summary
-    from pipeline.system.output_folders import outputs
+    from pipeline.report.results import RunResults, print_summary
+    from pipeline.system.outputs import outputs
 
     sources = {"--results": results, "--index": index, "--params": params}
     with outputs("report", files={"--out": out}, sources=sources):
         found, settings = RunResults.read(results, index), load_params(params)
-        write_report(found, settings, out)
-    print_summary(found, settings, Console(markup=False, highlight=False, emoji=False))
+        carb, steps = settings.carb, settings.train.steps
+        write_report(
+            found,
+            out,
+            settings=settings.model_dump(mode="json"),
+            carb=carb,
+            steps=steps,
+            local_views=settings.train.local_term and len(settings.clip.levels) > 1,
+            palette=settings.pictures.palette,
+        )
+    console = Console(markup=False, highlight=False, emoji=False)
+    print_summary(found, console, carb=carb, steps=steps)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main(
         carb train --params other.yaml --out models/other --curves results/other
     """
     from pipeline.config.params import load_params
-    from pipeline.system.output_folders import outputs
+    from pipeline.system.outputs import outputs
     from pipeline.training.run import Inputs, train_segmenter
 
     folders = {"--out": out, "--curves": curves}

@@ -1,7 +1,10 @@
 """Fixtures that several test files use."""
 
+import ctypes
 import os
-from collections.abc import Callable
+import resource
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -23,6 +27,12 @@ settings.register_profile(
 settings.register_profile("fuzz", database=None, deadline=None, max_examples=300)
 settings.load_profile("repeatable")
 
+# A process that never stops writing must not fill the disk of the machine.
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**31, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+PR_SET_CHILD_SUBREAPER = 36  # of <linux/prctl.h>: orphans become children of the tests' process
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
 StoreOf = Callable[..., PseudoMaskStore]
 
 
@@ -36,3 +46,51 @@ def params() -> Params:
 def store_of(tmp_path: Path) -> StoreOf:
     """Writes logits, level -> key -> ``[C, h, w]``, as a store and opens it."""
     return partial(store_of_logits, tmp_path / "draft")
+
+
+def _leftovers() -> list[psutil.Process]:
+    """Processes that tests started and that still run, but for Python's own helpers."""
+    own = ("resource_tracker", "forkserver", "--multiprocessing-fork", "loky")
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            line = " ".join(child.cmdline())
+            if child.status() != psutil.STATUS_ZOMBIE and not any(name in line for name in own):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_process_is_left() -> Iterator[None]:
+    """Fail where a test leaves a process behind, and end it: it would slow or spoil later tests."""
+    before = {child.pid for child in _leftovers()}
+    yield
+    _, left = psutil.wait_procs([c for c in _leftovers() if c.pid not in before], timeout=20)
+    lines = []
+    for child in left:
+        lines.append(" ".join(child.cmdline())[:300])
+        child.kill()
+    assert not lines, f"still running: {lines}"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished tiny run of 10 steps, one per test process, to be read only; see `run_copy`."""
+    from tests.helpers.tiny_run import SHORT, file_states, finished_run  # imports all stages
+
+    folder = finished_run(tmp_path_factory.mktemp("finished"), SHORT)
+    before = file_states(folder)
+    yield folder
+    assert file_states(folder) == before, "a test changed the run that all tests share"
+
+
+@pytest.fixture
+def run_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run, to be changed; it is the current folder."""
+    from tests.helpers.tiny_run import copy_run
+
+    folder = copy_run(finished, tmp_path / "run")
+    monkeypatch.chdir(folder)
+    return folder

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config.params import ClipParams, Params
+from pipeline.system.devices import process_number
 from pipeline.system.files import file_digest, fingerprint, remove, write_json
-from pipeline.system.launch import process_number
 
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
@@ -39,7 +39,9 @@ class NamedFile(NamedTuple):
 
 def named_files(stage: str, params: Params) -> list[NamedFile]:
     """The files that a stage reads because params.yaml names them."""
-    if stage in ("prepare", "pseudo", "eval", "eval_pseudo"):
+    if stage == "pseudo":
+        return _clip_files(params.clip)
+    if stage in ("prepare", "eval", "eval_pseudo"):
         return _files_of(stage, params) + _named("pictures.font", params.pictures.font)
     weights = params.segmenter.encoder_weights
     if weights == "clip":
@@ -53,8 +55,6 @@ def _files_of(stage: str, params: Params) -> list[NamedFile]:
     """The files that a stage with pictures reads beside their font."""
     if stage == "prepare":
         return _named("dataset.image_labels", params.dataset.image_labels)
-    if stage == "pseudo":
-        return _clip_files(params.clip)
     return _named("eval.photos", params.eval.photos)
 
 

@@ -15,9 +15,9 @@ from pipeline.scenes.image_folder import link_lines
 from pipeline.scenes.image_io import holds_several, read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
-from pipeline.system.command import progress
-from pipeline.system.file_faults import Faults
+from pipeline.system.errors import Faults
 from pipeline.system.files import file_digest
+from pipeline.system.progress import progress
 from pipeline.system.text import first_few
 
 ANIMATED = (".avif", ".gif", ".tif", ".tiff", ".webp")  # endings of files of several pictures

@@ -17,7 +17,7 @@ from pipeline.datasets import camvid, cityscapes, wilddash2
 from pipeline.datasets.base import MaskReader, Scene, index_table, read_ids
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import open_picture
-from pipeline.system.command import prefetch_in_threads
+from pipeline.system.progress import prefetch_in_threads
 
 log = logging.getLogger("carb")
 AUTO, INDEX, TRAIN, LABEL = "auto", "class-index", "train-ids", "label-ids"

@@ -1,68 +1,85 @@
-"""Score or predict a plain folder of photos with a trained segmenter."""
+"""Evaluation of a trained segmenter on a folder of photos, and Cityscapes server submissions.
+
+Source of the server's rules: github.com/mcordts/cityscapesScripts,
+evaluation/evalPixelLevelSemanticLabeling.py.
+"""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pipeline.datasets import cityscapes
 from pipeline.datasets.base import Scene, read_annotated
 from pipeline.datasets.mask_ids import AUTO, PredictedClasses, find_masks, mask_reader
 from pipeline.deploy.predictions import (
     PHOTO,
-    Faults,
-    made_with,
-    opened_list,
+    Predictor,
+    SkippedFiles,
+    open_predictions,
     pending,
-    readable,
-    source_of,
+    read_classes,
+    read_photos,
+    save_draft,
+    source_stamp,
     write_predictions,
-    written_classes,
 )
-from pipeline.deploy.submission import TEST_PHOTOS, label_ids, submission_names
-from pipeline.evaluation.photos import tell_of_unseen
-from pipeline.evaluation.scores import Metrics, SegmenterScore, metrics_of, per_class_rows, protocol
-from pipeline.report.drawing import confusion_figure, save_png
-from pipeline.report.palettes import palette_of
-from pipeline.scenes.image_folder import left_over, look_below, tell_not_read
-from pipeline.scenes.image_io import PHOTO_ENDINGS, read_image
-from pipeline.segmenter.inference import Segmenter, TestTimeOptions
-from pipeline.system.files import write_json
-from pipeline.system.tables import write_table
+from pipeline.deploy.sources import files_outside
+from pipeline.evaluation.photos import warn_unseen_classes
+from pipeline.evaluation.segmenter import (
+    Metrics,
+    SegmenterScore,
+    metrics_of,
+    per_class_rows,
+    protocol,
+)
+from pipeline.report.charts import confusion_chart
+from pipeline.report.drawing import palette_of
+from pipeline.scenes.image_folder import left_over, link_lines, look_below, tell_not_read
+from pipeline.scenes.image_io import PHOTO_ENDINGS, open_picture, read_image
+from pipeline.segmenter.inference import Segmenter
+from pipeline.system.files import write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
-FIGURES = "figures"  # the item of metrics.json and its like
+METRICS = "figures"  # item of metrics.json and the like in the output list
+SIZE = (1024, 2048)  # (height, width) in pixels of all Cityscapes photos
+TEST_PHOTOS = 1525
+_NAME = re.compile(r"([a-z-]+_\d{6}_\d{6})(_leftImg8bit)?")
+WriteMore = Callable[[Path, str, np.ndarray], None]
 
 
 def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUTO) -> list[Scene]:
-    """The photos of a folder and those below it, with the masks of the same names.
+    """The photos in a folder, at any depth, with the masks of the same names.
 
     Args:
         images: folder of photos.
-        masks: folder of masks, or None; what lies in it is no photo.
-        out: folder of an earlier output; what lies in it is no photo either.
-        ids: what the masks hold, see `find_masks`.
+        masks: folder of masks, or None; files in it are not photos.
+        out: output folder; files in it are not photos either.
+        ids: what the masks contain, see `find_masks`.
 
     Raises:
-        ValueError: no such folder, no photo in it, two of one name, or a photo has no mask.
+        ValueError: a folder is missing or has no photo, two photos have the same name, or a photo
+            has no mask.
     """
     for folder, option in ((images, "--images"), (masks, "--masks")):
         if folder is not None and not folder.is_dir():
-            raise ValueError(f"{option} {folder}: no such folder; give the folder that holds them")
-    others = [folder.resolve() for folder in (masks, out) if folder is not None]
-    inside = [folder for folder in others if not images.resolve().is_relative_to(folder)]
+            raise ValueError(f"{option} {folder}: no such folder; give an existing one")
+    others = [folder for folder in (masks, out) if folder is not None]
     found = look_below(images)
-    photos = {
-        key: photo
-        for key, photo in found.photos.items()
-        if not any(photo.resolve().is_relative_to(folder) for folder in inside)
-    }
+    photos = files_outside(found.photos, images, *others)
     if not photos:
-        raise ValueError(f"--images {images}: holds no photo ({', '.join(PHOTO_ENDINGS)})")
+        raise ValueError(f"--images {images}: contains no photo ({', '.join(PHOTO_ENDINGS)})")
+    inside = [one for one in others if not images.resolve().is_relative_to(one.resolve())]
     tell_not_read(images, found, set(), inside)
     chosen = {} if masks is None else find_masks(photos, masks, ids)
+    for folder, files in ((images, photos), (masks, chosen)):
+        for line in link_lines(folder, files.values()) if folder else ():
+            log.info("%s", line)
     if masks is not None:
         used = {*photos.values(), *chosen.values()}
         for line in left_over(masks, used, "files that are no mask of a photo"):
@@ -71,119 +88,146 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUT
 
 
 def evaluate_folder(
-    segmenter: Segmenter,
+    predictor: Predictor,
     images: Path,
     masks: Path | None,
-    *,
     out: Path,
-    presentation: TestTimeOptions,
+    *,
     submission: bool,
     mask_ids: str = AUTO,
     force: bool = False,
 ) -> None:
-    """Write predictions and overlays of a folder of photos, and with masks their figures.
+    """Predict a folder of photos, and score the predictions if there are masks.
 
     Args:
-        segmenter: the model.
-        images: folder of photos, in any sub-folders.
+        predictor: the model and its options.
+        images: folder of photos, at any depth.
         masks: folder of human masks, or None.
-        out: folder to write, see `opened_list`: ``masks/`` (palette PNGs of class indices),
-            ``overlays/``, and with masks ``metrics.json``, ``per_class.csv``, ``confusion.png``.
-        presentation: scales, flips and windows.
-        submission: also write ``submission/``, as the Cityscapes server takes it.
+        out: folder to write: ``masks/`` (palette PNGs of class indices), ``overlays/``, and with
+            masks ``metrics.json``, ``per_class.csv`` and ``confusion.png``. Finished files of an
+            earlier run with the same model and options are kept.
+        submission: also write ``submission/`` for the Cityscapes server.
         mask_ids: what the ids in the masks are, see `pipeline.datasets.mask_ids`.
         force: predict finished photos again.
 
     Raises:
-        ValueError: a file is missing, unreadable or does not fit its photo; the others are written.
+        ValueError: a file is missing, unreadable or does not match; the others are finished.
     """
-    scenes, faults = folder_scenes(images, masks, out=out, ids=mask_ids), Faults()
-    submit = _submission(segmenter, scenes) if submission else lambda folder, scene, classes: None
+    scenes = {scene.key: scene for scene in folder_scenes(images, masks, out=out, ids=mask_ids)}
+    photos = {key: scene.image for key, scene in scenes.items()}
+    segmenter, skipped = predictor.segmenter, SkippedFiles()
+    more = submission_writer(segmenter, photos) if submission else lambda *_: None
     read = _reader(segmenter, scenes, masks, mask_ids)
-    named = {PHOTO + scene.key: source_of(scene.image, submission) for scene in scenes}
-    made = made_with("eval", segmenter, presentation, segmenter.palette)
+    stamps = {PHOTO + key: source_stamp(path, submission) for key, path in photos.items()}
     score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
-    with opened_list(out, made, force=force) as written:
-        todo = pending(written, named, force=force)
-        written.drop(FIGURES)
-        for scene, mask, classes in write_predictions(
+    with open_predictions(out, predictor, force=force) as written:
+        todo = pending(written, stamps, force=force)
+        written.drop(METRICS)
+        for key, mask, classes in write_predictions(
             written,
-            segmenter,
-            [scene for scene in scenes if PHOTO + scene.key in todo],
+            predictor,
+            photos,
+            todo,
             read=read,
-            presentation=presentation,
-            palette=segmenter.palette,
             confidence=False,
-            faults=faults,
-            also=submit,
-            named=named,
+            skipped=skipped,
+            also=more,
         ):
             if mask is not None:
-                score.add(scene.key, classes, mask)
-        finished = [scene for scene in scenes if masks and PHOTO + scene.key not in todo]
-        _score_written(out, readable(finished, read, faults), score)
-        if scored := [scene for scene in scenes if scene.key in score.photo_iou]:
-            data = without_folders(str(scenes[0].image.parent))
-            how = protocol(segmenter, scored, data, presentation) | faults.as_figures(images)
-            with written.item(FIGURES) as folder:
-                _write_figures(folder, segmenter, score, how, out)
-        log.info("%d of %d predictions are in %s", len(scenes) - len(faults), len(scenes), out)
-        faults.check(len(scenes))
+                score.add(key, classes, mask)
+        finished = {key: path for key, path in photos.items() if masks and PHOTO + key not in todo}
+        for key, _, mask in read_photos(finished, read, skipped):
+            assert mask is not None
+            score.add(key, read_classes(out, key), mask)
+        if scored := [scene for key, scene in scenes.items() if key in score.photo_iou]:
+            data = without_folders(str(next(iter(photos.values())).parent))
+            how = protocol(segmenter, scored, data, predictor.options)
+            if skipped.names:
+                how["left out"] = [os.path.relpath(name, images) for name in skipped.names]
+            with written.item(METRICS) as folder:
+                _write_metrics(folder, segmenter, score, how, out)
+        log.info("%d of %d predictions are in %s", len(photos) - len(skipped), len(photos), out)
+        skipped.check(len(photos))
         written.finish()
 
 
-def _score_written(
-    out: Path,
-    found: Iterable[tuple[Scene, Image.Image, np.ndarray | None]],
-    score: SegmenterScore,
-) -> None:
-    """Count predictions of an earlier run, as they were written."""
-    for scene, _, mask in found:
-        assert mask is not None
-        score.add(scene.key, written_classes(out, scene.key), mask)
-
-
-def _submission(
-    segmenter: Segmenter, scenes: Sequence[Scene]
-) -> Callable[[Path, Scene, np.ndarray], None]:
-    """Writes a photo's prediction as the Cityscapes server takes it."""
-    names, ids = submission_names(scenes), label_ids(segmenter.classes)
-    if len(names) != TEST_PHOTOS:
-        log.warning(
-            "the server scores the %d photos of the test split together and refuses less; these "
-            "are %d",
-            TEST_PHOTOS,
-            len(names),
-        )
-
-    def write(folder: Path, scene: Scene, classes: np.ndarray) -> None:
-        save_png(folder / "submission" / names[scene.key], Image.fromarray(ids[classes]))
-
-    return write
-
-
 def _reader(
-    segmenter: Segmenter, scenes: list[Scene], masks: Path | None, ids: str
-) -> Callable[[Scene], tuple[Image.Image, np.ndarray | None]]:
-    """Reads a photo, and its human mask if there are any."""
+    segmenter: Segmenter, scenes: Mapping[str, Scene], masks: Path | None, ids: str
+) -> Callable[[str], tuple[Image.Image, np.ndarray | None]]:
+    """Reads a photo by key, and its human mask if there are masks."""
     if masks is None:
-        return lambda scene: (read_image(scene.image), None)
+        return lambda key: (read_image(scenes[key].image), None)
     palettes = [segmenter.palette, palette_of("colour_blind", segmenter.palette)]
-    dataset = segmenter.extra.get("dataset")
-    predicted = PredictedClasses(segmenter.classes, palettes, dataset)
-    read_mask = mask_reader(predicted, scenes, masks, ids=ids)
-    return lambda scene: read_annotated(scene, read_mask)
+    predicted = PredictedClasses(segmenter.classes, palettes, segmenter.extra.get("dataset"))
+    read_mask = mask_reader(predicted, list(scenes.values()), masks, ids=ids)
+    return lambda key: read_annotated(scenes[key], read_mask)
 
 
-def _write_figures(
-    folder: Path, segmenter: Segmenter, score: SegmenterScore, made: Metrics, out: Path
+def _write_metrics(
+    folder: Path, segmenter: Segmenter, score: SegmenterScore, how: Metrics, out: Path
 ) -> None:
-    figures = metrics_of(score.confusion, segmenter.classes)
-    write_json(folder / "metrics.json", {**figures, "protocol": made})
+    metrics = metrics_of(score.confusion, segmenter.classes)
+    write_json(folder / "metrics.json", {**metrics, "protocol": how})
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, segmenter.classes))
-    confusion_figure(score.confusion, segmenter.classes, folder / "confusion.png")
-    tell_of_unseen(score.confusion, segmenter.classes)
+    confusion_chart(score.confusion, segmenter.classes, folder / "confusion.png")
+    warn_unseen_classes(score.confusion, segmenter.classes)
     log.info(
         "mIoU %.1f on %d photos, see %s",
-        *(100 * figures["mIoU"], len(score.photo_iou), out / "metrics.json"),
+        *(100 * metrics["mIoU"], len(score.photo_iou), out / "metrics.json"),
     )
+
+
+def submission_writer(segmenter: Segmenter, photos: Mapping[str, Path]) -> WriteMore:
+    """Writes a photo's prediction as the Cityscapes server expects it."""
+    names, ids = submission_names(photos), label_ids(segmenter.classes)
+    if len(names) != TEST_PHOTOS:
+        log.warning(
+            "the server scores the %d photos of the test split together and accepts no fewer; "
+            "there are %d here",
+            *(TEST_PHOTOS, len(names)),
+        )
+    return lambda folder, key, classes: save_draft(folder / "submission" / names[key], ids[classes])
+
+
+def label_ids(classes: Sequence[str]) -> np.ndarray:
+    """The labelId of each class, ``[C]`` uint8.
+
+    Raises:
+        ValueError: a class is not one of Cityscapes'.
+    """
+    known = dict(zip(cityscapes.LABEL_SPACE.names, cityscapes.LABEL_IDS, strict=True))
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise ValueError(
+            f"--submission: the segmenter's class '{unknown[0]}' is not a Cityscapes class; give a "
+            "--model trained on the Cityscapes classes"
+        )
+    return np.array([known[name] for name in classes], np.uint8)
+
+
+def submission_names(photos: Mapping[str, Path]) -> dict[str, str]:
+    """The file name that the server expects for each photo's prediction, by key.
+
+    Raises:
+        ValueError: a photo does not have the name or the size of Cityscapes photos.
+    """
+    names: dict[str, str] = {}
+    for key, path in photos.items():
+        found = _NAME.fullmatch(path.stem)
+        if not found:
+            raise ValueError(
+                f"{path}: the server expects photos named <city>_<sequence>_<frame>, such as "
+                "berlin_000000_000019_leftImg8bit.png; use the photos of leftImg8bit"
+            )
+        with open_picture(path, "picture") as picture:
+            size = (picture.height, picture.width)
+        if size != SIZE:
+            raise ValueError(
+                f"{path}: the server expects predictions of {SIZE[1]}x{SIZE[0]} pixels, the photo "
+                f"has {size[1]}x{size[0]}; use the original photos of leftImg8bit"
+            )
+        name = f"{found[1]}_predLabelIds.png"
+        if name in names.values():
+            raise ValueError(f"{path}: another photo shows the same frame; keep one of them")
+        names[key] = name
+    return names

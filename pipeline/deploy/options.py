@@ -1,4 +1,4 @@
-"""Options that several commands have: how photos are shown to a segmenter at test time."""
+"""Command-line options shared by `predict`, `eval` and `export`; imports nothing slow."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-SHOWING = "How photos are shown"
+PANEL = "Test-time augmentation"
 
 ModelOption = Annotated[Path, typer.Option(help="Folder of a trained segmenter.")]
 ScaleOption = Annotated[
@@ -14,32 +14,33 @@ ScaleOption = Annotated[
     typer.Option(
         min=0.05,
         max=16,
-        help="Magnification to average over; repeat it.",
-        rich_help_panel=SHOWING,
+        help="Image scale; repeat it to average over several.",
+        rich_help_panel=PANEL,
     ),
 ]
 FlipOption = Annotated[
-    bool, typer.Option("--flip", help="Average with the mirror image.", rich_help_panel=SHOWING)
+    bool,
+    typer.Option("--flip", help="Average with the mirror image.", rich_help_panel=PANEL),
 ]
 WindowOption = Annotated[
     tuple[int, int] | None,
-    typer.Option(min=1, help="Height and width of sliding windows.", rich_help_panel=SHOWING),
+    typer.Option(min=1, help="Height and width of sliding windows.", rich_help_panel=PANEL),
 ]
 EdgeRadiusOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Let the answer follow the photo's edges: radius in pixels of the base size.",
-        rich_help_panel=SHOWING,
+        help="Guided filter along image edges: radius in pixels of the base size.",
+        rich_help_panel=PANEL,
     ),
 ]
 FontOption = Annotated[
-    Path | None, typer.Option(help="Font of class names (.ttf, .otf, .ttc); else DejaVu Sans.")
+    Path | None, typer.Option(help="Font for class names (.ttf, .otf, .ttc); default DejaVu Sans.")
 ]
 
 
 class MaskIdsChoice(StrEnum):
-    """What the ids in human masks are; see `pipeline.datasets.mask_ids`."""
+    """Kinds of ids in human masks; see `pipeline.datasets.mask_ids`."""
 
     auto = "auto"
     class_index = "class-index"
@@ -50,17 +51,17 @@ class MaskIdsChoice(StrEnum):
 MaskIdsOption = Annotated[
     MaskIdsChoice,
     typer.Option(
-        help="What the ids in the masks are, where it cannot be told.",
+        help="What the ids in the masks are, if they are ambiguous.",
         rich_help_panel="A folder of photos",
     ),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Predict finished photos and videos of this folder again.")
+    bool, typer.Option("--force", help="Predict finished photos and videos again.")
 ]
 
 
 class PaletteChoice(StrEnum):
-    """`PaletteName` of `pipeline.config` for the command line: help must not load pydantic."""
+    """`PaletteName` of `pipeline.config` for the command line, without importing pydantic."""
 
     dataset = "dataset"
     colour_blind = "colour_blind"

@@ -1,173 +1,118 @@
-"""Predicting photos, videos and folders of them from the command line: files in, files out."""
+"""Prediction of photos and videos: masks, overlays and confidence maps from files to files."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.datasets.base import Scene
 from pipeline.deploy.predictions import (
-    LEGEND,
     OVERLAYS,
     PHOTO,
-    UNREADABLE,
     VIDEO,
-    DamagedError,
-    Faults,
-    made_with,
-    opened_list,
-    painted,
+    Predictor,
+    SkippedFiles,
+    open_predictions,
     pending,
-    probability,
-    save_maps,
-    source_of,
+    save_draft,
+    source_stamp,
     write_predictions,
 )
-from pipeline.deploy.sources import Found, check_capitals
-from pipeline.deploy.video import Frame, Video, VideoWriter, frames_of, probe_video
-from pipeline.report.drawing import RgbArray, save_png
+from pipeline.deploy.sources import Sources, check_case
+from pipeline.deploy.video import Video, VideoError, VideoWriter, probe_video, read_frames
 from pipeline.report.panels import class_legend
 from pipeline.scenes.image_io import read_image
-from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
-from pipeline.system.command import progress
+from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 
 log = logging.getLogger("carb")
+COMPLETE = 0.98  # share of a video's frames below which it counts as cut off
 
 
-def predict(
-    segmenter: Segmenter,
-    found: Found,
-    *,
-    out: Path,
-    presentation: TestTimeOptions,
-    palette: RgbArray,
-    frames: bool,
-    force: bool,
-) -> None:
-    """Write what a segmenter sees in photos and videos, each whole; leave out the unreadable.
+def predict(predictor: Predictor, found: Sources, out: Path, *, frames: bool, force: bool) -> None:
+    """Predict photos and videos; unreadable files are skipped and named at the end.
 
     Args:
-        segmenter: the model.
-        found: the photos and videos, see `found_in`.
-        out: folder to write; what is finished of an earlier run of the same model and options is
-            kept: ``masks/`` (PNG of class indices), ``overlays/`` (the videos', too),
-            ``confidence/`` (PNG, 255 for certain) and ``legend.png``.
-        presentation: scales, flips and windows.
-        palette: colours of the classes, ``[C, 3]`` uint8 RGB.
+        predictor: the model and its options.
+        found: the photos and videos.
+        out: folder to write: ``masks/`` (PNGs of class indices), ``overlays/`` (also of videos),
+            ``confidence/`` (PNGs, 255 for probability 1) and ``legend.png``. Finished files of an
+            earlier run with the same model and options are kept.
         frames: also write masks and confidence of each frame of a video.
         force: predict finished files again.
 
     Raises:
-        ValueError: files were not readable; the others are written before.
+        ValueError: files were not readable; all others are finished.
     """
-    scenes = [Scene(path, None, "folder", key) for key, path in found.photos.items()]
-    named = {PHOTO + key: source_of(path) for key, path in found.photos.items()}
-    named |= {VIDEO + key: source_of(path, frames) for key, path in found.videos.items()}
-    made, faults = made_with("predict", segmenter, presentation, palette), Faults()
-    with opened_list(out, made, force=force) as written:
-        check_capitals(out, found)
-        todo = pending(written, named, force=force)
-        videos = {key: path for key, path in found.videos.items() if VIDEO + key in todo}
-        films = _films(videos, faults)  # what is no video is told before the long work
+    stamps = {PHOTO + key: source_stamp(path) for key, path in found.photos.items()}
+    stamps |= {VIDEO + key: source_stamp(path, frames) for key, path in found.videos.items()}
+    skipped, videos = SkippedFiles(), dict[str, Video]()
+    with open_predictions(out, predictor, force=force) as written:
+        check_case(out, found)
+        todo = pending(written, stamps, force=force)
+        for key, path in found.videos.items():  # first: bad files are reported before long work
+            try:
+                if VIDEO + key in todo:
+                    videos[key] = probe_video(path)
+            except (ValueError, OSError) as error:
+                skipped.add(path, error)
         for _ in write_predictions(
             written,
-            segmenter,
-            [scene for scene in scenes if PHOTO + scene.key in todo],
-            read=lambda scene: (read_image(scene.image), None),
-            presentation=presentation,
-            palette=palette,
+            predictor,
+            found.photos,
+            todo,
+            read=lambda key: (read_image(found.photos[key]), None),
             confidence=True,
-            faults=faults,
-            named=named,
+            skipped=skipped,
         ):
             pass
-        show = partial(
-            predict_video, segmenter, presentation=presentation, palette=palette, frames=frames
-        )
-        for key, video in films.items():
-            with faults.of(video.path), written.item(VIDEO + key, named[VIDEO + key]) as folder:
-                show(video, key, folder)
+        for key, video in videos.items():
+            try:
+                with written.item(VIDEO + key, todo[VIDEO + key]) as folder:
+                    predict_video(predictor, video, key, folder, frames=frames)
+            except VideoError as error:
+                skipped.add(video.path, error)
         if written.names:
             with written.item("legend") as folder:
-                save_png(folder / LEGEND, class_legend(segmenter.classes, palette))
-        log.info("wrote %d of %d predictions to %s", len(todo) - len(faults), len(named), out)
-        faults.check(len(named))
+                legend = class_legend(predictor.segmenter.classes, predictor.palette)
+                save_draft(folder / "legend.png", legend)
+        log.info("wrote %d of %d predictions to %s", len(todo) - len(skipped), len(stamps), out)
+        skipped.check(len(stamps))
         written.finish()
 
 
-def _films(videos: Mapping[str, Path], faults: Faults) -> dict[str, Video]:
-    """The videos whose first frame is readable."""
-    films = {}
-    for key, path in videos.items():
-        try:
-            films[key] = probe_video(path)
-        except UNREADABLE as error:
-            faults.add(path, error)
-    return films
-
-
-def _frames(video: Video) -> Iterator[Frame]:
-    """The frames of a video; what is wrong with the file is told apart from all else."""
-    try:
-        yield from frames_of(video)
-    except UNREADABLE as error:
-        raise DamagedError(str(error)) from None
-
-
 def predict_video(
-    segmenter: Segmenter,
-    video: Video,
-    key: str,
-    folder: Path,
-    *,
-    presentation: TestTimeOptions,
-    palette: RgbArray,
-    frames: bool,
+    predictor: Predictor, video: Video, key: str, folder: Path, *, frames: bool
 ) -> None:
-    """Write a video with the classes' colours over it; few frames are held at a time.
+    """Write a video overlaid with class colours; only a few frames are in memory.
 
     Args:
-        segmenter: the model.
-        video: what is read.
+        predictor: the model and its options.
+        video: the source.
         key: its name in ``folder``.
         folder: gets ``overlays/<key>.mp4``.
-        presentation: how the frames are shown.
-        palette: colours of the classes, ``[C, 3]`` uint8 RGB.
         frames: also write ``masks/<key>/000000.png`` and so on, and ``confidence/...``.
 
     Raises:
-        DamagedError: a frame is not readable.
-        StoppedError: the run was asked to stop.
+        VideoError: a frame is not readable.
+        Interrupted: the run was asked to stop.
     """
     if video.sound:
-        log.info("%s: its sound is left out", video.path)
+        log.info("%s: its sound is not copied", video.path)
     path = folder / OVERLAYS / f"{key}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    items = ((count, frame.photo, frame.time) for count, frame in enumerate(_frames(video)))
-    seen = predict_stream(
-        segmenter,
-        items,
-        presentation=presentation,
-        more=lambda _, logits: [probability(logits)] if frames else [],
-    )
-    count = -1
-    with VideoWriter(path, video) as film:
-        for count, photo, time, maps in progress(
-            seen, label=video.path.name, total=video.count, unit="frames", stops=False
+    items = ((count, frame.image, frame.time) for count, frame in enumerate(read_frames(video)))
+    found = predictor.stream(items, confidence=frames)
+    done, total, name = 0, video.num_frames, video.path.name
+    with VideoWriter(path, video) as writer:
+        for count, image, time, maps in progress(
+            found, label=name, total=total, unit="frames", stops=False
         ):
-            film.add(np.ascontiguousarray(painted(photo, maps[0], palette)), time)
+            writer.add(predictor.overlay(image, maps[0]), time)
             if frames:
-                save_maps(folder, f"{key}/{count:06d}", maps, palette)
+                predictor.save_maps(folder, f"{key}/{count:06d}", maps)
+            done = count + 1
             if stop_requested():
-                done = f"{video.path.name} {count + 1}/{video.count} frames"
-                raise Interrupted(f"{done}, which begins anew next time")
-    if count + 1 < 0.98 * video.count:
+                raise Interrupted(f"{name} {done}/{total} frames (it starts again next time)")
+    if done < COMPLETE * total:
         log.warning(
-            "%s: ended after %d of about %d frames; it may have been cut off",
-            video.path,
-            count + 1,
-            video.count,
+            "%s: ended after %d of about %d frames; the file may be cut off",
+            *(video.path, done, total),
         )

@@ -1,101 +1,105 @@
-"""Photos and videos that a command line names, and the files that their predictions go to."""
+"""Photos and videos named on a command line, and checks that their predictions get unique names."""
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.deploy.predictions import CONFIDENCE, MASKS, OVERLAYS
-from pipeline.deploy.video import VIDEO_ENDINGS
-from pipeline.scenes.image_folder import look_below, photos_below, tell_not_read
+from pipeline.deploy.video import VIDEO_ENDINGS, import_av
+from pipeline.scenes.image_folder import link_lines, look_below, photos_below, tell_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 
-LONGEST = 255  # bytes of a file's name
+log = logging.getLogger("carb")
+LONGEST = 255  # bytes of a file name
 FRAME = re.compile(r"\d{6,}")
 
 
-class Found(NamedTuple):
-    """Photos and videos, by the name that their predictions get: a path without ending."""
+class Sources(NamedTuple):
+    """Photos and videos by key: the path without ending that names their predictions."""
 
     photos: dict[str, Path]
     videos: dict[str, Path]
 
 
-def found_in(sources: Sequence[Path], out: Path, *, frames: bool) -> Found:
-    """The photos and the videos that paths name; in folders, those below them, too.
+def find_sources(paths: Sequence[Path], out: Path, *, frames: bool) -> Sources:
+    """Find the photos and videos that paths name, in folders at any depth.
 
     Args:
-        sources: photos, videos, and folders of them.
-        out: where predictions go; what lies in it is none.
-        frames: whether those of a video are written one by one.
+        paths: photos, videos and folders.
+        out: output folder, whose files are ignored.
+        frames: whether each frame of a video gets files of its own.
 
     Raises:
-        ValueError: a path does not exist or is of another kind, none is a photo or a video, or two
-            predictions would get one name.
+        ValueError: a path is missing or of another kind, a folder contains neither, two predictions
+            would get the same name, or PyAV is missing for a video.
     """
-    found = Found({}, {})
-    for source in sources:
-        for kind, paths in zip(found, _found_in_one(source, out), strict=True):
-            for key, path in paths.items():
-                other = kind.setdefault(key, path)
-                if other.resolve() != path.resolve():
-                    raise ValueError(f"{path}: {other} has the same name; rename one")
+    found = Sources({}, {})
+    for path in paths:
+        for kind, files in zip(found, _sources_in(path, out), strict=True):
+            for key, file in files.items():
+                other = kind.setdefault(key, file)
+                if other.resolve() != file.resolve():
+                    raise ValueError(f"{file}: has the same name as {other}; rename one of them")
     _check_names(found, frames=frames)
+    if found.videos:
+        import_av()
     return found
 
 
-def _found_in_one(source: Path, out: Path) -> Found:
+def _sources_in(path: Path, out: Path) -> Sources:
     kinds = f"a photo ({', '.join(PHOTO_ENDINGS)})", f"a video ({', '.join(VIDEO_ENDINGS)})"
-    if source.is_dir():
-        below = look_below(source)
-        found = Found(below.photos, photos_below(source, endings=VIDEO_ENDINGS))
-        tell_not_read(source, below, {*found.videos.values()}, [out])
-        if out.resolve().is_relative_to(source.resolve()):  # an earlier output
-            there = out.resolve()
-            found = Found(
-                *(
-                    {k: p for k, p in paths.items() if not p.resolve().is_relative_to(there)}
-                    for paths in found
-                )
-            )
-        if not any(found):
-            raise ValueError(
-                f"{source}: holds neither {kinds[0]} nor {kinds[1]}; give a folder that does"
-            )
-        return found
-    if not os.path.lexists(source):
+    if path.is_dir():
+        below = look_below(path)
+        photos = files_outside(below.photos, path, out)
+        videos = files_outside(photos_below(path, endings=VIDEO_ENDINGS), path, out)
+        tell_not_read(path, below, set(videos.values()), [out])
+        for line in link_lines(path, [*photos.values(), *videos.values()]):
+            log.info("%s", line)
+        if not photos and not videos:
+            raise ValueError(f"{path}: contains neither {kinds[0]} nor {kinds[1]}; name another")
+        return Sources(photos, videos)
+    if not os.path.lexists(path):
         raise ValueError(
-            f"{source}: no such file or folder; give the path of {kinds[0]} or {kinds[1]}"
+            f"{path}: no such file or folder; give the path of {kinds[0]} or {kinds[1]}"
         )
-    ending, one = source.suffix.lower(), {source.stem: source}
+    ending, one = path.suffix.lower(), {path.stem: path}
     if ending in PHOTO_ENDINGS:
-        return Found(one, {})
+        return Sources(one, {})
     if ending in VIDEO_ENDINGS:
-        return Found({}, one)
-    raise ValueError(
-        f"{source}: must be {kinds[0]} or {kinds[1]}, or a folder of them; convert the file"
-    )
+        return Sources({}, one)
+    raise ValueError(f"{path}: must be {kinds[0]}, {kinds[1]} or a folder of them; convert it")
 
 
-def _check_names(found: Found, *, frames: bool) -> None:
-    """Refuse predictions that would be written over each other.
+def files_outside(files: Mapping[str, Path], root: Path, *folders: Path) -> dict[str, Path]:
+    """Files found below ``root`` that do not lie in one of the folders, such as earlier output."""
+    inside = [folder.resolve() for folder in folders]
+    inside = [folder for folder in inside if not root.resolve().is_relative_to(folder)]
+    return {
+        key: file
+        for key, file in files.items()
+        if not any(file.resolve().is_relative_to(folder) for folder in inside)
+    }
+
+
+def _check_names(found: Sources, *, frames: bool) -> None:
+    """Refuse predictions that would overwrite each other.
 
     Raises:
         ValueError: names both sources.
     """
-    files = dict(_files_of(found))
+    files = dict(_output_files(found))
     for name, path in files.items():
-        long = max(name.split("/"), key=lambda part: len(os.fsencode(part)))
-        if len(os.fsencode(long)) > LONGEST:
+        if max(len(os.fsencode(part)) for part in name.split("/")) > LONGEST:
             raise ValueError(f"{path}: its prediction's name would be too long; shorten it")
         for parent in Path(name).parents:
-            other = files.get(parent.as_posix())
-            if other is not None:
+            if other := files.get(parent.as_posix()):
                 raise ValueError(
-                    f"{path}: its prediction would lie in a folder {parent}, which is the "
-                    f"prediction of {other}; rename one"
+                    f"{path}: its prediction needs a folder {parent}, which is the prediction of "
+                    f"{other}; rename one of them"
                 )
     for key, path in found.photos.items() if frames else ():
         folder, _, name = key.rpartition("/")
@@ -103,12 +107,12 @@ def _check_names(found: Found, *, frames: bool) -> None:
         if video is not None and FRAME.fullmatch(name):
             raise ValueError(
                 f"{path}: its mask would have the name of a frame of {video} (--frames); rename "
-                "one, or predict them into folders of their own"
+                "one of them, or predict them into different folders"
             )
 
 
-def _files_of(found: Found) -> Iterator[tuple[str, Path]]:
-    """Files that are written, and what of."""
+def _output_files(found: Sources) -> Iterator[tuple[str, Path]]:
+    """Files that will be written, and their sources."""
     for key, path in found.photos.items():
         for folder in (MASKS, OVERLAYS, CONFIDENCE):
             yield f"{folder}/{key}.png", path
@@ -116,12 +120,12 @@ def _files_of(found: Found) -> Iterator[tuple[str, Path]]:
         yield f"{OVERLAYS}/{key}.mp4", path
 
 
-def check_capitals(out: Path, found: Found) -> None:
-    """Refuse names that differ by capitals alone, on a disk that does not tell them apart.
+def check_case(out: Path, found: Sources) -> None:
+    """Refuse names that differ in case only, if the output's file system ignores case.
 
     Args:
-        out: where predictions go; it holds a list of them.
-        found: what is predicted.
+        out: output folder; it contains an output list.
+        found: what will be predicted.
 
     Raises:
         ValueError: names both sources.
@@ -129,10 +133,10 @@ def check_capitals(out: Path, found: Found) -> None:
     if not (out / LIST.swapcase()).exists():
         return
     seen: dict[str, Path] = {}
-    for name, path in _files_of(found):
+    for name, path in _output_files(found):
         other = seen.setdefault(name.casefold(), path)
         if other != path:
             raise ValueError(
-                f"{path}: {other} has the same name but for capitals, which the disk of {out} does "
-                "not tell apart; rename one"
+                f"{path}: differs from {other} in case only, which the file system of {out} "
+                "ignores; rename one of them"
             )

@@ -1,26 +1,23 @@
-"""Videos, frame by frame: read upright with their times, and written at the same size and rate.
+"""Video files with PyAV: upright RGB frames with their times, and an mp4 of the same size and rate.
 
-PyAV holds FFmpeg's libraries, so that nothing else need be installed. Sound is not carried over.
+PyAV contains FFmpeg's libraries. Sound is not copied.
 """
 
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
-from av.video.reformatter import Colorspace
 from PIL import Image
 
 from pipeline.scenes.image_io import LIMIT, max_pixels
 from pipeline.system.text import error_text
 
-# FFmpeg's demultiplexer of each ending: a file of another kind, such as a list of addresses that
-# FFmpeg would go and fetch, is refused.
+# FFmpeg's demultiplexer by file ending. Any other is refused: a playlist, for example, would make
+# FFmpeg download addresses.
 DEMUXERS = {
     **dict.fromkeys((".3gp", ".m4v", ".mov", ".mp4"), "mov"),
     **dict.fromkeys((".m2ts", ".mts", ".ts"), "mpegts"),
@@ -30,149 +27,136 @@ DEMUXERS = {
     ".wmv": "asf",
 }
 VIDEO_ENDINGS = tuple(sorted(DEMUXERS))
-BT709 = 1  # as H.264 numbers it
-USUAL_RATE = Fraction(25)
-QUALITY = {"crf": "20", "preset": "veryfast"}  # x264: close to what it encodes, and quick
-# By whether the axes are exchanged, and whether x and y of the result run backwards.
-TURNS = {
-    (False, True, False): Image.Transpose.FLIP_LEFT_RIGHT,
-    (False, False, True): Image.Transpose.FLIP_TOP_BOTTOM,
-    (False, True, True): Image.Transpose.ROTATE_180,
-    (True, False, False): Image.Transpose.TRANSPOSE,
-    (True, True, False): Image.Transpose.ROTATE_270,
-    (True, False, True): Image.Transpose.ROTATE_90,
-    (True, True, True): Image.Transpose.TRANSVERSE,
-}
+BT709 = 1  # its number in H.264
+DEFAULT_RATE = Fraction(25)
+ENCODER = {"crf": "20", "preset": "veryfast"}  # x264: visually close to its input, and fast
 
 
-@dataclass(frozen=True)
-class Video:
-    """A file that holds a video.
+class VideoError(ValueError):
+    """A video cannot be read."""
 
-    Attributes:
-        path: the file.
-        size: ``(height, width)`` in pixels of the frames as they are shown, upright.
-        rate: frames a second, on average.
-        tick: seconds a unit of the frames' times.
-        shape: width over height of a pixel as it is shown.
-        count: frames that the file says it holds; roughly, where it does not say.
-        sound: whether there is any.
-    """
+
+class Video(NamedTuple):
+    """A readable video file."""
 
     path: Path
-    size: tuple[int, int]
-    rate: Fraction
-    tick: Fraction
-    shape: Fraction
-    count: int
-    sound: bool
+    size: tuple[int, int]  # (height, width) in pixels of upright frames
+    rate: Fraction  # average frames per second
+    time_base: Fraction  # seconds per unit of the frames' times
+    pixel_aspect: Fraction  # width over height of a displayed pixel
+    num_frames: int  # frames according to the file, or an estimate
+    sound: bool  # whether there is a sound track
 
 
 class Frame(NamedTuple):
-    """A frame, upright RGB, and when it is shown: ticks since the first one."""
+    """A frame of a video."""
 
-    photo: Image.Image
-    time: int
+    image: Image.Image  # upright, RGB
+    time: int  # since the first frame, in units of time_base
+
+
+def import_av() -> Any:
+    """PyAV, which is imported only where a video is read or written.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise ValueError("videos need av: pip install -e '.[deploy]'") from None
+    return av
 
 
 def probe_video(path: Path) -> Video:
-    """Open a video and decode its first frame.
+    """Read a video's properties and check that its first frame can be decoded.
 
     Raises:
-        ValueError: the file is missing, no video, damaged, or of too large frames.
+        VideoError: the file is missing, damaged, not a video, or its frames are too large.
     """
-    with _opened(path) as (container, stream):
+    with _open_video(path) as (container, stream):
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > max_pixels():
-            raise ValueError(
+            raise VideoError(
                 f"{path}: has frames of {width}x{height} pixels, more than the limit of "
-                f"{max_pixels()}; make them smaller, or set {LIMIT}={width * height} if you trust "
-                "it"
+                f"{max_pixels()}; scale it down, or set {LIMIT}={width * height} if you trust it"
             )
         first = next(container.decode(stream), None)
         if first is None:
-            raise ValueError(f"{path}: holds no frame; replace the file")
-        photo = _upright(first)
-        rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
-        shape = stream.sample_aspect_ratio or Fraction(1)
-        turned = photo.width != first.width
-        length_s = float((stream.duration or 0) * stream.time_base) or (container.duration or 0) / (
-            av.time_base
-        )
-        return Video(
-            path=path,
-            size=(photo.height, photo.width),
-            rate=rate,
-            tick=stream.time_base,
-            shape=1 / shape if turned and shape else shape or Fraction(1),
-            count=stream.frames or max(1, round(length_s * rate)),
-            sound=bool(container.streams.audio),
-        )
+            raise VideoError(f"{path}: contains no frames; replace the file")
+        image = _upright(first)
+        rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        duration_s = float((stream.duration or 0) * stream.time_base)
+        duration_s = duration_s or (container.duration or 0) / import_av().time_base
+        aspect = aspect if image.width == first.width else 1 / aspect
+        num_frames = stream.frames or max(1, round(duration_s * rate))
+        size, sound = (image.height, image.width), bool(container.streams.audio)
+        return Video(path, size, rate, stream.time_base, aspect, num_frames, sound)
 
 
-def frames_of(video: Video) -> Iterator[Frame]:
-    """The frames of a video in order; only one is held.
+def read_frames(video: Video) -> Iterator[Frame]:
+    """Decode the frames of a video in order, one at a time.
 
     Raises:
-        ValueError: the file is damaged, or a frame has another size than the first.
+        VideoError: the file is damaged, or the frame size changes.
     """
-    step = max(1, round(1 / (video.rate * video.tick)))
-    steady = video.path.suffix.lower() == ".avi"  # it stores a rate only; FFmpeg guesses the times
-    with _opened(video.path) as (container, stream):
+    step = max(1, round(1 / (video.rate * video.time_base)))
+    untimed = video.path.suffix.lower() == ".avi"  # stores no times; FFmpeg estimates them
+    with _open_video(video.path) as (container, stream):
         start, last = None, -step
         for number, frame in enumerate(container.decode(stream)):
-            photo = _upright(frame)
-            if (photo.height, photo.width) != video.size:
-                raise ValueError(
-                    f"{video.path}: frame {number} is of {photo.width}x{photo.height} pixels, the "
-                    f"first of {video.size[1]}x{video.size[0]}; convert the video to one size"
+            image = _upright(frame)
+            if (image.height, image.width) != video.size:
+                raise VideoError(
+                    f"{video.path}: frame {number} has {image.width}x{image.height} pixels, the "
+                    f"first has {video.size[1]}x{video.size[0]}; convert the video to one size"
                 )
             start = frame.pts if start is None else start
-            timeless = steady or frame.pts is None or start is None
-            time = last + step if timeless else frame.pts - start
-            last = time if time > last else last + 1  # times must grow, or no player takes them
-            yield Frame(photo, last)
+            known = not untimed and frame.pts is not None and start is not None
+            time = frame.pts - start if known else last + step
+            last = max(time, last + 1)  # players need increasing times
+            yield Frame(image, last)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A video file and its main stream; what FFmpeg cannot read is told in a sentence."""
+def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """A video file and its main stream; FFmpeg's errors become a `VideoError`."""
+    av = import_av()
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the path of a video")
+        raise VideoError(f"{path}: no such file; give the path of a video")
     try:
         with av.open(str(path), format=DEMUXERS[path.suffix.lower()]) as container:
             stream: Any = container.streams.best("video")
             if stream is None:
-                raise ValueError(f"{path}: holds no pictures, only sound; give a video")
+                raise VideoError(f"{path}: contains sound but no images; give a video")
             stream.thread_type = "AUTO"
             yield container, stream
     except av.FFmpegError as error:
-        raise ValueError(
+        raise VideoError(
             f"{path}: not readable as a video ({error_text(error)}); replace the file, or convert "
-            "it "
-            "to .mp4"
+            "it to .mp4"
         ) from None
 
 
 def _upright(frame: Any) -> Image.Image:
-    """A decoded frame as it is shown, RGB: phones store how they were held, and cameras that look
-    at their owner that they mirror, beside the frames."""
-    photo: Image.Image = frame.to_image()
+    """A decoded frame as RGB, rotated and mirrored as its display matrix says."""
+    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
     stored = frame.side_data.get("DISPLAYMATRIX")
-    if stored is None:
-        return photo
-    # x' = a x + c y and y' = b x + d y, y downwards: ISO/IEC 14496-12, 8.3.2.
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(stored)[:36])
-    exchanged = abs(b) + abs(c) > abs(a) + abs(d)
-    turn = TURNS.get((exchanged, (c if exchanged else a) < 0, (b if exchanged else d) < 0))
-    return photo if turn is None else photo.transpose(turn)
+    if stored is not None:
+        # x' = a x + c y and y' = b x + d y, y pointing down: ISO/IEC 14496-12, 8.3.2.
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(stored)[:36])
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 class VideoWriter:
-    """Writes an mp4 of another video's size, times and shape of pixels.
+    """Writes an mp4 with the size, times and pixel aspect of another video.
 
-    H.264 stores colours at half the height and width, for even sizes; the others keep them whole,
-    which all desktop players show, but few browsers.
+    H.264 stores colours at half the height and width where both are even, and at full size
+    otherwise, which desktop players show but few browsers do.
 
     Args:
         path: the file to write.
@@ -180,16 +164,15 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, like: Video) -> None:
-        self._tick = like.tick
-        self._file = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
-        self._stream: Any = self._file.add_stream("libx264", rate=like.rate, options=QUALITY)
-        even = not any(side % 2 for side in like.size)
+        self._av, self._time_base = import_av(), like.time_base
+        self._file = self._av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        self._stream: Any = self._file.add_stream("libx264", rate=like.rate, options=ENCODER)
+        codec = self._stream.codec_context
         self._stream.height, self._stream.width = like.size
-        self._stream.pix_fmt = "yuv420p" if even else "yuv444p"
-        self._stream.time_base = self._stream.codec_context.time_base = like.tick
-        self._stream.codec_context.sample_aspect_ratio = like.shape
-        for name in ("colorspace", "color_primaries", "color_trc"):
-            setattr(self._stream.codec_context, name, BT709)
+        self._stream.pix_fmt = "yuv444p" if any(side % 2 for side in like.size) else "yuv420p"
+        self._stream.time_base = codec.time_base = like.time_base
+        codec.sample_aspect_ratio = like.pixel_aspect
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -199,9 +182,9 @@ class VideoWriter:
             self._file.mux(self._stream.encode())
         self._file.close()
 
-    def add(self, picture: np.ndarray, time: int) -> None:
-        """Write a frame, ``[H, W, 3]`` uint8 RGB, shown from so many ticks on."""
-        frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-        frame = frame.reformat(format=self._stream.pix_fmt, dst_colorspace=Colorspace.ITU709)
-        frame.pts, frame.time_base = time, self._tick
+    def add(self, pixels: np.ndarray, time: int) -> None:
+        """Append a frame, ``[H, W, 3]`` uint8 RGB, shown from ``time`` on."""
+        frame = self._av.VideoFrame.from_ndarray(pixels, "rgb24")
+        frame = frame.reformat(format=self._stream.pix_fmt, dst_colorspace=BT709)
+        frame.pts, frame.time_base = time, self._time_base
         self._file.mux(self._stream.encode(frame))

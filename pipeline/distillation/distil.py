@@ -27,11 +27,10 @@ from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shar
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop
-from pipeline.system.command import progress, start_fabric
-from pipeline.system.devices import lock_on_rank_zero
-from pipeline.system.distributed import check_shares, synchronise_batch_norm
+from pipeline.system.devices import lock_on_rank_zero, start_fabric
+from pipeline.system.distributed import all_reduce_sum, check_shares, convert_sync_batchnorm
 from pipeline.system.files import remove
-from pipeline.system.ranks import all_reduce_sum
+from pipeline.system.progress import progress
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
 from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, TrainingPhoto, make_loader
 from pipeline.training.non_finite import check_weights
@@ -214,7 +213,7 @@ def learn_encoder(
     """
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
-    synchronise_batch_norm(student, fabric)
+    convert_sync_batchnorm(student, fabric)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=params.lr, weight_decay=params.weight_decay
     )

@@ -1,132 +1,63 @@
-"""Proposed labels to look at: a sheet a class, and a page to correct them on."""
+"""The HTML page on which a person corrects proposed labels; it needs no other file."""
 
 import base64
 import io
 import json
-import re
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+import numpy as np
+from PIL import Image
 
-from pipeline.proposals.propose import THUMBNAIL, Proposal
-from pipeline.report.drawing import BAR_COLOURS
-from pipeline.report.fonts import ended, fitted, picture_font
-from pipeline.report.panels import FAINT, GAP, INK, PAPER
 from pipeline.scenes.classes import LabelSpace
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import PHOTO_ENDINGS
 from pipeline.system.files import atomic_path, fingerprint
 
-NEAR = 0.1  # photos whose confidence is so close to the threshold are marked
-COLUMNS, MOST = 7, 98  # of a sheet; more photos than a person looks at
-CAPTION, FRAME = 24, 4
-TAGGED, UNSURE = BAR_COLOURS[:2]
-SHADE = (233, 241, 247)  # behind photos that are tagged
-CONTENT = '"the page\'s content"'
+UNSURE = 0.1  # photos whose confidence is this close to the threshold are marked
+CONTENT = '"the page\'s content"'  # in correct.html
 
 
-def write_sheets(out: Path, found: list[Proposal], space: LabelSpace, *, threshold: float) -> None:
-    """Write a sheet a class and the page, all of them or none.
+@dataclass(frozen=True)
+class Proposal:
+    """CLIP's confidence for one photo.
+
+    Attributes:
+        photo: its path below the folder of photos.
+        thumbnail: the photo, small.
+        confidence: of each class, ``[C]`` in 0..1.
+    """
+
+    photo: str
+    thumbnail: Image.Image
+    confidence: np.ndarray
+
+
+def write_page(
+    out: Path, proposals: list[Proposal], space: LabelSpace, *, threshold: float
+) -> None:
+    """Write ``correct.html`` into a folder; an earlier folder is replaced.
 
     Args:
-        out: folder to write; an earlier one is replaced.
-        found: what CLIP says of each photo.
+        out: the folder.
+        proposals: CLIP's confidence for each photo.
         space: the classes.
-        threshold: a class is proposed from this confidence on.
+        threshold: lowest confidence at which a class is proposed.
     """
     with atomic_path(out) as draft:
         draft.mkdir()
-        for place, name in enumerate(sheet_names(space.names)):
-            sheet = class_sheet(found, place, space.names[place], threshold=threshold)
-            sheet.quantize(256, dither=Image.Dither.NONE).save(draft / f"{name}.png")
-        (draft / PAGE).write_text(correction_page(found, space, threshold=threshold), "utf-8")
+        (draft / PAGE).write_text(correction_page(proposals, space, threshold=threshold), "utf-8")
 
 
-def sheet_names(classes: list[str]) -> list[str]:
-    """Names of files for the classes, which may hold any characters."""
-    names = [re.sub(r"[^\w-]+", "-", name).strip("-") or "class" for name in classes]
-    lower = [name.lower() for name in names]
-    return [
-        name if lower.count(name.lower()) == 1 else f"{name}-{place}"
-        for place, name in enumerate(names)
-    ]
-
-
-def class_sheet(found: list[Proposal], place: int, name: str, *, threshold: float) -> Image.Image:
-    """The photos by falling confidence in one class, a line where the proposals end.
-
-    Of many photos those nearest to the threshold are shown: among them the mistakes are.
-    """
-    ranked = sorted(found, key=lambda each: -each.confidence[place])
-    tagged = sum(each.confidence[place] >= threshold for each in ranked)
-    first = max(0, min(int(tagged) - MOST // 2, len(ranked) - MOST))
-    shown = ranked[first : first + MOST]
-    above = [each for each in shown if each.confidence[place] >= threshold]
-    below = shown[len(above) :]
-    title = f"{name}: proposed for {tagged} of {len(ranked)} photos"
-    if len(shown) < len(ranked):
-        title += f"; here the {len(shown)} nearest to the threshold"
-    parts = [_bar(title, 18)]
-    parts += [_grid(above, place, threshold)] if above else []
-    parts += [_bar(f"not proposed: confidence below {threshold:g}", 15)] if below else []
-    parts += [_grid(below, place, threshold)] if below else []
-    sheet = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)), PAPER)
-    top = 0
-    for part in parts:
-        sheet.paste(part, (0, top))
-        top += part.height
-    return sheet
-
-
-def _bar(text: str, size: int) -> Image.Image:
-    """A line of text above photos."""
-    bar = Image.new("RGB", (COLUMNS * (THUMBNAIL[0] + GAP) + GAP, 40), PAPER)
-    draw = ImageDraw.Draw(bar)
-    draw.line((GAP, 2, bar.width - GAP, 2), INK, 2)
-    font = picture_font(size)
-    draw.text((GAP, 22), fitted(text, font, bar.width - 2 * GAP), INK, font, anchor="lm")
-    return bar
-
-
-def _grid(shown: list[Proposal], place: int, threshold: float) -> Image.Image:
-    """Photos with their confidence and name below each."""
-    height = max(each.thumbnail.height for each in shown)  # wide photos need no room for tall ones
-    line = height + CAPTION + GAP
-    rows = -(-len(shown) // COLUMNS)
-    grid = Image.new("RGB", (COLUMNS * (THUMBNAIL[0] + GAP) + GAP, rows * line + GAP), PAPER)
-    draw = ImageDraw.Draw(grid)
-    for number, each in enumerate(shown):
-        left = GAP + number % COLUMNS * (THUMBNAIL[0] + GAP)
-        top = GAP + number // COLUMNS * line
-        cell = (left, top, left + THUMBNAIL[0] - 1, top + height + CAPTION - 1)
-        value, photo = each.confidence[place], each.thumbnail
-        tagged = bool(value >= threshold)
-        draw.rectangle(cell, fill=SHADE if tagged else PAPER)
-        grid.paste(photo, (left + (THUMBNAIL[0] - photo.width) // 2, top + height - photo.height))
-        draw.rectangle(cell, outline=TAGGED if tagged else FAINT, width=FRAME if tagged else 1)
-        start = (left + 2 * FRAME, top + height + CAPTION // 2 - 2)
-        if abs(value - threshold) < NEAR:
-            draw.rectangle((start[0] - 3, start[1] - 8, start[0] + 29, start[1] + 8), UNSURE)
-        draw.text(start, _cut(f"{value:.2f}  {each.photo}"), INK, picture_font(12), anchor="lm")
-    return grid
-
-
-def _cut(text: str) -> str:
-    """A caption that fits below a photo; of a long path the end tells photos apart."""
-    number, name = text.split("  ", 1)
-    font, start = picture_font(12), f"{number}  "
-    return start + ended(name, font, THUMBNAIL[0] - 4 * FRAME - int(font.getlength(start)))
-
-
-def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: float) -> str:
-    """One HTML file that needs nothing else: a click on a photo changes its tag."""
+def correction_page(proposals: list[Proposal], space: LabelSpace, *, threshold: float) -> str:
+    """The page as one HTML text; a click on a photo changes its label."""
     content: dict[str, Any] = {
         "classes": space.names,
         "colours": ["#" + bytes(info.colour).hex() for info in space.classes],
         "threshold": threshold,
-        "near": NEAR,
+        "near": UNSURE,
         "endings": PHOTO_ENDINGS,
         "photos": [
             {
@@ -135,17 +66,17 @@ def correction_page(found: list[Proposal], space: LabelSpace, *, threshold: floa
                 "confidence": [round(float(value), 3) for value in each.confidence],
                 "tags": [bool(value >= threshold) for value in each.confidence],
             }
-            for each in found
+            for each in proposals
         ],
     }
-    # By this the browser knows the page again whose corrections it keeps.
+    # The browser stores corrections under this id.
     content["id"] = fingerprint(content)[:16]
-    # A name may hold the sign that would end the script.
+    # A name may contain "</script>".
     text = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     return files("pipeline.proposals").joinpath(PAGE).read_text("utf-8").replace(CONTENT, text)
 
 
-def _data_url(picture: Image.Image) -> str:
+def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=72)
+    image.save(buffer, format="JPEG", quality=72)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

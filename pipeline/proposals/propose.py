@@ -1,8 +1,8 @@
-"""Image-level labels that CLIP proposes and a person corrects.
+"""Image-level labels proposed by CLIP for a person's own photos.
 
-CLIP looks at the windows of its levels and at the photo as a whole, each as one picture, and
-compares them with the classes. The window that shows a class best decides: a traffic light is lost
-in the photo, and large in one of its windows. docs/proposals.md compares this with other measures.
+CLIP embeds the windows of its levels and the whole photo, each as one image, and compares them with
+the classes. The best window decides: a traffic light is lost in the whole photo and large in one of
+its windows. docs/proposals.md compares this with other measures.
 """
 
 import csv
@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,96 +20,72 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pipeline.clip.dense import DenseClip
+from pipeline.clip.dense import DenseClip, as_the_authors, load_clip
+from pipeline.clip.prompts import resolve_templates
 from pipeline.clip.windows import magnified, window_batches
-from pipeline.config.params import LevelParams
+from pipeline.config.params import LevelParams, load_params
+from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
+from pipeline.datasets.collect import tell_of_data, used_scenes
 from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in
 from pipeline.datasets.folder_layout import photo_folder
+from pipeline.proposals.page import Proposal, write_page
 from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import prefetch_in_threads, progress
+from pipeline.system.command import memory_hint
+from pipeline.system.devices import start_fabric
 from pipeline.system.files import atomic_path
+from pipeline.system.outputs import outputs
+from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import Box, cover
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-SHEETS = "proposals"
-THUMBNAIL = (176, 132)  # width, height at most; pixels
+FOLDER = "proposals"
+THUMBNAIL = (176, 132)  # maximum width, height in pixels
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What CLIP says of a photo.
-
-    Attributes:
-        photo: its path below the folder of photos.
-        thumbnail: the photo, small.
-        confidence: that a class is in it, ``[C]`` in 0..1.
-    """
-
-    photo: str
-    thumbnail: Image.Image
-    confidence: np.ndarray
-
-
-@torch.no_grad()
-def window_confidence(
-    image: Image.Image, clip: DenseClip, text: Tensor, levels: Sequence[LevelParams]
-) -> Tensor:
-    """How sure CLIP is of each class in the window that shows it best.
+def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
+    """Propose labels for the training photos of ``dataset.root``, and write a page to correct them.
 
     Args:
-        image: the photo.
-        clip: the frozen model.
-        text: class embeddings, ``[C, D]``.
-        levels: magnifications and windows.
+        params: the parameter file.
+        threshold: lowest confidence at which a class is proposed.
+        force: write a new ``labels.csv`` and keep the earlier one as ``labels.1.csv``.
 
-    Returns:
-        ``[C]`` in 0..1: the largest softmax over the classes, at the temperature that CLIP learned.
+    Raises:
+        ValueError: the data set is not a person's own photos, or has labels.
     """
-    embedded = window_embeddings(clip, looks(image, clip, levels))
-    with torch.autocast(embedded.device.type, enabled=False):
-        return (temperature(clip) * embedded @ text.T).softmax(dim=1).amax(dim=0)
-
-
-def temperature(clip: DenseClip) -> float:
-    """The factor that CLIP learned for its similarities."""
-    model: Any = clip.model
-    return float(model.logit_scale.exp())
-
-
-def looks(
-    image: Image.Image, clip: DenseClip, levels: Sequence[LevelParams]
-) -> list[tuple[Tensor, list[Box]]]:
-    """The photo as a whole, and magnified with its windows: pixels ``[H, W, 3]`` and boxes."""
-    squeezed = image.resize(clip.image_size[::-1], Image.Resampling.BICUBIC)
-    found = [(torch.from_numpy(np.array(squeezed)), [Box(0, 0, *clip.image_size)])]
-    for level in levels:
-        pixels = magnified(image, level, patch_size=clip.patch_size)
-        size = (pixels.shape[0], pixels.shape[1])
-        boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=clip.patch_size)
-        found.append((pixels, list(boxes)))
-    return found
-
-
-@torch.no_grad()
-def window_embeddings(clip: DenseClip, shown: Sequence[tuple[Tensor, list[Box]]]) -> Tensor:
-    """Embed windows as whole pictures: ``[n, D]`` float32 of L2 norm 1, n windows in all.
-
-    They are squeezed to the size that the tower was trained with: unlike patches, whole pictures
-    have one embedding at that size alone.
-    """
-    encode: Any = clip.model.encode_image
-    found = []
-    for pixels, boxes in shown:
-        for windows in window_batches(pixels.to(clip.device), boxes, clip):
-            if windows.shape[-2:] != clip.image_size:
-                windows = F.interpolate(windows, clip.image_size, mode="bicubic", antialias=True)
-            found.append(encode(windows).float())
-    return F.normalize(torch.cat(found), dim=1)
+    settings = load_params(params)
+    named, clip_params = settings.dataset, settings.clip
+    if named.name != "folder":
+        raise ValueError(
+            f"{params}: dataset.name must be 'folder' to have labels proposed, got '{named.name}'; "
+            "the labels of other data sets are simulated from their masks"
+        )
+    dataset = open_dataset(named.name, named.root)
+    check_no_labels(dataset.root, force=force)
+    tell_of_data(dataset, used_scenes(dataset))
+    folder = dataset.root / FOLDER
+    written = outputs("propose-labels", folders={"the folder of proposals": folder})
+    clip = load_clip(clip_params.model, clip_params.pretrained)
+    clip = as_the_authors(
+        clip, normalisation=clip_params.normalisation, activation=clip_params.activation
+    )
+    hint = "lower the windows of params.yaml: clip.levels, or use a smaller clip.model"
+    with written, memory_hint(hint):
+        found = propose(
+            start_fabric(clip_params.precision),
+            clip,
+            dataset,
+            levels=list(clip_params.levels.values()),
+            prompts=dataset.label_space.words(clip_params.words),
+            templates=resolve_templates(clip_params.templates),
+        )
+        write_page(folder, found, dataset.label_space, threshold=threshold)
+    write_proposals(dataset.root, found, dataset.label_space.names, threshold=threshold)
 
 
 def propose(
@@ -119,21 +94,21 @@ def propose(
     dataset: Dataset,
     *,
     levels: Sequence[LevelParams],
-    words: list[list[str]],
+    prompts: list[list[str]],
     templates: list[str],
 ) -> list[Proposal]:
-    """Let CLIP look at every training photo.
+    """CLIP's confidence in each class for every training photo.
 
     Args:
         fabric: the device.
         clip: the frozen model.
         dataset: the photos and classes.
         levels: magnifications and windows.
-        words: for each class the words that mean it.
-        templates: sentences around them.
+        prompts: the class prompts of each class.
+        templates: prompt templates.
     """
     clip.to(fabric.device)
-    text = clip.embed_text(words, templates)
+    text = clip.embed_text(prompts, templates)
     home, scenes = photo_folder(dataset.root), dataset.scenes("train")
 
     def read(scene: Scene) -> tuple[Scene, Image.Image]:
@@ -150,71 +125,117 @@ def propose(
     return found
 
 
+@torch.no_grad()
+def window_confidence(
+    image: Image.Image, clip: DenseClip, text: Tensor, levels: Sequence[LevelParams]
+) -> Tensor:
+    """CLIP's confidence in each class, in the window that shows it best.
+
+    Args:
+        image: the photo.
+        clip: the frozen model.
+        text: class embeddings, ``[C, D]``.
+        levels: magnifications and windows.
+
+    Returns:
+        ``[C]`` in 0..1: the largest softmax over the classes, at CLIP's learned temperature.
+    """
+    embedded = window_embeddings(clip, photo_windows(image, clip, levels))
+    with torch.autocast(embedded.device.type, enabled=False):
+        return (temperature(clip) * embedded @ text.T).softmax(dim=1).amax(dim=0)
+
+
+def temperature(clip: DenseClip) -> float:
+    """The factor by which CLIP learned to scale its similarities."""
+    model: Any = clip.model
+    return float(model.logit_scale.exp())
+
+
+def photo_windows(
+    image: Image.Image, clip: DenseClip, levels: Sequence[LevelParams]
+) -> list[tuple[Tensor, list[Box]]]:
+    """The whole photo, and its windows at each level: pixels ``[H, W, 3]`` and boxes."""
+    squeezed = image.resize(clip.image_size[::-1], Image.Resampling.BICUBIC)
+    found = [(torch.from_numpy(np.array(squeezed)), [Box(0, 0, *clip.image_size)])]
+    for level in levels:
+        pixels = magnified(image, level, patch_size=clip.patch_size)
+        size = (pixels.shape[0], pixels.shape[1])
+        boxes = cover(size, window=level.window, overlap=level.overlap, patch_size=clip.patch_size)
+        found.append((pixels, list(boxes)))
+    return found
+
+
+@torch.no_grad()
+def window_embeddings(clip: DenseClip, shown: Sequence[tuple[Tensor, list[Box]]]) -> Tensor:
+    """Embed windows as whole images: ``[n, D]`` float32 of L2 norm 1, n windows in all.
+
+    They are resized to the training size of the tower, the only one with one embedding per image.
+    """
+    encode: Any = clip.model.encode_image
+    found = []
+    for pixels, boxes in shown:
+        for windows in window_batches(pixels.to(clip.device), boxes, clip):
+            if windows.shape[-2:] != clip.image_size:
+                windows = F.interpolate(windows, clip.image_size, mode="bicubic", antialias=True)
+            found.append(encode(windows).float())
+    return F.normalize(torch.cat(found), dim=1)
+
+
 def check_no_labels(root: Path, *, force: bool) -> None:
-    """Refuse to replace labels, which may be somebody's work, unasked.
+    """Refuse to replace labels, which may be a person's work.
 
     Raises:
-        ValueError: there are labels; says which.
+        ValueError: there are labels; names the file.
     """
     path = labels_in(root)
     if path is not None and path.name != LABELS[0]:
-        raise ValueError(f"{path}: holds labels already; move it away to have some proposed")
+        raise ValueError(f"{path}: contains labels; move it away to have labels proposed")
     if path is not None and not force:
         raise ValueError(
-            f"{path}: is there already; --force proposes anew and keeps this one as "
+            f"{path}: already exists; --force proposes new labels and keeps this file as "
             f"{_free_name(path).name}"
         )
 
 
 def _free_name(path: Path) -> Path:
-    """Where an earlier file is kept: ``labels.1.csv``, or the next number that is free."""
+    """Where an earlier file is kept: ``labels.1.csv``, or the next free number."""
     names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
     return next(name for name in names if not os.path.lexists(name))
-
-
-def keep_labels(root: Path) -> None:
-    """Copy ``labels.csv``, if there is one, to a name of its own. Says where, and what is lost."""
-    path = root / LABELS[0]
-    if not path.exists():
-        return
-    kept = _free_name(path)
-    with atomic_path(kept) as draft:
-        shutil.copyfile(path, draft)
-    log.warning(
-        "%s: kept as %s, with its corrections; the new page loads it. Corrections on the earlier "
-        "page that were not downloaded are not in it",
-        path,
-        kept.name,
-    )
 
 
 def write_proposals(
     root: Path, found: list[Proposal], classes: list[str], *, threshold: float
 ) -> None:
-    """Write ``labels.csv``, and how sure CLIP is of each into ``label_confidence.csv``.
+    """Write ``labels.csv``, and the confidence in each class as ``label_confidence.csv``.
 
-    Earlier labels are kept beside them, see `keep_labels`.
+    An earlier ``labels.csv`` is copied to ``labels.1.csv``.
     """
-    keep_labels(root)
-    tagged = [(each.confidence >= threshold).astype(int).tolist() for each in found]
-    sure = [[f"{value:.3f}" for value in each.confidence] for each in found]
-    for name, rows in ((CONFIDENCE, sure), (LABELS[0], tagged)):
+    path = root / LABELS[0]
+    if path.exists():
+        with atomic_path(kept := _free_name(path)) as draft:
+            shutil.copyfile(path, draft)
+        log.warning(
+            "%s: kept as %s, including its corrections; the new page can load it. Corrections on "
+            "the earlier page that were not downloaded are not in it",
+            *(path, kept.name),
+        )
+    labels = [(each.confidence >= threshold).astype(int).tolist() for each in found]
+    confidence = [[f"{value:.3f}" for value in each.confidence] for each in found]
+    for name, rows in ((CONFIDENCE, confidence), (LABELS[0], labels)):
         lines = [[each.photo, *map(str, row)] for each, row in zip(found, rows, strict=True)]
-        # The mark tells Excel that this is UTF-8.
+        # Excel recognises UTF-8 by the byte order mark.
         with (
             atomic_path(root / name) as draft,
             draft.open("w", newline="", encoding="utf-8-sig") as handle,
         ):
             csv.writer(handle, lineterminator="\n").writerows([["photo", *classes], *lines])
-    count = sum(map(sum, tagged))
     log.info(
-        "%d photos, %.1f of %d classes each; look at %s, correct %s, then: dvc repro",
+        "%d photos, on average %.1f of %d classes each; open %s, correct %s, then: dvc repro",
         len(found),
-        count / len(found),
+        sum(map(sum, labels)) / len(found),
         len(classes),
-        root / SHEETS / PAGE,
-        root / LABELS[0],
+        *(root / FOLDER / PAGE, path),
     )
-    for number, row in enumerate(tagged):
+    for each, row in zip(found, labels, strict=True):
         if not any(row):
-            log.warning("%s: no class at all; left out of training", found[number].photo)
+            log.warning("%s: no class at all; left out of training", each.photo)

@@ -1,95 +1,185 @@
-"""Pictures as a page carries them within itself: small enough to mail, the same bytes each time."""
+"""Charts by matplotlib: confusion matrix, IoU bars, training curves.
 
-import base64
+Equal input gives equal bytes: files carry no date and no version, the settings are matplotlib's
+defaults, the font is that of `pipeline.report.fonts`. matplotlib is imported late: it takes a
+second, and panels do not need it.
+"""
+
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from pipeline.report.drawing import BAR_COLOURS, chart
+from pipeline.metrics import nan_mean
+from pipeline.report.fonts import chart_settings, shorten_middle, text_font
+from pipeline.system.files import atomic_path
 
-WIDEST = 1400  # pixels: as wide as panels are drawn
-AS_IT_IS = 120_000  # bytes of a PNG that is carried unchanged
-TARGET = 300_000  # bytes that a larger one should have at most
-QUALITIES = (88, 75, 60)  # of JPEG, tried in this order
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FloatArray = npt.NDArray[np.float64]
+DPI = 110
+NAME_WIDTH, USUAL_WIDTH = 330, 130  # pixels of a class name in a chart: at most, and usually
+# Okabe and Ito's colours, which stay apart with any colour vision.
+BAR_COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#f0e442",
+    "#333333",
+)
 
 
-@dataclass(frozen=True)
-class EmbeddedImage:
-    """A picture of a page.
+@contextmanager
+def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
+    """An empty chart, size in inches; the user's matplotlib settings and display have no effect."""
+    from matplotlib import rc_context, style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    Attributes:
-        source: the picture itself, as a ``data:`` address.
-        size: ``(width, height)`` in pixels.
-        alt: what it shows, for who cannot see it.
-        caption: what to look at in it.
-        chart: whether it is readable at half the width of the page.
+    with style.context("default"), rc_context(chart_settings()):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        yield figure, axes
+
+
+def save_chart(figure: "Figure", path: Path) -> None:
+    """Write a chart as PNG, whole or not at all."""
+    with atomic_path(path) as draft:
+        figure.savefig(draft, format="png", metadata={"Software": None})
+
+
+def chart_names(names: Sequence[str]) -> tuple[list[str], float]:
+    """Names shortened for a chart, and by how many inches the longest exceeds the usual width."""
+    font = text_font(15)  # about that of the charts, in pixels
+    shown = [shorten_middle(name, font, NAME_WIDTH) for name in names]
+    return shown, max(0.0, max(map(font.getlength, shown), default=0) - USUAL_WIDTH) / DPI
+
+
+def confusion_chart(confusion: npt.NDArray[np.int64], names: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix in percent of the annotated pixels of each class, as PNG.
+
+    Args:
+        confusion: ``[C, C]`` counts, rows = mask.
+        names: C class names.
+        path: file to write.
     """
+    size, (shown_names, more) = len(names), chart_names(names)
+    annotated, percent = confusion.sum(axis=1, keepdims=True), np.full((size, size), np.nan)
+    np.divide(100.0 * confusion, annotated, out=percent, where=annotated > 0)
+    with chart(0.46 * size + 2.6 + 1.7 * more, 0.4 * size + 1.8 + 0.7 * more) as (figure, axes):
+        shown = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        _write_cells(axes, percent)
+        axes.set_xticks(range(size), shown_names, rotation=45, ha="left", rotation_mode="anchor")
+        axes.set_yticks(range(size), shown_names)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.tick_params(length=0)
+        axes.set_xlabel("predicted class", color="0.35")
+        axes.set_ylabel("annotated class", color="0.35")
+        axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="minor", length=0)
+        bar = figure.colorbar(shown, label="% of annotated pixels", fraction=0.03, pad=0.02)
+        bar.outline.set_visible(False)
+        save_chart(figure, path)
 
-    source: str
-    size: tuple[int, int]
-    alt: str
-    caption: str
-    chart: bool
+
+def _write_cells(axes: "Axes", percent: FloatArray) -> None:
+    """Whole percents from half a percent on, in ink that contrasts with the cell."""
+    for row, column in np.argwhere(percent >= 0.5).tolist():
+        value = percent[row, column]
+        ink = "white" if value > 55 else "0.15"
+        weight = "bold" if row == column else "normal"
+        axes.text(
+            column, row, f"{value:.0f}", ha="center", va="center", c=ink, weight=weight, size=8.5
+        )
+    for row in np.flatnonzero(np.isnan(percent).all(axis=1)).tolist():
+        middle = (len(percent) - 1) / 2
+        axes.text(middle, row, "not annotated", ha="center", va="center", c="0.45", size=8.5)
 
 
-def carried(path: Path, *, alt: str, caption: str, chart: bool = False) -> EmbeddedImage:
-    """A picture of a stage, reduced to what a page needs.
+class Bars(NamedTuple):
+    """One bar per class: legend, percent ``[C]`` (NaN: no bar), text at each end, colour."""
 
-    Small PNG stay as they are, others become JPEG, at most 1400 pixels wide.
+    title: str
+    percent: FloatArray
+    texts: Sequence[str]
+    colour: str
 
-    Raises:
-        ValueError: the file is no picture.
+
+def class_bars(
+    groups: Sequence[Bars], names: Sequence[str], path: Path, *, label: str, limit: float = 100
+) -> None:
+    """Draw horizontal bars, the groups side by side for each class, as PNG.
+
+    Args:
+        groups: what is compared.
+        names: C class names, from top to bottom.
+        path: file to write.
+        label: of the axis of percents.
+        limit: end of that axis.
     """
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, SyntaxError):  # Pillow's words for what is damaged
-        raise ValueError(f"{path}: is no whole PNG; run `dvc repro --force`") from None
-    small = len(content) <= AS_IT_IS and picture.width <= WIDEST
-    source = _address("image/png", content) if small else _address("image/jpeg", _jpeg(picture))
-    return EmbeddedImage(source, picture.size, alt, caption, chart)
+    thick = 0.8 / len(groups)
+    height = len(names) * (0.16 + 0.17 * len(groups)) + 0.9 + 0.25 * len(groups)
+    with chart(8.0, height) as (figure, axes):
+        for place, (title, percent, texts, colour) in enumerate(groups):
+            middles = np.arange(len(names)) + (place - (len(groups) - 1) / 2) * thick
+            widths = np.nan_to_num(percent)
+            axes.barh(middles, widths, 0.9 * thick, color=colour, label=title)
+            for middle, width, text in zip(middles, widths, texts, strict=True):
+                axes.text(width + 0.8, middle, text, va="center", size=8, c="0.2")
+        axes.set_yticks(range(len(names)), chart_names(names)[0])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set_xlim(0, limit)
+        axes.set_xticks(range(0, 101, 20))
+        axes.set_xlabel(label, color="0.35")
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside upper left", frameon=False)
+        save_chart(figure, path)
 
 
-def _jpeg(picture: Image.Image) -> bytes:
-    """JPEG of the best quality that is small enough; full colour at the edges of masks."""
-    if picture.width > WIDEST:
-        height = max(1, round(picture.height * WIDEST / picture.width))
-        picture = picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
-    written = b""
-    for quality in QUALITIES:
-        buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=quality, subsampling=0)
-        written = buffer.getvalue()
-        if len(written) <= TARGET:
-            break
-    return written
+def iou_bars(values: Mapping[str, FloatArray], names: Sequence[str], path: Path) -> None:
+    """Draw the IoU of each class as horizontal bars, as PNG.
 
-
-def _address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    Args:
+        values: IoU ``[C]`` in 0..1 by name (at most eight), NaN for an empty union.
+        names: C class names.
+        path: file to write.
+    """
+    groups = []
+    for place, (name, one) in enumerate(values.items()):
+        percent = 100 * np.asarray(one, np.float64)
+        texts = ["absent" if np.isnan(value) else f"{value:.1f}" for value in percent]
+        colour = BAR_COLOURS[place % len(BAR_COLOURS)]
+        groups.append(Bars(f"{name}: mean {nan_mean(percent):.1f} %", percent, texts, colour))
+    class_bars(groups, names, path, label="IoU in %")
 
 
 def curve_chart(
-    curves: Mapping[str, npt.NDArray[np.float64]],
+    curves: Mapping[str, FloatArray],
     *,
     size: tuple[float, float],
-    alt: str,
-    caption: str,
     marks: Sequence[tuple[float, str]] = (),
-) -> EmbeddedImage:
-    """Curves over the steps as a drawing (SVG).
+) -> bytes:
+    """Draw curves over the steps, as SVG.
 
     Args:
-        curves: what is compared (at most six), ``[n, 2]`` of step and value.
-        size: width and height in inches.
-        alt: what it shows, for who cannot see it.
-        caption: what to look at in it.
+        curves: ``[n, 2]`` of step and value by name, at most eight.
+        size: width and height in inches of 96 pixels.
         marks: steps at which something changes, and what.
     """
     from matplotlib import rc_context
@@ -98,27 +188,18 @@ def curve_chart(
     with chart(*size) as (figure, axes):
         for (name, curve), colour in zip(curves.items(), BAR_COLOURS, strict=False):
             axes.plot(*curve.T, color=colour, linewidth=1.6, label=name)
+        top = axes.get_xaxis_transform()
         for step, text in marks:
             axes.axvline(step, color="0.45", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-            axes.annotate(
-                text,
-                (step, 0.98),
-                (5, 0),
-                xycoords=axes.get_xaxis_transform(),
-                textcoords="offset points",
-                va="top",
-                size=9,
-                color="0.35",
-            )
+            look: dict[str, Any] = {"xycoords": top, "textcoords": "offset points", "va": "top"}
+            axes.annotate(text, (step, 0.98), (5, 0), size=9, color="0.35", **look)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("step", color="0.35")
         axes.grid(color="0.9")
         axes.set_axisbelow(True)
         if len(curves) > 1:
             figure.legend(loc="outside upper left", frameon=False, ncols=3)
-        # Text stays text, and what is named is named the same each time.
+        # Text stays text, and equal curves give equal ids.
         with rc_context({"svg.hashsalt": "carb", "svg.fonttype": "none"}):
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        width, height = (round(side * 96) for side in size)
-    drawing = _address("image/svg+xml", buffer.getvalue())
-    return EmbeddedImage(drawing, (width, height), alt, caption, chart=True)
+    return buffer.getvalue()

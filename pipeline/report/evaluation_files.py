@@ -1,4 +1,4 @@
-"""What evaluation leaves to read and to look at: figures, tables, panels."""
+"""Files of the evaluation stages: metrics as JSON, tables, charts and panels."""
 
 import logging
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import EvalParams, PaletteName, Params, load_params
-from pipeline.config.watched_files import watch
-from pipeline.datasets import open_dataset
+from pipeline.config.params import EvalParams
+from pipeline.config.types import PaletteName
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
 from pipeline.evaluation.photos import (
     annotated,
     listed,
     pseudo_scenes,
     scenes_of,
-    tell_of_unseen,
+    warn_unseen_classes,
     with_logits,
 )
-from pipeline.evaluation.scores import (
+from pipeline.evaluation.pseudo_masks import score_store
+from pipeline.evaluation.segmenter import (
     SEGMENTER,
     Metrics,
     SegmenterScore,
@@ -28,33 +28,30 @@ from pipeline.evaluation.scores import (
     protocol,
     region_class_rows,
     score_segmenter,
-    score_store,
 )
 from pipeline.metrics import iou
-from pipeline.report.drawing import confusion_figure, iou_bars, save_png
-from pipeline.report.fonts import use_font
-from pipeline.report.palettes import palette_of
-from pipeline.report.pseudo_mask_panels import evenly_spaced, pseudo_panels
-from pipeline.report.segmenter_panels import PanelInputs, ranked, segmenter_panels
-from pipeline.scenes.image_labels import ImageLabels, read_image_labels
-from pipeline.segmenter.inference import Segmenter, TestTimeOptions
+from pipeline.report.charts import confusion_chart, iou_bars
+from pipeline.report.drawing import palette_of, save_png
+from pipeline.report.panels import evenly_spaced
+from pipeline.report.pseudo_mask_panels import pseudo_panels
+from pipeline.report.segmenter_panels import (
+    PanelInputs,
+    preview_panel,
+    ranked,
+    segmenter_panels,
+)
+from pipeline.scenes.image_labels import ImageLabels
 from pipeline.store.masks import check_photos
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.files import atomic_path, file_digest, write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import atomic_path, file_digest, write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
-PANELS = 4  # photos of a sheet
-RANKED = 3  # photos of the sheets of best, median and worst
+PANELS = 4  # images of a panel
+RANKED = 3  # images of the panels of best, median and worst
 
 
-def presentation_of(params: EvalParams) -> TestTimeOptions:
-    """How params.yaml wants photos to be shown."""
-    return TestTimeOptions(tuple(params.scales), params.flip, params.window, params.edge_radius)
-
-
-def pseudo_report(
+def write_pseudo_report(
     store: PseudoMaskStore,
     labels: ImageLabels,
     dataset: Dataset,
@@ -64,180 +61,186 @@ def pseudo_report(
     out: Path,
     summary: Path,
 ) -> None:
-    """Figures and pictures of the pseudo-masks, by split and level; the main ones once more.
+    """Write metrics and panels of the pseudo-masks, by split and level.
 
-    ``photos`` is what ``eval.photos`` says of the validation photos, ``palette`` what
-    ``pictures.palette`` says.
+    Without human masks there are panels only. ``panels_unlabelled.png`` shows CLIP's masks of
+    training images without image-level labels.
+
+    Args:
+        store: the pseudo-masks.
+        labels: image-level labels.
+        dataset: the data set.
+        photos: ``eval.photos``.
+        palette: ``pictures.palette``.
+        out: folder to write.
+        summary: file of the main metrics, for DVC.
     """
-    figures: Metrics = {}
+    metrics: Metrics = {}
+    colours = palette_of(palette, dataset.label_space.palette)
     with atomic_path(out) as draft:
         draft.mkdir()
+        keys = set(store.keys)
+        if train := [scene for scene in scenes_of(dataset, "train") if scene.key in keys]:
+            few = evenly_spaced(train, PANELS)
+            panel = pseudo_panels(
+                few, store, palette=colours, labels=None, human_mask=lambda scene: None
+            )
+            save_png(draft / "panels_unlabelled.png", panel)
         for split in ("train", "val"):
             scenes, labelled = pseudo_scenes(store, labels, dataset, split, photos)
             if labelled:
-                sheet = pseudo_panels(
+                panel = pseudo_panels(
                     evenly_spaced(scenes or labelled, PANELS),
                     store,
-                    palette=palette_of(palette, dataset.label_space.palette),
+                    palette=colours,
                     labels=labels,
                     human_mask=lambda scene: _human_mask(scene, dataset),
                 )
-                save_png(draft / f"panels_{split}.png", sheet)
-            if not scenes:
-                log.info("%s: no photo with both a human mask and image-level labels", split)
-                continue
-            check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
-            matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
-            levels = {name: metrics_of(m, store.classes) for name, m in matrices.items()}
-            figures[split] = {**levels, "regions": regions}
-            tell_of_unseen(next(iter(matrices.values())), store.classes)
-            bars = {f"CLIP, {name}": iou(matrix) for name, matrix in matrices.items()}
-            iou_bars(bars, store.classes, draft / f"iou_{split}.png")
-            for name, one in levels.items():
-                log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
-        write_json(draft / "metrics.json", figures)
-    main = {f"pseudo-masks {split}": _level_miou(found) for split, found in figures.items()}
+                save_png(draft / f"panels_{split}.png", panel)
+            if scenes:
+                metrics[split] = _scored_split(split, scenes, store, labels, dataset, draft)
+            else:
+                log.info("%s: no photo has both a human mask and image-level labels", split)
+        write_json(draft / "metrics.json", metrics)
+    main = {f"pseudo-masks {split}": _level_miou(found) for split, found in metrics.items()}
     write_json(summary, main)
+
+
+def _scored_split(
+    split: str,
+    scenes: Sequence[Scene],
+    store: PseudoMaskStore,
+    labels: ImageLabels,
+    dataset: Dataset,
+    folder: Path,
+) -> Metrics:
+    """Score the pseudo-masks of a split, draw ``iou_<split>.png``, and return the metrics."""
+    check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
+    matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
+    warn_unseen_classes(next(iter(matrices.values())), store.classes)
+    bars = {f"CLIP, {name}": iou(matrix) for name, matrix in matrices.items()}
+    iou_bars(bars, store.classes, folder / f"iou_{split}.png")
+    levels = {name: metrics_of(matrix, store.classes) for name, matrix in matrices.items()}
+    for name, one in levels.items():
+        log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
+    return {**levels, "regions": regions}
 
 
 def _human_mask(scene: Scene, dataset: Dataset) -> np.ndarray | None:
     return None if scene.mask is None else read_scene_mask(scene, dataset.read_mask)
 
 
-def _level_miou(figures: Metrics) -> Metrics:
-    return {level: one["mIoU"] for level, one in figures.items() if "mIoU" in one}
+def _level_miou(metrics: Metrics) -> Metrics:
+    return {level: one["mIoU"] for level, one in metrics.items() if "mIoU" in one}
 
 
-def segmenter_report(
-    segmenter: Segmenter,
+def write_segmenter_report(
+    inputs: PanelInputs,
+    dataset: Dataset,
+    options: EvalParams,
     *,
-    store: Path,
-    image_labels: Path,
-    params: Path,
     out: Path,
     summary: Path,
+    previews: Path | None,
 ) -> None:
-    """Figures, tables and pictures of the segmenter on the validation photos.
+    """Write metrics, tables and panels of the segmenter on the validation images.
 
-    ``metrics.json`` in ``out`` holds everything; ``summary`` the few figures that runs are compared
-    by, for `dvc metrics show` and `dvc exp show`. Without human masks there are only pictures.
+    ``metrics.json`` in ``out`` contains everything, ``summary`` the metrics by which `dvc metrics
+    show` and `dvc exp show` compare runs. Without human masks there are panels only.
+
+    Args:
+        inputs: segmenter, store, labels and what else the panels are made from.
+        dataset: the data set.
+        options: section ``eval`` of params.yaml.
+        out: folder to write.
+        summary: file of the main metrics, for DVC.
+        previews: folder of the previews that training left, or None.
 
     Raises:
-        ValueError: an input is missing or made for other classes.
+        ValueError: an input is damaged, or does not belong to the store.
     """
-    settings = load_params(params)
-    named, classes = settings.dataset, segmenter.classes
-    dataset = open_dataset(named.name, named.root)
-    if classes != dataset.label_space.names:
-        raise ValueError(
-            f"the segmenter knows {len(classes)} classes that are not those of "
-            f"'{named.name}' ({params.name}: dataset.name); run `dvc repro train`"
-        )
-    labels = read_image_labels(image_labels, classes)
-    use_font(settings.pictures.font, [*classes, *labels])
-    sources = PanelInputs(
-        segmenter=segmenter,
-        presentation=presentation_of(settings.eval),
-        store=PseudoMaskStore.open(store),
-        labels=labels,
-        read_mask=dataset.read_mask,
-        palette=palette_of(settings.pictures.palette, dataset.label_space.palette),
-    )
-    photos = scenes_of(dataset, "val") or dataset.scenes("train")
-    scenes = annotated(photos) if "val" in dataset.splits else []
-    if settings.eval.photos is not None:
-        scenes = listed(scenes_of(dataset, "val"), Path(settings.eval.photos))
-    with_logits([scene for scene in scenes if scene.key in sources.labels], sources.store)
-    if scenes:
-        _scored_report(scenes, sources, settings, out=out, summary=summary)
-        watch("eval", settings, params)
-        return
-    log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
-    few = [replace(scene, mask=None) for scene in evenly_spaced(photos, PANELS)]
-    sheet = segmenter_panels(few, sources, heading="Photos without human masks", photo_iou={})
+    val = scenes_of(dataset, "val")
+    photos = val or dataset.scenes("train")
+    scenes = annotated(val) if options.photos is None else listed(val, Path(options.photos))
+    with_logits([scene for scene in scenes if scene.key in inputs.labels], inputs.store)
     with atomic_path(out) as draft:
         draft.mkdir()
-        save_png(draft / "panels.png", sheet)
-    write_json(summary, {})
-    watch("eval", settings, params)
+        if previews is not None:
+            every = [scene for split in dataset.splits for scene in dataset.scenes(split)]
+            if (panel := preview_panel(previews, every, inputs.palette)) is not None:
+                save_png(draft / "training_previews.png", panel)
+        if scenes:
+            name = dataset.label_space.name
+            data = f"{name}, {without_folders(options.photos or 'val')}"
+            main = _score_and_draw(draft, scenes, inputs, data)
+        else:
+            log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
+            few = [replace(scene, mask=None) for scene in evenly_spaced(photos, PANELS)]
+            panel = segmenter_panels(
+                few, inputs, heading="Images without human masks", photo_iou={}
+            )
+            save_png(draft / "panels.png", panel)
+            main = {}
+    write_json(summary, main)
 
 
-def _scored_report(
-    scenes: Sequence[Scene], sources: PanelInputs, settings: Params, *, out: Path, summary: Path
-) -> None:
-    """Score photos with human masks; write what `segmenter_report` promises."""
-    segmenter = sources.segmenter
-    beside = [scene for scene in scenes if scene.key in sources.labels]
-    check_photos(sources.store, {scene.key: file_digest(scene.image) for scene in beside})
+def _score_and_draw(
+    folder: Path, scenes: Sequence[Scene], inputs: PanelInputs, data: str
+) -> Metrics:
+    """Score images with human masks, write everything below ``folder``, return the main
+    metrics."""
+    classes = inputs.segmenter.classes
+    labelled = [scene for scene in scenes if scene.key in inputs.labels]
+    check_photos(inputs.store, {scene.key: file_digest(scene.image) for scene in labelled})
     score = score_segmenter(
-        segmenter,
+        inputs.segmenter,
         scenes,
-        read_mask=sources.read_mask,
-        store=sources.store,
-        labels=sources.labels,
-        presentation=sources.presentation,
+        read_mask=inputs.read_mask,
+        store=inputs.store,
+        labels=inputs.labels,
+        presentation=inputs.presentation,
     )
     total = sum(region.pixels for region in score.regions.values())
-    data = f"{settings.dataset.name}, {without_folders(settings.eval.photos or 'val')}"
-    figures = {
-        **metrics_of(score.confusion, segmenter.classes),
-        "regions": {name: region.figures(total) for name, region in score.regions.items()},
-        "protocol": protocol(segmenter, scenes, data, sources.presentation),
+    metrics = {
+        **metrics_of(score.confusion, classes),
+        "regions": {name: region.metrics(total) for name, region in score.regions.items()},
+        "protocol": protocol(inputs.segmenter, scenes, data, inputs.presentation),
     }
-    with atomic_path(out) as draft:
-        draft.mkdir()
-        write_json(draft / "metrics.json", figures)
-        _write_tables(draft, score, figures, segmenter.classes)
-        _draw_charts(draft, score, segmenter.classes)
-        _draw_panels(draft, scenes, score, sources)
-    write_json(summary, {name: figures[name] for name in ("mIoU", "pixel accuracy", "regions")})
-    tell_of_unseen(score.confusion, segmenter.classes)
+    write_json(folder / "metrics.json", metrics)
+    write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))
+    write_table(folder / "regions.csv", _region_rows(metrics["regions"]))
+    write_table(folder / "regions_by_class.csv", region_class_rows(score, classes))
+    _draw_charts(folder, score, classes)
+    # The ranked images are predicted again, so that memory does not grow with their number.
+    for name, few in ranked(scenes, score.photo_iou, RANKED).items():
+        heading = f"Images with {name} mIoU, {len(few)} of {len(scenes)}"
+        panel = segmenter_panels(few, inputs, heading=heading, photo_iou=score.photo_iou)
+        save_png(folder / f"panels_{name}.png", panel)
+    warn_unseen_classes(score.confusion, classes)
     log.info(
         "segmenter on %d photos: mIoU %.1f, pixel accuracy %.1f",
-        len(scenes),
-        100 * figures["mIoU"],
-        100 * figures["pixel accuracy"],
+        *(len(scenes), 100 * metrics["mIoU"], 100 * metrics["pixel accuracy"]),
     )
-
-
-def _write_tables(
-    folder: Path, score: SegmenterScore, figures: Metrics, classes: Sequence[str]
-) -> None:
-    write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))
-    write_table(folder / "regions.csv", _region_rows(figures["regions"]))
-    write_table(folder / "regions_by_class.csv", region_class_rows(score, classes))
+    return {name: metrics[name] for name in ("mIoU", "pixel accuracy", "regions")}
 
 
 def _draw_charts(folder: Path, score: SegmenterScore, classes: Sequence[str]) -> None:
-    """Where pixels went, and the segmenter beside the pseudo-masks that it learned from."""
-    confusion_figure(score.confusion, classes, folder / "confusion.png")
+    """Confusion matrix; IoU of the segmenter next to the pseudo-masks."""
+    confusion_chart(score.confusion, classes, folder / "confusion.png")
     bars = {
-        "segmenter, shown no image labels": iou(score.beside[SEGMENTER]),
-        **{
-            f"CLIP with image labels, {name}": iou(matrix)
-            for name, matrix in score.beside.items()
-            if name != SEGMENTER
-        },
+        f"CLIP with image-level labels, {name}": iou(matrix)
+        for name, matrix in score.per_level.items()
+        if name != SEGMENTER
     }
-    iou_bars(bars, classes, folder / "iou.png")
-
-
-def _draw_panels(
-    folder: Path, scenes: Sequence[Scene], score: SegmenterScore, sources: PanelInputs
-) -> None:
-    """The photos that went best, middling and worst; they are predicted once more, so that memory
-    does not grow with the photos."""
-    for name, few in ranked(scenes, score.photo_iou, RANKED).items():
-        heading = f"The {name} of {len(scenes)} photos, by their own mIoU"
-        sheet = segmenter_panels(few, sources, heading=heading, photo_iou=score.photo_iou)
-        save_png(folder / f"panels_{name}.png", sheet)
+    own = {"segmenter, no image-level labels": iou(score.per_level[SEGMENTER])}
+    iou_bars(own | bars, classes, folder / "iou.png")
 
 
 def _region_rows(regions: Metrics) -> list[Metrics]:
-    """One row a region and network, for a bar chart."""
+    """One row per region and network, for a bar chart."""
     return [
         {"region": f"{who.removesuffix(' accuracy')}, {name}", "accuracy": value}
-        for name, figures in regions.items()
-        for who, value in figures.items()
+        for name, metrics in regions.items()
+        for who, value in metrics.items()
         if who != "share"
     ]

@@ -1,52 +1,58 @@
-"""Sheets of pictures a person can look at: a block a photo, titles, and a legend below.
+"""Panels: rows of an image and maps made from it, with titles and a legend; contact sheets.
 
-A sheet fits into a browser's window. Equal input gives equal bytes: see `pipeline.report.drawing`.
+A panel fits into a browser window. Equal input gives equal bytes: see `pipeline.report.drawing`.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from pipeline.report.drawing import IGNORE_COLOUR, RgbArray
-from pipeline.report.fonts import ended, fitted
-from pipeline.report.fonts import picture_font as _font
+from pipeline.report.fonts import shorten_middle, shorten_start, text_font
 
+T = TypeVar("T")
 INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
 PANEL_WIDTH, CELL_SIDE = 1400, 640  # at most, in pixels
-LINE_COLUMNS = 5  # at most; what is narrower than a fifth of a window cannot be read
-SHOWN_SIDE = 1280  # larger photos are reduced before anything is made of them
+LINE_COLUMNS = 5  # at most, so that each stays readable
+SHOWN_SIDE = 1280  # larger images are reduced before anything is made from them
 GAP, TITLE_HEIGHT = 8, 30
 LEGEND_WIDTH = 700  # of a legend by itself
 SHEET_HEIGHT, LABEL_HEIGHT = 210, 24  # of a row of a contact sheet, and of the name below
 
 
 class LegendItem(NamedTuple):
-    """A line of a legend: a sample of any width, ``[18, W, 3]`` uint8 RGB, and what it means."""
+    """A legend entry: its text, and a colour sample ``[18, W, 3]`` uint8 RGB."""
 
     name: str
     sample: RgbArray
 
 
 class PanelRow(NamedTuple):
-    """The pictures of one photo, ``[H, W, 3]`` uint8 RGB each, and what is written over them."""
+    """The cells of one image, ``[H, W, 3]`` uint8 RGB each, and the title above them."""
 
-    pictures: Sequence[RgbArray]
+    cells: Sequence[RgbArray]
     title: str = ""
 
 
-def downscale_for_panel(photo: Image.Image) -> tuple[RgbArray, int]:
-    """A photo as it is drawn, and by which whole factor it was reduced for that.
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` items, the first and the last among them, evenly spaced."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
-    A mask of the photo is reduced to the same size by taking every so many rows and columns.
+
+def downscale_for_panel(photo: Image.Image) -> tuple[RgbArray, int]:
+    """The image at panel size, and the whole factor by which it was reduced.
+
+    ``mask[::factor, ::factor]`` reduces a mask to the same size.
     """
     shrink = max(1, -(-max(photo.size) // SHOWN_SIDE))
     return np.asarray(photo.reduce(shrink)), shrink
 
 
 def class_entries(names: Sequence[str], palette: RgbArray) -> list[LegendItem]:
-    """The colour of each class, and of what is ignored."""
+    """The colour of each class, and of ignored pixels."""
     colours = [*map(tuple, palette.tolist()), IGNORE_COLOUR]
     return [
         LegendItem(name, _framed(np.full((18, 18, 3), colour, np.uint8)))
@@ -55,52 +61,52 @@ def class_entries(names: Sequence[str], palette: RgbArray) -> list[LegendItem]:
 
 
 def class_legend(names: Sequence[str], palette: RgbArray) -> Image.Image:
-    """The colour and name of each class, as a picture of its own."""
+    """The colour and name of each class, as an image."""
     return _legend(class_entries(names, palette)[:-1], LEGEND_WIDTH)  # predictions ignore nothing
 
 
 def panel(
-    blocks: Sequence[PanelRow],
+    rows: Sequence[PanelRow],
     *,
     titles: Sequence[str],
     legend: Sequence[Sequence[LegendItem]],
     heading: str = "",
 ) -> Image.Image:
-    """Arrange pictures: a block a photo, its pictures in lines of at most five, the legend below.
+    """Compose a panel: one row per image, its cells in lines of at most five, the legend below.
 
-    The first picture of a block gives the size of all of them; it is enlarged by a whole factor
-    (sharp pixels) or reduced, as large as fits into the window's width and a side of 640.
+    The first cell of a row gives the size of all its cells: it is enlarged by a whole factor (sharp
+    pixels) or reduced to the largest size that fits the window's width and a side of 640.
 
     Args:
-        blocks: the photos.
-        titles: one a picture of each block.
-        legend: what the colours mean, in groups.
-        heading: over everything, or nothing.
+        rows: the rows.
+        titles: one per cell.
+        legend: groups of legend entries.
+        heading: above everything; may be empty.
 
     Raises:
-        ValueError: there is no photo or title, or a block has not one picture for each title.
+        ValueError: there are no rows or titles, or a row has another number of cells.
     """
-    lengths = [len(block.pictures) for block in blocks]
+    lengths = [len(row.cells) for row in rows]
     if not titles or set(lengths) != {len(titles)}:
         raise ValueError(
-            f"a panel needs blocks of {len(titles) or 'some'} pictures, one for each title, got "
-            f"blocks of {lengths}"
+            f"a panel needs rows of {len(titles) or 'some'} cells, one per title, got rows of "
+            f"{lengths}"
         )
     num_lines = -(-len(titles) // LINE_COLUMNS)
     columns = -(-len(titles) // num_lines)
     width = min(CELL_SIDE, (PANEL_WIDTH - GAP) // columns - GAP)
-    cells = [_cell_size(block.pictures[0], width) for block in blocks]
+    cells = [_cell_size(row.cells[0], width) for row in rows]
     width = max(cell[0] for cell in cells)
     parts = [_line_of_text(heading, GAP + columns * (width + GAP), 20)] if heading else []
-    for number, (block, cell) in enumerate(zip(blocks, cells, strict=True)):
+    for number, (row, cell) in enumerate(zip(rows, cells, strict=True)):
         named = titles if num_lines > 1 or number == 0 else [""] * len(titles)
-        parts.append(_block(block, named, columns=columns, column_width=width, cell=cell))
+        parts.append(_panel_row(row, named, columns=columns, column_width=width, cell=cell))
     parts += [_legend(group, GAP + columns * (width + GAP)) for group in legend if group]
     return _stacked(parts)
 
 
 def contact_sheet(pictures: Sequence[tuple[str, RgbArray]]) -> Image.Image:
-    """Photos of any sizes side by side in rows of one height, their names below."""
+    """Images of any size side by side in rows of equal height, their names below."""
     rows: list[list[tuple[str, Image.Image]]] = [[]]
     left = GAP
     for name, picture in pictures:
@@ -121,41 +127,40 @@ def _sheet_row(photos: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     for name, photo in photos:
         row.paste(photo, (left, GAP))
         place = (left, GAP + SHEET_HEIGHT + LABEL_HEIGHT // 2)
-        draw.text(place, ended(name, _font(14), photo.width), INK, _font(14), anchor="lm")
+        text = shorten_start(name, text_font(14), photo.width)
+        draw.text(place, text, INK, text_font(14), anchor="lm")
         left += photo.width + GAP
     return row
 
 
-def _block(
-    block: PanelRow,
+def _panel_row(
+    row: PanelRow,
     titles: Sequence[str],
     *,
     columns: int,
     column_width: int,
     cell: tuple[int, int],
 ) -> Image.Image:
-    """A photo's title and pictures, in lines of so many columns, each with its titles above."""
+    """The title of an image, and its cells in lines of ``columns``, each line under its titles."""
     total = GAP + columns * (column_width + GAP)
-    parts = [_line_of_text(block.title, total, 16)] if block.title else []
+    parts = [_line_of_text(row.title, total, 16)] if row.title else []
     for start in range(0, len(titles), columns):
         part = slice(start, start + columns)
         top = TITLE_HEIGHT if any(titles) else 0
         line = Image.new("RGB", (total, top + cell[1] + GAP), PAPER)
         draw = ImageDraw.Draw(line)
-        for column, (title, picture) in enumerate(
-            zip(titles[part], block.pictures[part], strict=True)
-        ):
+        for column, (title, picture) in enumerate(zip(titles[part], row.cells[part], strict=True)):
             left = GAP + column * (column_width + GAP)
-            text = ended(title, _font(18), column_width)
+            text = shorten_start(title, text_font(18), column_width)
             middle = (left + column_width // 2, TITLE_HEIGHT // 2)
-            draw.text(middle, text, INK, _font(18), anchor="mm")
+            draw.text(middle, text, INK, text_font(18), anchor="mm")
             line.paste(_fit(picture, cell), (left + (column_width - cell[0]) // 2, top))
         parts.append(line)
     return _stacked(parts)
 
 
 def _cell_size(picture: RgbArray, limit: int) -> tuple[int, int]:
-    """Width and height of a picture: enlarged by a whole factor, or reduced to the limits."""
+    """Width and height of a cell: enlarged by a whole factor, or reduced to the limits."""
     height, width = picture.shape[:2]
     share = min(limit / width, CELL_SIDE / height)
     if share >= 1:
@@ -164,7 +169,7 @@ def _cell_size(picture: RgbArray, limit: int) -> tuple[int, int]:
 
 
 def _fit(picture: RgbArray, size: tuple[int, int]) -> Image.Image:
-    """Resize into ``size`` (width, height), white beside it where the proportions differ."""
+    """Resize to ``size`` (width, height), padded with white where the proportions differ."""
     image = Image.fromarray(picture)
     enlarged = image.width < size[0] and image.height < size[1]
     method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
@@ -172,24 +177,24 @@ def _fit(picture: RgbArray, size: tuple[int, int]) -> Image.Image:
 
 
 def _line_of_text(text: str, width: int, size: int) -> Image.Image:
-    """Text from the left."""
+    """One line of text, left-aligned."""
     line = Image.new("RGB", (width, size + 2 * GAP), PAPER)
-    shown = ended(text, _font(size), width - 2 * GAP)
-    ImageDraw.Draw(line).text((GAP, line.height // 2), shown, INK, _font(size), anchor="lm")
+    shown = shorten_start(text, text_font(size), width - 2 * GAP)
+    ImageDraw.Draw(line).text((GAP, line.height // 2), shown, INK, text_font(size), anchor="lm")
     return line
 
 
 def _legend(entries: Sequence[LegendItem], width: int) -> Image.Image:
-    """A sample and its meaning each, in equal columns."""
-    font, line = _font(16), 28
+    """Samples with their texts, in columns of equal width."""
+    font, line = text_font(16), 28
     room = max(width, LEGEND_WIDTH) - 2 * GAP - 34
     samples = [entry.sample for entry in entries]
-    names = [fitted(name, font, room - sample.shape[1]) for name, sample in entries]
+    names = [shorten_middle(name, font, room - sample.shape[1]) for name, sample in entries]
     texts = zip(names, samples, strict=True)
     column = max(sample.shape[1] + 8 + int(font.getlength(name)) for name, sample in texts) + 26
     num_columns = max(1, min(len(entries), (width - GAP) // column))
     num_lines = -(-len(entries) // num_columns)
-    num_columns = -(-len(entries) // num_lines)  # as even as they go
+    num_columns = -(-len(entries) // num_lines)  # lines of even length
     left = max(GAP, (width - num_columns * column) // 2)
     size = (max(width, left + num_columns * column), num_lines * line + 2 * GAP)
     sheet = Image.new("RGB", size, PAPER)
@@ -202,13 +207,13 @@ def _legend(entries: Sequence[LegendItem], width: int) -> Image.Image:
 
 
 def _framed(sample: RgbArray) -> RgbArray:
-    """A thin frame, so that white can be seen on white."""
+    """The sample in a thin frame, so that white is visible on white."""
     sample[[0, -1]] = sample[:, [0, -1]] = FAINT
     return sample
 
 
 def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
-    """One below the other, from the left."""
+    """The parts below each other, left-aligned."""
     size = (max(part.width for part in parts), sum(part.height for part in parts))
     sheet, top = Image.new("RGB", size, PAPER), 0
     for part in parts:

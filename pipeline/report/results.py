@@ -1,28 +1,31 @@
-"""What the stages of a run left in their folders, as far as it is there: figures, tables, curves.
+"""Results of a run as the stages left them: metrics, tables, curves; and the summary of a run.
 
-A data set without human masks has no figures, one without validation photos no pictures of them.
+What is missing is empty: without human masks there are no metrics, without validation images no
+panels of them.
 """
 
+import csv
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
 
+from pipeline.config.params import CarbParams
 from pipeline.scenes.index import SceneIndex
-from pipeline.system.tables import read_curve, read_table
 
 Metrics = dict[str, Any]
 Curve = npt.NDArray[np.float64]
-
-
-def percent(value: float | str | None) -> str:
-    """A fraction of 1 in percent; a dash where there is none."""
-    number = math.nan if value in (None, "") else float(str(value))
-    return "-" if math.isnan(number) else f"{100 * number:.1f}"
+NEXT = {
+    "segment photos": "python -m stages.predict DIR",
+    "change one value": "dvc exp run -S carb.tau=0.5",
+    "compare runs": "dvc exp show",
+}
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,13 @@ class RunResults:
     """The results of a run.
 
     Attributes:
-        folder: where they lie.
-        index: the photos and classes.
-        frequency: a row a class, how many training photos hold it; or none.
-        segmenter: ``metrics.json`` of eval; empty where nothing was scored.
-        pseudo: ``metrics.json`` of eval_pseudo, by split and level.
-        per_class: a row a class of the segmenter's figures; or none.
-        curves: of training by name, ``[n, 2]`` of step and value each.
+        folder: the folder of results.
+        index: the images and classes.
+        frequency: one row per class: how many training images contain it.
+        segmenter: ``metrics.json`` of stage eval.
+        pseudo: ``metrics.json`` of stage eval_pseudo, by split and level.
+        per_class: one row per class: metrics of the segmenter.
+        curves: training curves by name, ``[n, 2]`` of step and value.
     """
 
     folder: Path
@@ -52,48 +55,125 @@ class RunResults:
         """Read what is there.
 
         Raises:
-            ValueError: there is no index, or a file is damaged.
+            ValueError: the index is missing, or a file is damaged.
         """
         curves = sorted((folder / "train/plots/metrics").glob("*.tsv"))
         return cls(
             folder=folder,
             index=SceneIndex.read(index),
-            frequency=_rows(folder / "prepare/image_labels.csv"),
-            segmenter=_figures(folder / "eval/metrics.json"),
-            pseudo=_figures(folder / "eval_pseudo/metrics.json"),
-            per_class=_rows(folder / "eval/per_class.csv"),
+            frequency=read_table(folder / "prepare/image_labels.csv"),
+            segmenter=_read_metrics(folder / "eval/metrics.json"),
+            pseudo=_read_metrics(folder / "eval_pseudo/metrics.json"),
+            per_class=read_table(folder / "eval/per_class.csv"),
             curves={path.stem: read_curve(path) for path in curves},
         )
 
     def levels(self, split: str) -> dict[str, Metrics]:
-        """Figures of the pseudo-masks of a split, by level; empty where it has no human masks."""
+        """Metrics of the pseudo-masks of a split, by level; empty if it has no human masks."""
         levels = self.pseudo.get(split, {}).items()
-        return {name: figures for name, figures in levels if figures.get("mIoU") is not None}
+        return {name: metrics for name, metrics in levels if metrics.get("mIoU") is not None}
 
     def best_level(self, split: str = "val") -> str | None:
-        """The level of the most accurate pseudo-masks; None where none was scored."""
+        """The level of the most accurate pseudo-masks; None if none was scored."""
         levels = self.levels(split)
         return max(levels, key=lambda name: float(levels[name]["mIoU"]), default=None)
 
-    def pictures(self, pattern: str) -> list[Path]:
-        """Pictures below the folder, in order of their names."""
-        return sorted(self.folder.glob(pattern))
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV that has a header; empty if the file is missing."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
 
 
-def _figures(path: Path) -> Metrics:
-    """A JSON file; empty where it is missing."""
+def read_curve(path: Path) -> Curve:
+    """A curve that DVCLive wrote: ``[n, 2]`` of step and value."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle, delimiter="\t"))[1:]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def _read_metrics(path: Path) -> Metrics:
+    """A JSON object; empty if the file is missing."""
     if not path.is_file():
         return {}
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError:
         raise ValueError(
-            f"{path}: is no JSON; run `dvc repro --force {path.parent.name}`"
+            f"{path}: not valid JSON; run `dvc repro --force {path.parent.name}`"
         ) from None
     assert isinstance(content, dict), path
     return content
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """A table; empty where it is missing."""
-    return read_table(path) if path.is_file() else []
+def percent(value: float | str | None) -> str:
+    """A fraction of 1 in percent; a dash for a missing value or NaN."""
+    number = math.nan if value in (None, "") else float(str(value))
+    return "-" if math.isnan(number) else f"{100 * number:.1f}"
+
+
+class Output(NamedTuple):
+    """An output of a run: what it is, and its path."""
+
+    what: str
+    path: str
+
+
+def outputs_of(results: RunResults) -> list[Output]:
+    """The outputs that exist, with paths relative to the project's folder."""
+    folder = results.folder
+    folders = {
+        "segmenter: panels, metrics": folder / "eval",
+        "pseudo-masks: panels, metrics": folder / "eval_pseudo",
+        "training: curves": folder / "train/plots",
+        "data: photos, classes, sizes": folder / "prepare",
+    }
+    return [
+        Output("report, one file", (folder / "report.html").as_posix()),
+        Output("segmenter, opens with smp", "models/segmenter"),
+        *(Output(what, path.as_posix()) for what, path in folders.items() if path.is_dir()),
+    ]
+
+
+def main_metrics(results: RunResults) -> dict[str, str]:
+    """mIoU of pseudo-masks and segmenter, and pixel accuracy of the segmenter, in percent."""
+    found = {}
+    for split in ("train", "val"):
+        level = results.best_level(split)
+        if level is not None:
+            value = percent(results.levels(split)[level]["mIoU"])
+            found[f"mIoU, pseudo-masks, {split}"] = f"{value} % ({level} level)"
+    if results.segmenter:
+        found["mIoU, segmenter, val"] = f"{percent(results.segmenter['mIoU'])} %"
+        accuracy = percent(results.segmenter["pixel accuracy"])
+        found["pixel accuracy, segmenter, val"] = f"{accuracy} %"
+    return found
+
+
+def print_summary(results: RunResults, console: Console, *, carb: CarbParams, steps: int) -> None:
+    """Print the summary of a run: metrics, output paths, next commands.
+
+    Args:
+        results: of the run.
+        console: to print to.
+        carb: section ``carb`` of params.yaml.
+        steps: of the training.
+    """
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    metrics = main_metrics(results) or {"metrics": "none: no photo has a human mask"}
+    if carb.enabled and not carb.active_steps(steps):
+        metrics["CARB"] = carb.acted(steps)
+    for title, rows in (
+        (f"Results on '{results.index.label_space.name}'", [*metrics.items()]),
+        ("Output", [*outputs_of(results)]),
+        ("Next", [*NEXT.items()]),
+    ):
+        table.add_row(title, "", style="bold")
+        for what, value in rows:
+            table.add_row(f"  {what}", value)
+        table.add_row()
+    console.print(table)

@@ -1,4 +1,4 @@
-"""The segmenter's encoder: its name, and its weights from ImageNet or from a safetensors file."""
+"""Encoder of the segmenter: its name, and its weights from ImageNet or from a safetensors file."""
 
 import difflib
 from collections.abc import Mapping
@@ -16,11 +16,7 @@ from pipeline.system.text import error_text
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a name that neither smp nor timm knows.
-
-    Raises:
-        ValueError: with the names that are closest.
-    """
+    """Raise ValueError, with the closest names, for an encoder that smp and timm do not have."""
     native = smp.encoders.get_encoder_names()
     if timm.is_model(name[3:]) if name.startswith("tu-") else name in native:
         return
@@ -40,11 +36,11 @@ def imagenet_encoder(
 
     Args:
         encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
-        arch: smp architecture that it is for: a few use fewer of its stages.
+        arch: smp architecture that it is for: some use fewer of its stages.
         options: further arguments of the architecture.
 
     Raises:
-        ValueError: there are no such weights, or they cannot be had.
+        ValueError: there are no such weights, or they cannot be downloaded.
     """
     check_encoder(encoder)
     weights = True if encoder.startswith("tu-") else "imagenet"
@@ -53,16 +49,16 @@ def imagenet_encoder(
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: ImageNet weights of '{encoder}' cannot be "
-            f"had ({error_text(error)}); write none, or the path of a .safetensors file"
+            f"loaded ({error_text(error)}); write none, or the path of a .safetensors file"
         ) from error
-    made: nn.Module = model.encoder
-    return made
+    loaded: nn.Module = model.encoder
+    return loaded
 
 
 def trained_with(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation that timm's weights of an encoder were trained with, if it is timm's."""
-    about = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
-    return (tuple(about.mean), tuple(about.std)) if about else None
+    """Mean and standard deviation that the weights of a timm encoder were trained with."""
+    config = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    return (tuple(config.mean), tuple(config.std)) if config else None
 
 
 def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
@@ -71,8 +67,7 @@ def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
     Args:
         encoder: the ``encoder`` of an smp model.
         path: file to write.
-        half: store matrices as float16. Vectors (biases, the norms' statistics) are few, and may
-            lie outside float16's range: they stay as they are.
+        half: store matrices as float16; vectors (biases, statistics) may lie outside its range.
     """
     state = {}
     for name, value in encoder.state_dict().items():
@@ -82,7 +77,7 @@ def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
 
 
 def load_encoder(model: nn.Module, path: Path) -> None:
-    """Put a file's weights into the model's encoder: every tensor of it, and no other.
+    """Load a file's weights into the model's encoder; names and shapes must be equal.
 
     Args:
         model: an smp model; its ``encoder`` is changed.
@@ -111,7 +106,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
 
 
 def _differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
-    """What keeps ``found`` from being ``wanted``: the first few names of each kind."""
+    """How two state dicts differ: the first few names of each kind."""
     shapes = [
         f"{name} {list(found[name].shape)} instead of {list(value.shape)}"
         for name, value in wanted.items()

@@ -1,4 +1,4 @@
-"""A trained segmenter, and what it says of whole photos of any size."""
+"""Inference: a trained segmenter, test-time augmentation, and predictions on whole images."""
 
 import math
 from collections import deque
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from pipeline.guided_filter import guide_image, guided_filter
 from pipeline.scenes.image_io import as_photo
-from pipeline.system.command import prefetch_in_threads, stream_to_cpu
+from pipeline.system.progress import stream_to_cpu
 from pipeline.views import blend, cover, fitted_size
 
 K = TypeVar("K")
 M = TypeVar("M")
-PIXELS_A_CALL = 2**18  # of photos shown together: 8 of the demo, 1 of Cityscapes
+PIXELS_PER_CALL = 2**18  # of images in one forward pass: 8 of the demo, 1 of Cityscapes
 LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
@@ -36,10 +36,10 @@ class Segmenter:
         classes: class names, by index.
         palette: ``[C, 3]`` uint8 RGB.
         mean: subtracted from RGB in 0..1.
-        std: divides what is left.
-        base_size: ``(height, width)`` in pixels that whole photos are fitted into.
-        stride: height and width of the input must be multiples of it.
-        extra: what else the training wrote down.
+        std: divides the difference.
+        base_size: ``(height, width)`` in pixels that whole images are fitted into.
+        stride: height and width of the network's input must be multiples of it.
+        extra: what else training wrote down.
         digest: SHA-256 of the weights' file; empty where it is not known.
     """
 
@@ -56,13 +56,13 @@ class Segmenter:
     def __call__(
         self, image: str | Path | Image.Image | npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint8]:
-        """The most likely class of each pixel of a photo, shown whole and once.
+        """The most likely class of each pixel, without test-time augmentation.
 
         Args:
-            image: a file, a Pillow picture, or ``[H, W, 3]`` uint8 RGB; EXIF is respected.
+            image: a file, a Pillow image, or ``[H, W, 3]`` uint8 RGB; EXIF orientation is applied.
 
         Returns:
-            ``[H, W]`` uint8, of the upright photo's size.
+            ``[H, W]`` uint8, of the upright image's size.
         """
         photo = as_photo(image)
         return predict_mask(self, photo, (photo.height, photo.width))
@@ -70,24 +70,26 @@ class Segmenter:
 
 @dataclass(frozen=True)
 class TestTimeOptions:
-    """How a photo is shown at test time; as it stands: whole, once.
+    """Test-time augmentation; the default is a single pass over the whole image.
 
     Attributes:
-        scales: magnifications of the size that photos are fitted into.
-        flip: show each scale mirrored, too.
-        window: ``(height, width)`` in pixels of windows that a scale is shown through, whole
-            strides of the network; None: whole.
-        edge_radius: windows of the filter that lets the answer follow the photo's edges, in pixels
-            of the size that photos are fitted into; None: no filter.
+        scales: factors of the size that images are fitted into.
+        flip: also predict the mirror image of each scale.
+        window: ``(height, width)`` in pixels of sliding windows, multiples of the network's stride;
+            None: the whole image at once.
+        edge_radius: radius of the guided filter that aligns predictions with the image's edges, in
+            pixels of the size that images are fitted into; None: no filter.
     """
+
+    __test__ = False  # not a test case of pytest
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window: tuple[int, int] | None = None
     edge_radius: int | None = None
 
-    def in_words(self) -> str:
-        """What a reader of the figures must know."""
+    def describe(self) -> str:
+        """The evaluation protocol in words."""
         if self == TestTimeOptions():
             return "none"
         words = [f"scales {', '.join(f'{scale:g}' for scale in self.scales)}"]
@@ -102,65 +104,54 @@ class TestTimeOptions:
         return "; ".join(words)
 
 
-WHOLE = TestTimeOptions()
-
-
-def predict_logits(
-    segmenter: Segmenter,
-    image: Image.Image,
-    size: tuple[int, int],
-    presentation: TestTimeOptions = WHOLE,
-) -> Tensor:
-    """Scores of a photo, ``[C, H, W]``; see `predict_batch`."""
-    return predict_batch(segmenter, [image], size, presentation)[0]
+NO_AUGMENTATION = TestTimeOptions()
 
 
 @torch.no_grad()
-def predict_batch(
+def predict_logits(
     segmenter: Segmenter,
     images: Sequence[Image.Image],
     size: tuple[int, int],
-    presentation: TestTimeOptions = WHOLE,
+    test_time: TestTimeOptions = NO_AUGMENTATION,
 ) -> Tensor:
-    """Scores of photos of one size; nobody tells the network what is in them.
+    """Logits for images of equal size; no image-level labels are used.
 
     Args:
         segmenter: the model with its normalisation.
-        images: the photos, RGB.
-        size: ``(height, width)`` that the logits are upsampled to (bilinear): the mask's.
-        presentation: how the photos are shown. Of several views the probabilities are averaged, as
-            mmsegmentation does; these, and those that follow edges, are given as logarithms.
+        images: RGB, all of one size.
+        size: ``(height, width)`` that the logits are upsampled to (bilinear).
+        test_time: with several passes their probabilities are averaged, as mmsegmentation does;
+            these, and filtered ones, are returned as logarithms.
 
     Returns:
         ``[B, C, H, W]`` float32, on the model's device.
 
     Raises:
-        ValueError: the windows are not whole strides of the network.
+        ValueError: the windows are not multiples of the network's stride.
     """
-    views = len(presentation.scales) * (1 + presentation.flip)
-    radius, shape, probs = presentation.edge_radius, (images[0].height, images[0].width), None
+    passes = len(test_time.scales) * (1 + test_time.flip)
+    radius, shape = test_time.edge_radius, (images[0].height, images[0].width)
     fitted = fitted_size(shape, base_size=segmenter.base_size, stride=segmenter.stride)
-    together = size if radius is None else fitted  # where views meet
-    for scale in presentation.scales:
+    common_size = size if radius is None else fitted  # at which passes are averaged
+    probs = torch.zeros(())
+    for scale in test_time.scales:
         height, width = (round(side * scale) for side in segmenter.base_size)
-        shown = fitted_size(shape, base_size=(height, width), stride=segmenter.stride)
-        resized = [
-            image.resize((shown[1], shown[0]), Image.Resampling.BILINEAR) for image in images
+        scaled = fitted_size(shape, base_size=(height, width), stride=segmenter.stride)
+        inputs = [
+            image.resize((scaled[1], scaled[0]), Image.Resampling.BILINEAR) for image in images
         ]
-        for flipped in (False, True)[: 1 + presentation.flip]:
-            seen = [ImageOps.mirror(image) for image in resized] if flipped else resized
-            logits = _scores(segmenter, seen, presentation)
-            logits = _resized(logits.flip(-1) if flipped else logits, together)
-            if views == 1 and radius is None:
+        for flipped in (False, True)[: 1 + test_time.flip]:
+            seen = [ImageOps.mirror(image) for image in inputs] if flipped else inputs
+            logits = _run(segmenter, seen, test_time.window)
+            logits = _resized(logits.flip(-1) if flipped else logits, common_size)
+            if passes == 1 and radius is None:
                 return logits
-            share = logits.softmax(dim=1) / views
-            probs = share if probs is None else probs + share
-    assert probs is not None
+            probs = probs.to(logits.device) + logits.softmax(dim=1) / passes
     if radius is not None:
         guides = [guide_image(image, fitted).to(probs.device) for image in images]
         pairs = zip(guides, probs, strict=True)
-        followed = [guided_filter(guide, each, radius=radius) for guide, each in pairs]
-        probs = _resized(torch.stack(followed), size)
+        filtered = [guided_filter(guide, each, radius=radius) for guide, each in pairs]
+        probs = _resized(torch.stack(filtered), size)
     return probs.clamp_min(LEAST).log()
 
 
@@ -171,10 +162,10 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _scores(
-    segmenter: Segmenter, images: Sequence[Image.Image], presentation: TestTimeOptions
+def _run(
+    segmenter: Segmenter, images: Sequence[Image.Image], window: tuple[int, int] | None
 ) -> Tensor:
-    """Logits of photos of the network's size, whole or through windows: ``[B, C, h, w]``."""
+    """Logits at the images' own size, whole or by sliding windows: ``[B, C, h, w]``."""
     device = next(segmenter.model.parameters()).device
     stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     if device.type == "cuda":
@@ -185,18 +176,16 @@ def _scores(
     )
     pixels = (stacked.permute(0, 3, 1, 2).float() / 255 - mean) / std
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    if presentation.window is None:
+    if window is None:
         whole: Tensor = segmenter.model(pixels).float()
         return whole
-    if any(side % segmenter.stride for side in presentation.window):
+    if any(side % segmenter.stride for side in window):
         raise ValueError(
             "params.yaml: eval.window (--window) must be multiples of the network's stride "
-            f"{segmenter.stride}, got {list(presentation.window)}"
+            f"{segmenter.stride}, got {list(window)}"
         )
     full = (images[0].height, images[0].width)
-    boxes = cover(
-        full, window=presentation.window, overlap=WINDOW_OVERLAP, patch_size=segmenter.stride
-    )
+    boxes = cover(full, window=window, overlap=WINDOW_OVERLAP, patch_size=segmenter.stride)
     parts = []
     for box in boxes:
         top, left, height, width = (int(edge) for edge in box)
@@ -206,7 +195,7 @@ def _scores(
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """The class of the highest score at each pixel, ``[C, H, W]`` -> ``[H, W]`` uint8."""
+    """The class with the largest logit at each pixel, ``[C, H, W]`` -> ``[H, W]`` uint8."""
     return logits.max(dim=0).indices.to(torch.uint8)  # argmax(dim=0) is 6 times as slow on a CPU
 
 
@@ -214,79 +203,55 @@ def predict_mask(
     segmenter: Segmenter,
     image: Image.Image,
     size: tuple[int, int],
-    presentation: TestTimeOptions = WHOLE,
+    test_time: TestTimeOptions = NO_AUGMENTATION,
 ) -> np.ndarray:
     """The most likely class of each pixel, ``[H, W]`` uint8; see `predict_logits`."""
-    mask: np.ndarray = (
-        most_likely(predict_logits(segmenter, image, size, presentation)).cpu().numpy()
-    )
-    return mask
-
-
-def predict_many(
-    segmenter: Segmenter,
-    keys: Sequence[K],
-    *,
-    read: Callable[[K], tuple[Image.Image, M]],
-    presentation: TestTimeOptions,
-    more: Callable[[K, Tensor], list[Tensor]] = lambda key, logits: [],
-) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
-    """The most likely classes of many photos, read ahead while the device is at work.
-
-    Args:
-        segmenter: the model with its normalisation.
-        keys: what names the photos: paths, scenes, anything that ``read`` takes.
-        read: gives a photo and what belongs to it; runs in threads.
-        presentation: how the photos are shown.
-        more: further maps ``[H, W]`` uint8 to bring along, made of a photo's logits.
-
-    Yields:
-        key, photo, what belongs to it, and ``[1 + maps, H, W]`` uint8, the classes first.
-    """
-    found = zip(keys, prefetch_in_threads(keys, read), strict=True)
-    items = ((key, photo, beside) for key, (photo, beside) in found)
-    return predict_stream(segmenter, items, presentation=presentation, more=more)
+    logits = predict_logits(segmenter, [image], size, test_time)[0]
+    return np.asarray(most_likely(logits).cpu())
 
 
 def predict_stream(
     segmenter: Segmenter,
     items: Iterable[tuple[K, Image.Image, M]],
     *,
-    presentation: TestTimeOptions,
-    more: Callable[[K, Tensor], list[Tensor]],
+    test_time: TestTimeOptions = NO_AUGMENTATION,
+    more: Callable[[K, Tensor], list[Tensor]] = lambda key, logits: [],
 ) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
-    """The most likely classes of photos as they come; few are held at a time.
+    """The most likely classes of many images, a few of which are in memory at a time.
 
-    Photos of one size that follow each other are shown together; the last bits of a score may
-    depend on how many they are. ``items`` are a key, a photo and what belongs to it; for the rest,
-    see `predict_many`.
-    """
-    shown: deque[tuple[K, Image.Image, M]] = deque()  # to the device, not yet back
-
-    def made() -> Iterator[Tensor]:
-        network_pixels = math.prod(segmenter.base_size) * max(presentation.scales) ** 2
-        for alike in _of_one_size(items, network_pixels):
-            photos = [photo for _, photo, _ in alike]
-            size = (photos[0].height, photos[0].width)
-            shown.extend(alike)
-            together = predict_batch(segmenter, photos, size, presentation)
-            for (key, _, _), logits in zip(alike, together, strict=True):
-                yield torch.stack([most_likely(logits), *more(key, logits)])
-
-    for maps in stream_to_cpu(made()):
-        yield *shown.popleft(), maps.numpy()
-
-
-def _of_one_size(
-    items: Iterable[tuple[K, Image.Image, M]], network_pixels: float
-) -> Iterator[list[tuple[K, Image.Image, M]]]:
-    """Split photos into runs of one size, each as long as memory allows.
+    Consecutive images of one size share a forward pass; the last bits of a logit may depend on how
+    many they are.
 
     Args:
-        items: the photos.
-        network_pixels: as many as the network is shown of a photo.
+        segmenter: the model with its normalisation.
+        items: a key, an image, and anything that belongs to it.
+        test_time: test-time augmentation.
+        more: further ``[H, W]`` uint8 maps, made of a key and an image's logits.
+
+    Yields:
+        key, image, what belongs to it, and ``[1 + further maps, H, W]`` uint8, the classes first.
     """
+    pending: deque[tuple[K, Image.Image, M]] = deque()  # their maps are still on the device
+
+    def maps() -> Iterator[Tensor]:
+        network_pixels = math.prod(segmenter.base_size) * max(test_time.scales) ** 2
+        for batch in _batches(items, network_pixels):
+            images = [image for _, image, _ in batch]
+            size = (images[0].height, images[0].width)
+            pending.extend(batch)
+            stacked = predict_logits(segmenter, images, size, test_time)
+            for (key, _, _), logits in zip(batch, stacked, strict=True):
+                yield torch.stack([most_likely(logits), *more(key, logits)])
+
+    for each in stream_to_cpu(maps()):
+        yield *pending.popleft(), each.numpy()
+
+
+def _batches(
+    items: Iterable[tuple[K, Image.Image, M]], network_pixels: float
+) -> Iterator[list[tuple[K, Image.Image, M]]]:
+    """Consecutive images of one size, as many as memory allows at ``network_pixels`` each."""
     for size, run in groupby(items, key=lambda item: item[1].size):
-        count = max(1, int(PIXELS_A_CALL // max(network_pixels, math.prod(size))))
+        count = max(1, int(PIXELS_PER_CALL // max(network_pixels, math.prod(size))))
         while batch := list(islice(run, count)):
             yield batch

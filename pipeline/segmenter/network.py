@@ -1,4 +1,4 @@
-"""The network of a segmenter: any smp architecture, with a learned classifier or CLIP's frozen text
+"""Segmentation network: any smp architecture, with a learned classifier or CLIP's frozen text
 embeddings."""
 
 import copy
@@ -13,13 +13,15 @@ from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from torch import Tensor, nn
 
 from pipeline.segmenter.encoder import check_encoder
-from pipeline.segmenter.saved_files import known_options
 from pipeline.system.text import error_text, short_repr
 
 LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
-
-
-# The option that sets how many channels the decoder gives its classifier; of a list the last value.
+# Arguments of smp's models that this pipeline sets itself, or that would change what they return.
+RESERVED_ARGUMENTS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
+RESERVED_ARGUMENTS |= {"activation", "aux_params"}
+# Not the architecture's own: timm's transformers need them for images of any size.
+_TIMM_OPTIONS = {"dynamic_img_size", "img_size", "drop_path_rate"}
+# The option for the number of channels that the classifier receives; of a list the last value.
 WIDTH_OPTIONS = {
     "deeplabv3": "decoder_channels",
     "deeplabv3plus": "decoder_channels",
@@ -38,12 +40,12 @@ WIDTH_OPTIONS = {
 class TextClassifier(nn.Module):
     """The paper's classifier: the decoder's features times the frozen text embeddings.
 
-    Nothing is learned between them, so that the text restrains the decoder: no map, normalisation,
-    bias or temperature. ``F.conv2d(features, text[:, :, None, None])`` as in the authors' code.
+    Nothing is learned between them (no map, normalisation, bias or temperature), so that the text
+    constrains the decoder; as in the authors' code.
 
     Args:
         text: CLIP's embedding of each class, ``[C, D]`` float; the decoder has D channels.
-        kernel_size: of the convolution whose place it takes: the text is its centre tap.
+        kernel_size: of the convolution that it replaces: the text is its centre tap.
     """
 
     text: Tensor
@@ -54,7 +56,7 @@ class TextClassifier(nn.Module):
         self.register_buffer("text", text.detach().clone().float())
 
     def as_convolution(self) -> nn.Conv2d:
-        """The layer of smp's head that does the same: the text in its centre, 0 elsewhere."""
+        """An equal layer of smp's head: the text in its centre, 0 elsewhere."""
         size, (classes, width) = self.kernel_size, self.text.shape
         conv = nn.Conv2d(width, classes, size, padding=size // 2)
         assert conv.bias is not None
@@ -66,6 +68,12 @@ class TextClassifier(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Score each class: features ``[B, D, H, W]`` to logits ``[B, C, H, W]``."""
         return F.conv2d(features, self.text[:, :, None, None])
+
+
+def known_options(model: type[nn.Module], encoder: str) -> set[str]:
+    """The names that ``segmenter.options`` may have for an architecture."""
+    own = set(inspect.signature(model.__init__).parameters) - RESERVED_ARGUMENTS
+    return own | (_TIMM_OPTIONS if encoder.startswith("tu-") else set())
 
 
 def build_segmenter(
@@ -83,8 +91,8 @@ def build_segmenter(
         encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
         num_classes: C.
         options: further arguments of the architecture, such as ``decoder_channels``.
-        text: embeddings ``[C, D]`` of a frozen classifier, or None for a learned one. The decoder
-            is then built with D channels where ``options`` do not say how many.
+        text: embeddings ``[C, D]`` of a frozen classifier, which give the decoder D channels where
+            ``options`` do not; None for a learned classifier.
 
     Raises:
         ValueError: the architecture, the encoder or an option is unknown, or they do not fit.
@@ -98,7 +106,7 @@ def build_segmenter(
     if text is not None:
         if text.ndim != 2 or len(text) != num_classes:
             raise ValueError(
-                f"text embeddings must be [{num_classes}, D], one row a class, "
+                f"text embeddings must be [{num_classes}, D], one row per class, "
                 f"got {list(text.shape)}"
             )
         ours |= _width_of_text(arch.lower(), options, text.shape[-1])
@@ -122,14 +130,14 @@ def build_segmenter(
 
 
 def with_own_upsampling(model: nn.Module) -> nn.Module:
-    """Let a network answer at its input's size: bilinear, align_corners False, in float32.
+    """Upsample a network's logits to its input's size: bilinear, align_corners False, float32.
 
-    As the authors do, and as the pseudo-masks are upsampled. smp's heads take align_corners True,
-    which at stride 8 moves the logits by up to 3.5 pixels; they are built with ``upsampling: 1``.
-    Upsampling within decoders stays smp's. Plain ``smp.from_pretrained`` gives the small logits.
+    As the authors do, and as the pseudo-masks are upsampled. smp's heads use align_corners True,
+    which at stride 8 moves the logits by up to 3.5 pixels; they are built with ``upsampling: 1``,
+    so that plain ``smp.from_pretrained`` gives the small logits.
 
     Args:
-        model: an smp model; it is changed. One that answers at full size gives what it gave.
+        model: an smp model; it is changed in place. Logits of full size stay as they are.
     """
     head = model.segmentation_head
     if isinstance(head, DPTSegmentationHead):  # has no option (smp 0.6.0)
@@ -147,7 +155,7 @@ def _upsampled(model: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> 
 
 
 def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
-    """Refuse an unknown architecture, or an option that it does not take."""
+    """Raise ValueError for an unknown architecture or option."""
     models: dict[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
     if arch.lower() not in models:
         raise ValueError(
@@ -156,7 +164,7 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
     known = known_options(models[arch.lower()], encoder)
     if "upsampling" in options:
         raise ValueError(
-            "params.yaml: segmenter.options: 'upsampling' is set by the pipeline, which brings "
+            "params.yaml: segmenter.options: 'upsampling' is set by the pipeline, which upsamples "
             "logits to the image's size itself (align_corners False); remove it"
         )
     usual = inspect.signature(models[arch.lower()]).parameters
@@ -175,11 +183,8 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
 
 
 def _width_of_text(arch: str, options: Mapping[str, Any], width: int) -> dict[str, Any]:
-    """The option that makes the decoder as wide as the text, where the user does not set it.
-
-    Raises:
-        ValueError: it is set, and to another width.
-    """
+    """The option that gives the decoder as many channels as the text; ValueError where the user
+    set another number."""
     name = WIDTH_OPTIONS.get(arch)
     if name is None:
         return {}
@@ -197,7 +202,7 @@ def _width_of_text(arch: str, options: Mapping[str, Any], width: int) -> dict[st
 
 
 def _freeze_classifier(model: nn.Module, text: Tensor) -> None:
-    """Put the text embeddings in place of the last convolution."""
+    """Replace the last convolution by the text embeddings."""
     head = model.segmentation_head
     assert isinstance(head, nn.Module)
     name, last = [pair for pair in head.named_modules() if isinstance(pair[1], nn.Conv2d)][-1]
@@ -206,13 +211,13 @@ def _freeze_classifier(model: nn.Module, text: Tensor) -> None:
         raise ValueError(
             f"params.yaml: segmenter.classifier: 'text' needs a decoder of {text.shape[1]} "
             f"channels, as the embeddings have, and {type(model).__name__}'s has "
-            f"{last.in_channels}; take a segmenter.arch of {', '.join(WIDTH_OPTIONS)}"
+            f"{last.in_channels}; use a segmenter.arch of {', '.join(WIDTH_OPTIONS)}"
         )
     head.set_submodule(name, TextClassifier(text, last.kernel_size[0]))
 
 
 def plain_network(model: nn.Module) -> nn.Module:
-    """Copy the model to the CPU, the text embeddings as an ordinary convolution."""
+    """A copy of the model on the CPU, its text classifier as an ordinary convolution."""
     plain = copy.deepcopy(model).cpu()
     for name, module in list(plain.named_modules()):
         if isinstance(module, TextClassifier):
@@ -221,11 +226,7 @@ def plain_network(model: nn.Module) -> nn.Module:
 
 
 def check_crop(model: nn.Module, crop: tuple[int, int]) -> None:
-    """Refuse crops that the network cannot take.
-
-    Raises:
-        ValueError: a side is no multiple of the encoder's stride.
-    """
+    """Raise ValueError where a side of the crop is not a multiple of the encoder's stride."""
     stride = size_divisor(model)
     if any(side % stride for side in crop):
         raise ValueError(
@@ -243,19 +244,16 @@ def size_divisor(model: nn.Module) -> int:
 def check_batch_norm(
     model: nn.Module, *, batch_size: int, crop: tuple[int, int], name: str
 ) -> None:
-    """Refuse a batch of which a BatchNorm is shown a single value per channel: it has no variance.
+    """Raise ValueError where a BatchNorm would see one value per channel, which has no variance.
 
-    So it is with one photo where the network pools the whole map (DeepLab's ASPP, PAN, UPerNet) or
-    its deepest map is of one pixel. Batches are over all devices, and so are their statistics.
+    This happens with a batch of one image where the network pools the whole map (DeepLab's ASPP,
+    PAN, UPerNet) or its deepest map has one pixel.
 
     Args:
         model: images ``[B, 3, H, W]`` to anything.
         batch_size: B, over all devices.
         crop: ``(H, W)`` in pixels.
         name: the parameter that holds the batch size.
-
-    Raises:
-        ValueError: names the parameters to change.
     """
     if batch_size > 1 or _trains_on_one(model, crop):
         return
@@ -268,7 +266,7 @@ def check_batch_norm(
 
 
 def _trains_on_one(model: nn.Module, crop: tuple[int, int]) -> bool:
-    """Whether each BatchNorm takes a single crop; nothing is computed, only sizes."""
+    """Whether each BatchNorm accepts a single crop; only sizes are computed."""
     dry = copy.deepcopy(model).to("meta").train()
     try:
         with torch.no_grad():

@@ -1,37 +1,68 @@
-"""A trained segmenter on disk: written by training, opened by everyone.
+"""Saved segmenter: a folder that plain ``smp.from_pretrained`` opens, written whole, read safely.
 
-A saved segmenter is a folder that plain ``smp.from_pretrained`` opens. ``carb.json`` beside the
-weights tells what smp does not keep: classes, colours, normalisation and size.
+``carb.json`` beside the weights holds what smp does not keep: classes, colours, normalisation and
+size. Such folders are passed on, so that every file is checked before a library acts on it: smp
+would take a class of any name from the configuration, and timm would download an encoder of any
+name.
 """
 
 import io
+import json
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from pipeline.segmenter.card import card_of
+from pipeline.segmenter.card import model_card
+from pipeline.segmenter.encoder import check_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import (
     LIBRARY_ERRORS,
+    RESERVED_ARGUMENTS,
+    known_options,
     plain_network,
     size_divisor,
     with_own_upsampling,
 )
-from pipeline.segmenter.saved_files import (
-    ABOUT_FILE,
-    WEIGHTS_FILE,
-    read_about,
-)
-from pipeline.system.command import best_device
+from pipeline.system.devices import best_device
 from pipeline.system.files import atomic_path, file_digest, write_json
-from pipeline.system.text import error_text, rebuild_hint
+from pipeline.system.text import error_text, rebuild_hint, short_repr
+
+METADATA_FILE, CONFIG_FILE, WEIGHTS_FILE = "carb.json", "config.json", "model.safetensors"
+_FIXED = {"in_channels": 3, "activation": None, "aux_params": None}
+ColourValue = Annotated[int, Field(ge=0, le=255)]
+Side = Annotated[int, Field(gt=0, le=2**15)]  # as in params.yaml
+Deviation = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class ClassInfo(BaseModel):
+    """Name and colour of a class."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    colour: tuple[ColourValue, ColourValue, ColourValue]
+
+
+class Metadata(BaseModel):
+    """The content of ``carb.json``."""
+
+    model_config = ConfigDict(strict=True)
+
+    classes: Annotated[list[ClassInfo], Field(min_length=1, max_length=255)]
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[Deviation, Deviation, Deviation]
+    base_size: tuple[Side, Side]
+    extra: dict[str, Any]
+    align_corners: bool = True  # of the last upsampling: older segmenters kept smp's own
+    weights_sha256: str | None = None
 
 
 def save_segmenter(
@@ -45,20 +76,20 @@ def save_segmenter(
     base_size: tuple[int, int],
     extra: dict[str, Any],
 ) -> None:
-    """Write a folder that ``smp.from_pretrained`` opens, whole or not at all, with the same bytes.
+    """Write a segmenter's folder, whole or not at all; equal input gives equal bytes.
 
     Args:
-        directory: folder to write; one that is there is replaced.
+        directory: folder to write; an existing one is replaced.
         model: from ``build_segmenter``, on any device; it is not changed.
         classes: class names, by index.
         palette: ``[C, 3]`` uint8 RGB.
         mean: of the RGB channels in 0..1, as training normalised them.
         std: likewise.
-        base_size: ``(height, width)`` in pixels of the photos that the model was trained on.
+        base_size: ``(height, width)`` in pixels of the images that the model was trained on.
         extra: anything else worth keeping; JSON values.
     """
     stride = size_divisor(model)
-    about = {
+    metadata = {
         "classes": [
             {"name": name, "colour": colour}
             for name, colour in zip(classes, palette.tolist(), strict=True)
@@ -71,30 +102,27 @@ def save_segmenter(
         "extra": extra,
     }
     plain: Any = plain_network(model)
-    card = card_of(
-        Segmenter(plain, classes, palette, mean, std, base_size, stride, extra),
-        figures=None,
-        onnx=False,
-    )
+    segmenter = Segmenter(plain, classes, palette, mean, std, base_size, stride, extra)
     with atomic_path(directory) as draft:
         draft.mkdir()
-        # smp leaves a card that is there; its own names no class and a licence not ours to give.
+        # smp keeps an existing card; its own has no class names and a licence not ours to give.
+        card = model_card(segmenter, metrics=None, onnx=False)
         (draft / "README.md").write_text(card, "utf-8")
         plain.save_pretrained(draft)
         digest = file_digest(draft / WEIGHTS_FILE)
-        write_json(draft / ABOUT_FILE, about | {"weights_sha256": digest})
+        write_json(draft / METADATA_FILE, metadata | {"weights_sha256": digest})
 
 
 def load_segmenter(directory: str | Path) -> Segmenter:
     """Open a folder of ``save_segmenter``, in eval mode, on a GPU if there is one.
 
-    ``load_segmenter("models/segmenter")("photo.jpg")`` is the photo's ``[H, W]`` of classes.
+    ``load_segmenter("models/segmenter")("photo.jpg")`` gives the class of each pixel, ``[H, W]``.
 
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
     """
     directory = Path(directory)
-    about = read_about(directory)
+    metadata = read_metadata(directory)
     try:
         with redirect_stdout(io.StringIO()):  # huggingface_hub prints where it loads from
             # A configuration that asks for ImageNet weights must not download any.
@@ -104,16 +132,75 @@ def load_segmenter(directory: str | Path) -> Segmenter:
             f"{directory} is damaged ({type(error).__name__}: {error_text(error)}); "
             f"{rebuild_hint('train')}"
         ) from error
-    if not about.align_corners:
+    if not metadata.align_corners:
         model = with_own_upsampling(model)
     return Segmenter(
         model=model.eval().to(best_device(), memory_format=torch.channels_last),
-        classes=[info.name for info in about.classes],
-        palette=np.array([info.colour for info in about.classes], np.uint8),
-        mean=about.mean,
-        std=about.std,
-        base_size=about.base_size,
+        classes=[info.name for info in metadata.classes],
+        palette=np.array([info.colour for info in metadata.classes], np.uint8),
+        mean=metadata.mean,
+        std=metadata.std,
+        base_size=metadata.base_size,
         stride=size_divisor(model),
-        extra=about.extra,
-        digest=about.weights_sha256 or "",
+        extra=metadata.extra,
+        digest=metadata.weights_sha256 or "",
     )
+
+
+def read_metadata(directory: Path) -> Metadata:
+    """Read ``carb.json``; check ``config.json`` and the digest of the weights.
+
+    Raises:
+        ValueError: a file is missing, damaged, or has content that this pipeline never writes.
+    """
+    for name in (METADATA_FILE, CONFIG_FILE, WEIGHTS_FILE):
+        if not (directory / name).is_file():
+            raise ValueError(
+                f"{directory} is not a segmenter of this pipeline, {name} is missing; "
+                "run dvc repro train"
+            )
+    try:
+        metadata = Metadata.model_validate_json((directory / METADATA_FILE).read_bytes())
+        config = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
+        fault = _config_fault(config, len(metadata.classes))
+        if not fault and metadata.weights_sha256 not in (
+            None,
+            file_digest(directory / WEIGHTS_FILE),
+        ):
+            fault = (
+                f"{WEIGHTS_FILE} is not the file that training wrote; if you changed it yourself, "
+                f"remove 'weights_sha256' from {METADATA_FILE}"
+            )
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        fault = f"{METADATA_FILE}: {place}: {error.errors()[0]['msg']}"
+    except (OSError, ValueError, RecursionError) as error:
+        fault = f"{type(error).__name__}: {error_text(error)}"
+    if fault:
+        raise ValueError(f"{directory} is damaged, {fault}; {rebuild_hint('train')}")
+    return metadata
+
+
+def _config_fault(config: Any, num_classes: int) -> str:
+    """What is wrong with smp's configuration; empty if nothing is."""
+    if not isinstance(config, dict):
+        return f"{CONFIG_FILE} holds {short_repr(config)}"
+    known = {model.__name__: model for model in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    architecture, encoder = config.pop("_model_class", None), str(config.get("encoder_name"))
+    if not isinstance(architecture, str) or architecture not in known:
+        return f"{CONFIG_FILE} names the architecture {short_repr(architecture)}, unknown to smp"
+    try:
+        check_encoder(encoder)
+    except ValueError:
+        return f"{CONFIG_FILE} names the encoder {short_repr(encoder)}, unknown to smp and timm"
+    if config.get("classes") != num_classes:
+        found = short_repr(config.get("classes"))
+        return f"{METADATA_FILE} names {num_classes} classes and {CONFIG_FILE} {found}"
+    options = known_options(known[architecture], encoder) | RESERVED_ARGUMENTS - {"kwargs", "self"}
+    for name, value in config.items():
+        if name not in options:
+            return f"{CONFIG_FILE} has {short_repr(name)}, which this pipeline never writes"
+        if name in _FIXED and value != _FIXED[name]:
+            fixed = short_repr(_FIXED[name])
+            return f"{CONFIG_FILE}: {name} must be {fixed}, got {short_repr(value)}"
+    return ""

@@ -27,8 +27,7 @@ from pipeline.store.reader import (
     shards_of,
 )
 from pipeline.store.shards import COMPRESSOR
-from pipeline.system.disk import telling_of_full_disk
-from pipeline.system.files import file_digest, remove, write_json
+from pipeline.system.files import explain_full_disk, file_digest, remove, write_json
 
 log = logging.getLogger("carb")
 
@@ -120,7 +119,7 @@ class StoreWriter:
             self._changed = other_code(previous, plan, probe)
         if not self._can_go_on(probe or {}):
             remove(draft)
-            with telling_of_full_disk(draft, draft):
+            with explain_full_disk(draft, draft):
                 self._arrays = _create(self.path, plan, text, self._kept(previous, probe))
         else:
             for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
@@ -222,7 +221,7 @@ class StoreWriter:
                 block[place, :, : logits.shape[1], : logits.shape[2]] = logits
             if row != rows[-1]:
                 yield row
-        with telling_of_full_disk(file, file, needs=block.nbytes):
+        with explain_full_disk(file, file, needs=block.nbytes):
             if whole is None:
                 self._arrays[level][rows.start : rows.stop] = block
             else:

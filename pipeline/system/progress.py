@@ -1,16 +1,32 @@
-"""How far a piece of work is: a bar on a terminal, lines in a log, both in the same words."""
+"""Progress of long work: a bar on a terminal, lines in a log; and prefetching in threads."""
 
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TextIO, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from pipeline.system.stop import Interrupted, stop_requested
+
+if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
+    import torch
 
 log = logging.getLogger("carb")
+
+
 T = TypeVar("T")
+
+
 FIRST_LINE_S = 10  # between two lines of a log; a long run speaks less and less often
+
+
 GROWTH = 0.1  # of the time that has passed
+
+
 LONGEST_S = 600
 
 
@@ -110,3 +126,98 @@ def _bar(items: Iterable[T], meter: Meter) -> Iterator[T]:
             yield item
             meter.done += 1
             bar.update(task, advance=1, speed=meter.speed(time.monotonic()))
+
+
+S = TypeVar("S")
+
+
+READERS = 4  # threads that decode photos
+
+
+def progress(
+    items: Iterable[T],
+    *,
+    label: str,
+    total: int,
+    done: int = 0,
+    stops: bool = True,
+    unit: str = "images",
+    images: int | None = None,
+) -> Iterator[T]:
+    """Pass ``items`` through and show how far we are: a bar on a terminal, a line now and then in a
+    log, with the rate and the time left.
+
+    Args:
+        items: what is worked through.
+        label: what the work is, one or two words.
+        total: number of items of the whole work.
+        done: how many were done before (a resumed run).
+        stops: a request to stop is heard here, between two items; False where the caller hears it.
+        unit: what the items are, in the plural.
+        images: photos an item (of a training step: its batch), told as a second rate.
+
+    Raises:
+        StoppedError: the run was asked to stop.
+    """
+    shown = metered(items, Meter(label, total, done, unit, images))
+    for count, item in enumerate(shown, start=done + 1):
+        yield item
+        if stops and stop_requested():
+            raise Interrupted(f"{label} {count}/{total}")
+
+
+def prefetch_in_threads(
+    items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS
+) -> Iterator[T]:
+    """Work on items in threads, a few ahead of what is asked for; results come in order.
+
+    For reading and decoding, which leave Python's lock alone, while the caller keeps the device
+    busy. What ``work`` raises is raised where its result would come.
+
+    Args:
+        items: what is worked on.
+        work: of one item.
+        threads: how many at a time; twice as many results may wait.
+    """
+    left, pool = iter(items), ThreadPoolExecutor(threads)
+    waiting: deque[Future[T]] = deque(pool.submit(work, item) for item in islice(left, 2 * threads))
+    try:
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(left, 1))
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def copy_to_cpu_async(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
+    """Start to bring a tensor to the CPU; what is returned waits for it and gives it."""
+    import torch
+
+    if tensor.device.type != "cuda":
+        return tensor.cpu
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    there: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    there.record()
+
+    def wait() -> torch.Tensor:
+        there.synchronize()
+        return copy
+
+    return wait
+
+
+def stream_to_cpu(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
+    """Bring tensors to the CPU, each while the device makes the next one."""
+    last: Callable[[], torch.Tensor] | None = None
+    for tensor in made:
+        if tensor.device.type != "cuda":
+            yield tensor.cpu()
+            continue
+        coming = copy_to_cpu_async(tensor)
+        if last is not None:
+            yield last()
+        last = coming
+    if last is not None:
+        yield last()

@@ -10,8 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.system.disk import check_room
-from pipeline.system.files import atomic_path
+from pipeline.system.files import atomic_path, check_room
 
 _ENTRY = "carb"  # of the header; one alone, for safetensors keeps several in any order
 _DIGEST = "sha256"  # safetensors itself notices no flipped bit

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.ranks import all_reduce_sum_with_grad
+from pipeline.system.distributed import all_reduce_sum_with_grad
 
 SMOOTH = 1.0  # pixel; a class of few pixels moves the loss less
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.params import Params
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import progress
-from pipeline.system.distributed import check_same, check_shares, synchronise_batch_norm
+from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
+from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of
 from pipeline.training.checkpoint import (
@@ -152,7 +152,7 @@ class _Run:
         checkpoint: Path,
     ) -> "_Run":
         """Begin, or go on from the checkpoint; the model is changed in place."""
-        model = synchronise_batch_norm(model, fabric)
+        model = convert_sync_batchnorm(model, fabric)
         # Before the optimiser is restored: its state goes where the weights are, and Fabric
         # leaves it.
         model = model.to(fabric.device).to(memory_format=torch.channels_last)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pipeline.carb import CarbTerms
-from pipeline.system.command import copy_to_cpu_async
 from pipeline.system.distributed import gather_keys, raise_on_first_rank
+from pipeline.system.progress import copy_to_cpu_async
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -23,10 +23,16 @@ from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_
 from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.command import memory_hint, start_fabric
-from pipeline.system.devices import lock_on_rank_zero
-from pipeline.system.disk import bytes_below, check_room
-from pipeline.system.files import atomic_path, file_digest, fingerprint, remove
+from pipeline.system.command import memory_hint
+from pipeline.system.devices import lock_on_rank_zero, start_fabric
+from pipeline.system.files import (
+    atomic_path,
+    bytes_below,
+    check_room,
+    file_digest,
+    fingerprint,
+    remove,
+)
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.datasets import load_scenes, open_dataset
 from pipeline.datasets.folder import read_classes
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 from tests.helpers.tiny_run import APPS, prepare_folder, run_stage
 
 CLASSES = "class,words,colour\nroad,,\ncar,car|van,#0000ff\nmy house,house,\n"

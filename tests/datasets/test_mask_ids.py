@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from pipeline.datasets.camvid import COLOURS, id_table
 from pipeline.datasets.cityscapes import LABEL_IDS
 from pipeline.datasets.wilddash2 import CATEGORY_IDS
-from pipeline.report.palettes import palette_of
+from pipeline.report.drawing import palette_of
 from pipeline.scenes.classes import LABEL_SPACES, LabelSpace
 from pipeline.segmenter.network import build_segmenter
 from pipeline.segmenter.saved import load_segmenter, save_segmenter

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.datasets import open_dataset
 from pipeline.datasets.collect import tell_of_data, used_scenes
 from pipeline.deploy.folder import folder_scenes
-from pipeline.deploy.sources import found_in
+from pipeline.deploy.sources import find_sources
 
 
 def save(root: Path, *names: str) -> None:
@@ -94,7 +94,7 @@ def test_wilddash2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_predict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path, "in/a.png", "in/b.heic", "in/c.MP4", "in/d.txt", "in/@eaDir/a.png")
     save(tmp_path, "in/out/masks/a.png", "in/out/note.txt")
-    photos, videos = found_in([tmp_path / "in"], tmp_path / "in/out", frames=False)
+    photos, videos = find_sources([tmp_path / "in"], tmp_path / "in/out", frames=False)
     assert (list(photos), list(videos)) == (["a"], ["c"])
     assert caplog.messages == [
         f"{tmp_path}/in: 2 files of other kinds were not read: .heic 1, .txt 1",

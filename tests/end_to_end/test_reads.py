@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.params import load_params
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST
 from tests.helpers.import_closure import ROOT
 from tests.helpers.recorded_reads import opened_files, read_parameters
 from tests.helpers.tiny_run import APPS, prepare_folder, run_stage, write_params

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.photos import tell_of_unseen
+from pipeline.evaluation.photos import warn_unseen_classes
 from pipeline.metrics import confusion
 from tests.helpers.tiny_run import prepare_folder, run_stage
 
@@ -65,7 +65,7 @@ def test_photos_without_labels_masks_or_logits_are_scored_where_they_can_be(
     with Path("data/image_labels.csv").open("a") as labels:
         labels.write("val/x,1,1,0\n")
     prepare_folder(tmp_path, OWN)
-    lacks = "masks.zarr: photos that it lacks; pseudo-masks not scored, `dvc repro pseudo` adds"
+    lacks = "masks.zarr: no logits, so pseudo-masks not scored, run `dvc repro pseudo` to add"
     assert f"{lacks} them (1): val/x" in done("eval_pseudo", caplog)
     assert list(json.loads(Path("results/pseudo_masks.json").read_text())) == ["pseudo-masks train"]
     text = done("eval", caplog)
@@ -75,8 +75,8 @@ def test_photos_without_labels_masks_or_logits_are_scored_where_they_can_be(
 
 def test_classes_that_no_mask_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:
     binary = np.array([[0, 255, 255]])
-    tell_of_unseen(confusion(np.array([[1, 1, 0]]), binary, 2), ["road", "car"])
-    assert "human masks: none shows car; masks hold class indices from 0, and 255" in caplog.text
+    warn_unseen_classes(confusion(np.array([[1, 1, 0]]), binary, 2), ["road", "car"])
+    assert "human masks: none contains car; masks hold class indices from 0, and 255" in caplog.text
     caplog.clear()
-    tell_of_unseen(confusion(np.array([[1, 255]]), np.array([[0, 1]]), 2), ["road", "car"])
+    warn_unseen_classes(confusion(np.array([[1, 255]]), np.array([[0, 1]]), 2), ["road", "car"])
     assert not caplog.text

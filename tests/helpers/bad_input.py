@@ -1,4 +1,4 @@
-"""How a mistake is described, and the ways to spoil a run's files."""
+"""User mistakes: what is changed before a stage, and ways to damage the files of a run."""
 
 import io
 import json
@@ -22,7 +22,7 @@ GREY = np.zeros((128, 256), np.uint8)
 
 @dataclass(frozen=True)
 class Case:
-    """A mistake: parameters and files changed before a stage, and what it must then say."""
+    """A mistake: parameters and files changed before a stage, and parts of the expected message."""
 
     stage: str
     says: tuple[str, ...]
@@ -34,7 +34,7 @@ class Case:
 
 def cut(path: str) -> Spoil:
     """Leave the first 300 bytes of a file."""
-    return lambda: Path(path).write_bytes(Path(path).read_bytes()[:300])
+    return lambda: write(path, Path(path).read_bytes()[:300])()
 
 
 def replace(path: str, old: str, new: str) -> Spoil:
@@ -43,9 +43,9 @@ def replace(path: str, old: str, new: str) -> Spoil:
 
 
 def write(path: str, content: str | bytes) -> Spoil:
-    """Write a file."""
+    """Write a file, as a new one: large files of a copied run are hard links."""
     raw = content.encode() if isinstance(content, str) else content
-    return lambda: Path(path).write_bytes(raw)
+    return lambda: (Path(path).unlink(missing_ok=True), Path(path).write_bytes(raw))
 
 
 def remove(path: str) -> Spoil:

@@ -17,7 +17,7 @@ from pipeline.datasets.wilddash2 import PanopticMasks
 from pipeline.scenes.classes import LabelSpace
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.index import SceneIndex
-from pipeline.segmenter.saved_files import About, read_about
+from pipeline.segmenter.saved import Metadata, read_metadata
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers.import_closure import ROOT
 
@@ -164,13 +164,13 @@ TARGETS = {
     "about a segmenter": Target(
         "carb.json",
         ABOUT,
-        lambda path: isinstance(read_about(path.parent), About),
+        lambda path: isinstance(read_metadata(path.parent), Metadata),
         {"config.json": CONFIG, "model.safetensors": b""},
     ),
     "configuration of a segmenter": Target(
         "config.json",
         CONFIG,
-        lambda path: isinstance(read_about(path.parent), About),
+        lambda path: isinstance(read_metadata(path.parent), Metadata),
         {"carb.json": ABOUT, "model.safetensors": b""},
     ),
     "parameters": Target(

@@ -14,7 +14,7 @@ from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 
 from pipeline.config.params import Params, load_params
-from pipeline.system.command import start_fabric
+from pipeline.system.devices import start_fabric
 from pipeline.training import fit as training
 from pipeline.training.run import Inputs
 from stages import encoder, pseudo, train

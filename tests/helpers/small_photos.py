@@ -8,31 +8,38 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.scenes.classes import LABEL_SPACES
+from pipeline.scenes.classes import LABEL_SPACES, LabelSpace
 from pipeline.segmenter.network import build_segmenter
 from pipeline.segmenter.saved import save_segmenter
 
 SPACE = LABEL_SPACES["camvid"]
 
 
-def random_segmenter(folder: Path, seed: int = 3) -> Path:
-    """Write a segmenter of CamVid's classes that learned nothing."""
+def random_segmenter(
+    folder: Path,
+    seed: int = 3,
+    *,
+    arch: str = "unet",
+    space: LabelSpace = SPACE,
+    extra: dict[str, object] | None = None,
+) -> Path:
+    """Write a segmenter that learned nothing."""
     torch.manual_seed(seed)
-    options = {"decoder_channels": [16, 16, 8, 8, 4]}
+    options = {"decoder_channels": [16, 16, 8, 8, 4]} if arch == "unet" else {}
     model = build_segmenter(
-        arch="unet", encoder="resnet18", num_classes=11, options=options, text=None
+        arch=arch, encoder="resnet18", num_classes=len(space.names), options=options, text=None
     )
     with torch.no_grad():
         model.train()(torch.rand(2, 3, 64, 96))
     save_segmenter(
         folder,
         model.eval(),
-        classes=SPACE.names,
-        palette=SPACE.palette,
+        classes=space.names,
+        palette=space.palette,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         base_size=(64, 96),
-        extra={"dataset": "folder"},
+        extra=extra or {"dataset": "folder"},
     )
     return folder
 

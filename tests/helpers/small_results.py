@@ -7,11 +7,9 @@ import numpy as np
 from pipeline.report.drawing import save_png
 from pipeline.scenes.classes import ClassInfo, LabelSpace
 from pipeline.scenes.index import IndexedPhoto, SceneIndex
-from pipeline.system.files import write_json
-from pipeline.system.tables import write_table
+from pipeline.system.files import write_json, write_table
 
 CLASSES = ("road", "<script>alert('x')</script>", "sky & sea")
-PREVIEW = "results/train/plots/images/preview"
 
 
 def write_results(folder: Path, *, masks: bool = True, val: bool = True) -> None:
@@ -35,8 +33,7 @@ def write_results(folder: Path, *, masks: bool = True, val: bool = True) -> None
     _write_picture(results / "eval_pseudo/panels_train.png", size=(300, 1500))
     for name in ("total", "reliable", "weight", "reliable_fraction", "lr"):
         _write_curve(results / f"train/plots/metrics/{name}.tsv")
-    for step in range(10, 100, 10):
-        _write_picture(folder / PREVIEW / f"{step:06d}.png", size=(20, 1100))
+    _write_picture(results / "eval/training_previews.png", size=(20, 1100))
     _write_picture(results / "eval/panels.png", size=(60, 1100))
     if masks and val:
         _write_figures(results)

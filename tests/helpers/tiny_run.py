@@ -1,5 +1,7 @@
-"""A whole run of the pipeline in a folder: four small drawn scenes, a random CLIP, a few steps."""
+"""A tiny run of the whole pipeline: six small drawn scenes, a random CLIP, a few steps."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ TINY: dict[str, Any] = {
     "train.checkpoint_every": 10,
     "train.preview_every": 20,
 }
+SHORT = {"train.steps": 10, "train.checkpoint_every": 5, "train.preview_every": 10}
+LARGE = 2**20  # bytes
 
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
@@ -70,12 +74,39 @@ def run_stage(stage: str, *arguments: str) -> Result:
 
 
 def finished_run(folder: Path, changes: dict[str, Any] | None = None) -> Path:
-    """Run the whole pipeline in a folder of its own."""
+    """Run the whole pipeline in a folder of its own; see also the fixture `finished`."""
     prepare_folder(folder, changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_until("report")
     return folder
+
+
+def copy_run(finished: Path, target: Path) -> Path:
+    """Copy a run; large files are hard links, because stages replace files and never edit them."""
+
+    def copy(source: str, copied: str) -> None:
+        large = Path(source).stat().st_size > LARGE
+        (os.link if large else shutil.copy2)(source, copied)
+
+    return Path(shutil.copytree(finished, target, copy_function=copy))
+
+
+def file_states(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Inode, size and time of every file, link and folder, except logs of speed and checkpoints.
+
+    They change whenever a file is written, replaced or removed.
+    """
+    found = {}
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        if "scratch" not in relative.parts:
+            stat = path.lstat()
+            is_folder = path.is_dir() and not path.is_symlink()
+            found[str(relative)] = (
+                (0,) if is_folder else (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            )
+    return found
 
 
 def run_until(last: str) -> None:

@@ -14,7 +14,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the gradient is a process's own share",
-        "system/ranks.py",
+        "system/distributed.py",
         "part = world_size() * own",
         "part = own",
         ("carb_laws",),
@@ -84,7 +84,7 @@ MUTATIONS = [
     ),
     Mutation(
         "Dice counts the own process alone",
-        "system/ranks.py",
+        "system/distributed.py",
         "(all_reduce_sum(own) - part).detach()",
         "(part - part).detach()",
         ("dice",),

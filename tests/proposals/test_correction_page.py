@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.label_files import read_label_file
-from pipeline.proposals.page import correction_page
-from pipeline.proposals.propose import Proposal
+from pipeline.proposals.page import Proposal, correction_page
 from pipeline.scenes.classes import ClassInfo, LabelSpace
 from tests.helpers.browser import Tab, needs_browser, opened_tab
 
@@ -103,7 +102,7 @@ def test_a_slider_leaves_what_was_clicked(tab: Tab) -> None:
     tab.click(slider(), 0.005)
     assert tagged(tab) == [b, c, d]
     assert tagged(tab, 2) == PHOTOS
-    assert "4 photos, 3 tags corrected; kept in this browser, not downloaded yet" in total(tab)
+    assert "4 photos, 3 tags corrected; stored in this browser, not downloaded yet" in total(tab)
 
 
 def test_what_is_downloaded_is_what_is_shown_and_what_prepare_reads(
@@ -127,7 +126,7 @@ def test_work_survives_a_reload_and_the_browser_s_end(tmp_path: Path, page: Path
         assert tagged(tab) == [a, d]
         tab.reload()
         assert tagged(tab) == [a, d]
-        assert note(tab) == "Restored from this browser: 1 tags set by hand, sliders as they were."
+        assert note(tab) == "Restored from this browser: 1 tags set by hand, sliders restored."
     with opened_tab(tmp_path) as tab:
         tab.open(page)
         assert tagged(tab) == [a, d]
@@ -165,7 +164,7 @@ def test_saved_labels_are_loaded_and_corrected_further(tab: Tab, tmp_path: Path)
 @pytest.mark.parametrize(
     "content",
     [
-        'photo;stra\u00dfe;"a,""b|c";$X$ <b>\r\nx/a,1.jpg;0;1;x\r\nd;WAHR;;\r\n',
+        'photo;stra\u00dfe;"a,""b|c";$X$ <b>\r\nx/a,1.jpg;0;1;x\r\nd;TRUE;;\r\n',
         '\ufeffkey\t$x$ <b>\t"a,""b|c"\tSTRA\u00dfE \n"train/x/a,1"\tyes\t1\t0\n\nd.webp\t0\t0\t1',
     ],
 )
@@ -179,38 +178,33 @@ def test_labels_are_read_as_prepare_reads_them(tab: Tab, tmp_path: Path, content
         assert [name in shown for name in (a, d)] == [bool(row[place]) for row in rows]
 
 
-def test_tags_are_read_and_strangers_are_named(tab: Tab, tmp_path: Path) -> None:
+def test_tags_are_read_and_unknown_names_are_listed(tab: Tab, tmp_path: Path) -> None:
     a, b, _, _ = PHOTOS
     said = load(tab, tmp_path, "photo,tags\nb.JPG,$x$ <b>|boat\nnobody.jpg,boat\n")
     assert tagged(tab) == [a]
     assert b in tagged(tab, 2)
-    assert "no photo here is named so: 'nobody.jpg'; " in said
-    assert "no class here is named so: 'boat'; " in said
-    assert "not in the file, left as they were: 'x/a,1.jpg', 'c;\u00fc.png', 'd.webp'." in said
+    assert "no such photo here: 'nobody.jpg'; " in said
+    assert "no such class here: 'boat'; " in said
+    assert "missing in the file, unchanged: 'x/a,1.jpg', 'c;\u00fc.png', 'd.webp'." in said
     said = load(tab, tmp_path, "photo,boat,stra\u00dfe\nb,1,1\n")
     assert tagged(tab) == [a, b]
-    assert "classes that are not in the file, left as they were: 'a,\"b|c', '$x$ <b>'" in said
+    assert "classes missing in the file, unchanged: 'a,\"b|c', '$x$ <b>'" in said
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
+def test_a_wrong_file_is_refused_in_one_line(tab: Tab, tmp_path: Path) -> None:
+    tab.click(photo(PHOTOS[3]))
+    for content, message in [
         ("stra\u00dfe,1\n", "the header must be 'photo' and a column for each class"),
         ("photo,stra\u00dfe\nb,2\n", "line 2 has '2'; write 1"),
-        ("photo,stra\u00dfe\nb,1\n\nb.JPG,1\n", "line 4 names 'b.JPG' again"),
+        ("photo,stra\u00dfe\nb,1\n\nb.JPG,1\n", "line 4 repeats 'b.JPG'"),
         ("photo,stra\u00dfe,STRA\u00dfE\nb,1,1\n", "two columns of 'stra\u00dfe'"),
-        ("photo,stra\u00dfe\nz,1\n", "it names none of these photos, but 'z'"),
-        (b"photo,stra\xdfe\nb,1\n", "it is no text in UTF-8"),
-    ],
-)
-def test_a_wrong_file_is_refused_in_one_line(
-    tab: Tab, tmp_path: Path, content: str | bytes, message: str
-) -> None:
-    tab.click(photo(PHOTOS[3]))
-    said = load(tab, tmp_path, content)
-    assert said.startswith("mine.csv: not loaded: ")
-    assert message in said
-    assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
+        ("photo,stra\u00dfe\nz,1\n", "it names none of these photos but 'z'"),
+        (b"photo,stra\xdfe\nb,1\n", "it is not UTF-8 text"),
+    ]:
+        said = load(tab, tmp_path, content)
+        assert said.startswith("mine.csv: not loaded: ")
+        assert message in said
+        assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
 
 
 def test_a_browser_that_keeps_nothing_says_so(tab: Tab, page: Path) -> None:
@@ -220,4 +214,4 @@ def test_a_browser_that_keeps_nothing_says_so(tab: Tab, page: Path) -> None:
     tab.reload()
     tab.click(photo(PHOTOS[3]))
     assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
-    assert "this browser does not keep your work: download it" in total(tab)
+    assert "this browser does not store your work: download it" in total(tab)

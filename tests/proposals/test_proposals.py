@@ -1,4 +1,4 @@
-"""Proposed labels: what they say, what is written, and that nothing of a person's is lost."""
+"""Proposed labels: what they are, what is written, and that a person's labels are kept."""
 
 import json
 import re
@@ -11,11 +11,10 @@ from PIL import Image
 
 from pipeline.config.params import LevelParams
 from pipeline.datasets.label_files import read_label_file
-from pipeline.proposals.page import MOST, class_sheet, correction_page, sheet_names, write_sheets
+from pipeline.proposals.page import Proposal, write_page
 from pipeline.proposals.propose import (
-    Proposal,
     check_no_labels,
-    looks,
+    photo_windows,
     temperature,
     window_confidence,
     write_proposals,
@@ -30,8 +29,8 @@ SPACE = LabelSpace(
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 150, 3), dtype=np.uint8))
 
 
-def proposal(name: str, *confidence: float, size: tuple[int, int] = (20, 10)) -> Proposal:
-    return Proposal(name, Image.new("RGB", size, "grey"), np.array(confidence))
+def proposal(name: str, *confidence: float) -> Proposal:
+    return Proposal(name, Image.new("RGB", (20, 10), "grey"), np.array(confidence))
 
 
 FOUND = [proposal("a b.JPG", 0.9, 0.2), proposal("\u00fc/c.webp", 0.25, 0.1), proposal("d", 0, 0)]
@@ -45,7 +44,7 @@ def test_confidence_is_that_of_the_window_that_shows_a_class_best(tmp_path: Path
         LevelParams(zoom=2, window=(32, 96), overlap=0),  # not the tower's size
     ]
     found = window_confidence(PHOTO, clip, text, levels)
-    shown = looks(PHOTO, clip, levels)
+    shown = photo_windows(PHOTO, clip, levels)
     assert [len(boxes) for _, boxes in shown] == [1, 4, 20]
     best = torch.zeros(3)
     mean, std = torch.tensor(clip.mean)[:, None, None], torch.tensor(clip.std)[:, None, None]
@@ -64,9 +63,7 @@ def test_confidence_is_that_of_the_window_that_shows_a_class_best(tmp_path: Path
     assert 1 / 3 <= found.max() <= 1
 
 
-def test_what_is_written_is_what_prepare_reads(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_prepare_reads_what_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_proposals(tmp_path, FOUND, SPACE.names, threshold=0.25)
     labels = read_label_file(tmp_path / "labels.csv", SPACE.names)
     assert {key: row.tolist() for key, row in labels.items()} == {
@@ -79,56 +76,28 @@ def test_what_is_written_is_what_prepare_reads(
     assert caplog.messages[-1] == "d: no class at all; left out of training"
 
 
-def test_labels_are_not_written_over_unasked(tmp_path: Path) -> None:
-    check_no_labels(tmp_path, force=False)
-    (tmp_path / "labels.csv").touch()
-    check_no_labels(tmp_path, force=True)
-    with pytest.raises(ValueError, match=r"already; --force .* keeps this one as labels\.1\.csv"):
-        check_no_labels(tmp_path, force=False)
-
-
-def test_earlier_labels_are_kept_under_a_name_of_their_own(
+def test_earlier_labels_are_replaced_with_force_only_and_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     labels = tmp_path / "labels.csv"
+    check_no_labels(tmp_path, force=False)
     for number, text in enumerate(("first work", "second work"), start=1):
         labels.write_text(text)
+        with pytest.raises(ValueError, match=rf"--force .* this file as labels\.{number}\.csv"):
+            check_no_labels(tmp_path, force=False)
+        check_no_labels(tmp_path, force=True)
         write_proposals(tmp_path, FOUND, SPACE.names, threshold=0.25)
         assert (tmp_path / f"labels.{number}.csv").read_text() == text
-        assert f"{labels}: kept as labels.{number}.csv, with its corrections" in caplog.text
+        assert f"{labels}: kept as labels.{number}.csv" in caplog.text
     assert (tmp_path / "labels.1.csv").read_text() == "first work"
     assert labels.read_text("utf-8-sig").startswith("photo,road")
 
 
-def test_each_class_has_a_sheet_of_its_own(tmp_path: Path) -> None:
-    assert sheet_names(["traffic light", "a/b", "A b", "..", "\u00fc"]) == [
-        "traffic-light",
-        "a-b-1",
-        "A-b-2",
-        "class",
-        "\u00fc",
-    ]
-    for _ in range(2):
-        write_sheets(tmp_path / "proposals", FOUND, SPACE, threshold=0.25)
-    names = sorted(path.name for path in (tmp_path / "proposals").iterdir())
-    assert names == ["correct.html", "road.png", "script-x.png"]
-
-
-def test_equal_proposals_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write_sheets(tmp_path / name, FOUND, SPACE, threshold=0.25)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-
-
-def test_a_sheet_of_many_photos_shows_those_near_the_threshold() -> None:
-    many = [proposal(f"{number}.jpg", number / 400, 0) for number in range(400)]
-    few = class_sheet(many[:MOST], 0, "road", threshold=0.5)
-    assert class_sheet(many, 0, "road", threshold=0.5).height < few.height + 200
-
-
-def test_the_page_needs_nothing_else_and_holds_every_photo() -> None:
-    page = correction_page(FOUND, SPACE, threshold=0.25)
+def test_the_page_needs_no_other_file_and_contains_every_photo(tmp_path: Path) -> None:
+    for _ in range(2):  # an earlier page is replaced
+        write_page(tmp_path / "proposals", FOUND, SPACE, threshold=0.25)
+    assert [path.name for path in (tmp_path / "proposals").iterdir()] == ["correct.html"]
+    page = (tmp_path / "proposals/correct.html").read_text("utf-8")
     assert not re.search(r"https?:|src=|href=|@import|url\(", page)
     assert page.count("</script>") == 2
     content = json.loads(re.search(r'id="content">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
@@ -139,6 +108,4 @@ def test_the_page_needs_nothing_else_and_holds_every_photo() -> None:
         [True, False],
         [False, False],
     ]
-    assert all(
-        photo["picture"].startswith("data:image/jpeg;base64,") for photo in content["photos"]
-    )
+    assert all(photo["picture"].startswith("data:image/jpeg;") for photo in content["photos"])

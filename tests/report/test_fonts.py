@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report.drawing import chart, confusion_figure, iou_bars, save_chart
+from pipeline.report.charts import chart, confusion_chart, iou_bars, save_chart
 from pipeline.report.fonts import (
     chart_settings,
-    fitted,
     font_file,
     letters,
-    picture_font,
-    plain,
+    one_line,
+    shorten_middle,
+    text_font,
     use_font,
 )
 from pipeline.report.panels import PanelRow, class_entries, class_legend, contact_sheet, panel
@@ -38,9 +38,9 @@ def default_again(caplog):
 def test_all_names_are_readable_that_dejavu_sans_has(caplog):
     use_font(None, READABLE)
     assert not caplog.messages
-    box = bytes(picture_font(16).getmask("\uffff"))
+    box = bytes(text_font(16).getmask("\uffff"))
     for letter in "".join(READABLE):
-        assert bytes(picture_font(16).getmask(letter)) != box
+        assert bytes(text_font(16).getmask(letter)) != box
 
 
 def test_missing_letters_are_named_in_one_line_with_the_parameter(caplog):
@@ -70,7 +70,7 @@ def drawn(folder: Path, names: list[str]) -> list[bytes]:
     """All kinds of pictures that show names."""
     folder.mkdir(exist_ok=True)
     counts = np.eye(len(names), dtype=np.int64) * 5
-    confusion_figure(counts, names, folder / "confusion.png")
+    confusion_chart(counts, names, folder / "confusion.png")
     iou_bars({"a": np.full(len(names), 0.5)}, names, folder / "iou.png")
     photo = np.zeros((20, 40, 3), np.uint8)
     legend = [class_entries(names, PALETTE[: len(names)])]
@@ -126,17 +126,17 @@ def test_long_names_stay_inside(tmp_path):
 
 
 def test_beginning_and_end_of_a_long_name_are_kept():
-    font = picture_font(16)
-    short = fitted("the first of all names there are", font, 120)
+    font = text_font(16)
+    short = shorten_middle("the first of all names there are", font, 120)
     assert font.getlength(short) <= 120
     assert short.startswith("the f")
     assert short.endswith("are")
     assert "..." in short
-    assert fitted("road", font, 120) == "road"
+    assert shorten_middle("road", font, 120) == "road"
 
 
 def test_a_text_is_one_line_with_boxes_for_missing_letters():
-    assert plain("a\r\n\tb\udcff") == "a   b "
-    assert plain(f"a{CHINESE}\U000e0001 b") == "a\u25a1\u25a1 b"
+    assert one_line("a\r\n\tb\udcff") == "a   b "
+    assert one_line(f"a{CHINESE}\U000e0001 b") == "a\u25a1\u25a1 b"
     use_font(str(OTHER), [])
-    assert plain("a\u4e00") == "a?" if "\u25a1" not in letters(OTHER) else "a\u25a1"
+    assert one_line("a\u4e00") == "a?" if "\u25a1" not in letters(OTHER) else "a\u25a1"

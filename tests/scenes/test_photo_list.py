@@ -46,7 +46,7 @@ def test_a_photo_without_a_mask_is_named_and_left_out(
     path.write_text("val/a\nval/d\n")
     scenes = [*SCENES, Scene(Path("d.png"), None, "val", "val/d")]
     assert [scene.key for scene in listed(scenes, path)] == ["val/a"]
-    assert "photos without a human mask, which are not scored (1): val/d" in caplog.text
+    assert "photos without a human mask are not scored (1): val/d" in caplog.text
     path.write_text("d\n")
     with pytest.raises(ValueError, match="'val/d' has no human mask"):
         listed(scenes, path)
@@ -56,13 +56,17 @@ def test_a_name_of_two_photos_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "keys.txt"
     path.write_text("a\n")
     scenes = [Scene(Path("a"), Path("m"), "val", f"val/{name}/a") for name in "xy"]
-    with pytest.raises(ValueError, match="'a' may be 'val/x/a' or 'val/y/a'"):
+    with pytest.raises(ValueError, match="'a' is ambiguous: it matches 'val/x/a' and 'val/y/a'"):
         listed(scenes, path)
 
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [("val/a\nval/my photo\n", r"'val/my photo' is none"), ("", "it is empty"), (None, "no such")],
+    [
+        ("val/a\nval/my photo\n", r"'val/my photo' is not one of them"),
+        ("", "file is empty"),
+        (None, "no such"),
+    ],
 )
 def test_a_list_that_does_not_fit_is_refused(
     tmp_path: Path, content: str | None, found: str

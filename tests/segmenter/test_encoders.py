@@ -8,7 +8,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.segmenter.encoder import check_encoder, imagenet_encoder, load_encoder, save_encoder
+from pipeline.config.params import Params
+from pipeline.distillation.distil import _check_normalisation
+from pipeline.segmenter.encoder import (
+    check_encoder,
+    imagenet_encoder,
+    load_encoder,
+    save_encoder,
+    trained_with,
+)
+from pipeline.training.augment import NORMALISATIONS
 
 
 def unet(encoder: str, seed: int) -> nn.Module:
@@ -23,7 +32,7 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-regnetx_002", "mit_b0"])
+@pytest.mark.parametrize("encoder", ["tu-regnetx_002", "mit_b0"])
 def test_an_encoder_comes_back_from_its_file(encoder, tmp_path):
     one, other = unet(encoder, 0), unet(encoder, 1)
     save_encoder(one.encoder, tmp_path / "w.safetensors", half=False)
@@ -100,3 +109,21 @@ def test_known_names_pass_and_unknown_ones_are_corrected():
         check_encoder(name)
     with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
         check_encoder("resnet_50")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "normalisation", "warns"),
+    [
+        ("tu-regnetx_002", "imagenet", False),
+        ("tu-tf_efficientnet_lite0", "lite", False),  # timm says 0.5: the same to a 256th
+        ("tu-vit_tiny_patch16_224", "imagenet", True),
+    ],
+)
+def test_weights_trained_with_another_normalisation_are_named(
+    params: Params, caplog, encoder, normalisation, warns
+):
+    assert trained_with("tu-regnetx_002") == tuple(NORMALISATIONS["imagenet"])
+    assert trained_with("resnet18") is None
+    changes = {"encoder": encoder, "normalisation": normalisation}
+    _check_normalisation(params.segmenter.model_copy(update=changes))
+    assert ("segmenter.normalisation: the ImageNet weights" in caplog.text) is warns

@@ -38,14 +38,19 @@ def built(arch: str, **changes: object) -> nn.Module:
     return model.eval()
 
 
-def save(directory: Path, model: nn.Module) -> None:
+def save(
+    directory: Path,
+    model: nn.Module,
+    mean: tuple[float, ...] = (0.5,) * 3,
+    std: tuple[float, ...] = (0.5,) * 3,
+) -> None:
     save_segmenter(
         directory,
         model,
         classes=["a", "b", "c"],
         palette=np.zeros((3, 3), np.uint8),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        mean=mean,
+        std=std,
         base_size=(128, 160),
         extra={},
     )
@@ -90,20 +95,22 @@ def test_logits_are_upsampled_with_align_corners_false_everywhere(arch, tmp_path
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None] / 127.5 - 1
     wanted = by_hand(plain(pixels), (128, 160))[0]
     torch.testing.assert_close(
-        predict_logits(loaded, photo, (128, 160)), wanted, rtol=1e-4, atol=1e-4
+        predict_logits(loaded, [photo], (128, 160))[0], wanted, rtol=1e-4, atol=1e-4
     )
 
 
-@pytest.mark.parametrize("arch", ["deeplabv3", "fpn"])
 @torch.no_grad()
-def test_the_onnx_file_upsamples_so_too(arch, tmp_path):
-    save(tmp_path / "segmenter", built(arch))
+def test_the_onnx_file_normalises_and_upsamples_as_the_card_says(tmp_path):
+    save(tmp_path / "segmenter", built("deeplabv3"), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
+    card = " ".join((tmp_path / "segmenter/README.md").read_text().split())
+    assert "less `mean` [0.4, 0.5, 0.6], divided by `std` [0.1, 0.2, 0.3]" in card
     write_onnx(tmp_path / "model.onnx", load_segmenter(tmp_path / "segmenter"))
     photos = np.random.default_rng(0).integers(0, 255, (1, 32, 64, 3), np.uint8)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     found = session.run(None, {"photos": photos})[0]
     plain = smp.from_pretrained(str(tmp_path / "segmenter"))
-    small = plain(torch.from_numpy(photos).permute(0, 3, 1, 2) / 127.5 - 1)
+    mean, std = (torch.tensor(each)[:, None, None] for each in ((0.4, 0.5, 0.6), (0.1, 0.2, 0.3)))
+    small = plain((torch.from_numpy(photos).permute(0, 3, 1, 2) / 255 - mean) / std)
     assert small.shape[-1] < 64
     torch.testing.assert_close(
         torch.from_numpy(found), by_hand(small, (32, 64)), rtol=1e-4, atol=1e-4

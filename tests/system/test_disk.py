@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.system.disk import (
+from pipeline.system.files import (
     DiskFullError,
+    atomic_path,
     bytes_below,
     check_room,
+    explain_full_disk,
     same_disk,
-    telling_of_full_disk,
+    write_json,
 )
-from pipeline.system.files import atomic_path, write_json
 from pipeline.system.tensor_files import save_tensors
 
 MEGABYTE = 2**20
@@ -61,12 +62,12 @@ def test_sizes_are_told_as_people_write_them(tmp_path: Path, size: int, shown: s
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     message = rf"out: cannot be written, the disk is full; it needs {shown} or more; make room"
     with pytest.raises(DiskFullError, match=message):  # noqa: SIM117
-        with telling_of_full_disk(tmp_path / "out", tmp_path / "draft", needs=size):
+        with explain_full_disk(tmp_path / "out", tmp_path / "draft", needs=size):
             raise full
 
 
 def test_other_errors_of_a_disk_are_left_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), telling_of_full_disk(tmp_path, tmp_path):
+    with pytest.raises(PermissionError), explain_full_disk(tmp_path, tmp_path):
         raise PermissionError(errno.EACCES, "no")
 
 

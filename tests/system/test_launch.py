@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.system.launch import (
+from pipeline.system.devices import (
     STARTED,
     Launch,
     another_stopped,

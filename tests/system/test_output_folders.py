@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.system.files import atomic_path, write_json
-from pipeline.system.output_folders import outputs, own_outputs
-from pipeline.system.replacing import LIST
+from pipeline.system.files import LIST, atomic_path, write_json
+from pipeline.system.outputs import outputs, own_outputs
 
 DAG = """
 stages:

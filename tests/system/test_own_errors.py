@@ -16,7 +16,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.scenes.image_io import read_image
-from pipeline.system.command import command, prefetch_in_threads
+from pipeline.system.command import command
+from pipeline.system.progress import prefetch_in_threads
 
 
 def one_value() -> object:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.system.launch import LOST
+from pipeline.system.devices import LOST
 from tests.helpers.process_runs import (
     children,
     copy_of,

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.system import replacing
-from pipeline.system.disk import FULL
-from pipeline.system.files import atomic_path, locked, put_in_place, write_json
-from pipeline.system.replacing import copy_into
+from pipeline.system import files
+from pipeline.system.files import FULL, atomic_path, copy_into, locked, put_in_place, write_json
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -140,7 +138,7 @@ def test_modes_are_a_nicety(number: int, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_disk_that_does_not_flush_is_written_to(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replacing.os, "fsync", refuse_with(number))
+    monkeypatch.setattr(files.os, "fsync", refuse_with(number))
     write(tmp_path / "out", "new")
     assert tree(tmp_path) == {"out/inner/new.txt": "new"}
 
@@ -149,7 +147,7 @@ def test_a_disk_that_does_not_flush_is_written_to(
 def test_a_disk_that_fails_is_told(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replacing.os, "fsync", refuse_with(number))
+    monkeypatch.setattr(files.os, "fsync", refuse_with(number))
     with pytest.raises((OSError, ValueError)):
         write(tmp_path / "out", "new")
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +157,7 @@ def test_a_folder_in_one_that_cannot_be_written_is_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(replacing.os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: path != tmp_path)
     for text in ("old", "new"):
         with atomic_path(tmp_path / "out") as draft:
             assert draft.parent == tmp_path / "out"

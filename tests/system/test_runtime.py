@@ -9,15 +9,9 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from pipeline.system.command import (
-    command,
-    memory_hint,
-    pick_precision,
-    prefetch_in_threads,
-    progress,
-    start_fabric,
-    stream_to_cpu,
-)
+from pipeline.system.command import command, memory_hint
+from pipeline.system.devices import pick_precision, start_fabric
+from pipeline.system.progress import prefetch_in_threads, progress, stream_to_cpu
 
 
 def test_progress_passes_the_items_through_and_says_when_it_is_done(

@@ -12,7 +12,8 @@ from multiprocessing.synchronize import Event
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.system.command import command, progress
+from pipeline.system.command import command
+from pipeline.system.progress import progress
 from pipeline.system.stop import (
     SIGNALS,
     Interrupted,

@@ -1,0 +1,74 @@
+"""Which photos and videos a command line names, and predictions that would get the same name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.deploy.folder import folder_scenes
+from pipeline.deploy.sources import check_case, find_sources
+from pipeline.system.files import LIST
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path("d", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("d", name).touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["ride.mp4", "ride/000000.png"], "d/ride/000000.png: .* frame of d/ride.mp4"),
+        (["x/ride.mov", "x/ride/1234567.jpg"], "frame of d/x/ride.mov"),
+        (["a.jpg", "a.png/b.jpg"], r"folder masks/a.png, which is the prediction of d/a.jpg"),
+        (["ride.mov", "ride.mp4/b.jpg"], "folder overlays/ride.mp4, which is .* of d/ride.mov"),
+        (["ride.mp4", "ride.mov"], "has the same name; rename one"),
+    ],
+)
+def test_predictions_of_one_name_are_refused_before_the_work(names: list[str], says: str) -> None:
+    touch(*names)
+    with pytest.raises(ValueError, match=says):
+        find_sources([Path("d")], Path("o"), frames=True)
+
+
+def test_names_that_do_not_meet_are_taken() -> None:
+    touch("ride.mp4", "ride.png", "ride/front.png", "ride/000.png", "other/000000.png")
+    assert len(find_sources([Path("d")], Path("o"), frames=True).photos) == 4
+    touch("ride/000000.png")
+    assert len(find_sources([Path("d")], Path("o"), frames=False).photos) == 5
+
+
+def test_sources_of_one_name_are_refused() -> None:
+    touch("a.png", "deep/a.jpg")
+    with pytest.raises(ValueError, match=r"d/deep/a.jpg: has the same name as d/a.png"):
+        find_sources([Path("d/a.png"), Path("d/deep")], Path("o"), frames=False)
+    same = find_sources([Path("d/a.png"), Path("./d/a.png")], Path("o"), frames=False)
+    assert list(same.photos) == ["a"]
+
+
+def test_names_that_differ_in_case_meet_on_some_disks() -> None:
+    touch("Ride.png", "ride.jpg")
+    found = find_sources([Path("d")], Path("o"), frames=False)
+    for name in (LIST, LIST.swapcase()):
+        check_case(Path("o"), found)
+        Path("o", name).parent.mkdir(exist_ok=True)
+        Path("o", name).touch()
+    with pytest.raises(ValueError, match=r"d/ride.jpg: differs from d/Ride.png in case only"):
+        check_case(Path("o"), found)
+
+
+def test_links_that_lead_elsewhere_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="carb")
+    touch("a.png")
+    Path("far").mkdir()
+    Path("far/b.png").touch()
+    Path("d/link").symlink_to(os.path.abspath("far"))
+    assert list(find_sources([Path("d")], Path("o"), frames=False).photos) == ["a", "link/b"]
+    folder_scenes(Path("d"), None, out=Path("o"))
+    assert caplog.messages == [f"d/link leads to {os.path.abspath('far')}"] * 2
