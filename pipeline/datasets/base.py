@@ -53,6 +53,7 @@ class Dataset:
         read_mask: reads a human mask as class indices, ``[H, W]`` uint8 with ``IGNORE_INDEX``.
         layout: what the folder holds, in words.
         image_labels: file of image-level labels that lies in the folder, or None.
+        tables: other files that are read, such as the list of classes.
         remarks: lines that say what in the folder is not read or was guessed, given the scenes.
     """
 
@@ -63,6 +64,7 @@ class Dataset:
     read_mask: MaskReader
     layout: str
     image_labels: Path | None = None
+    tables: tuple[Path, ...] = ()
     remarks: Callable[[list[Scene]], list[str]] = no_remarks
 
     def scenes(self, split: str) -> list[Scene]:

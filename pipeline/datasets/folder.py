@@ -209,6 +209,7 @@ def open_dataset(root: Path) -> Dataset:
         layout=f"{CLASSES[0]} and *.jpg, or images/*.jpg, or images/train/*.jpg and "
         "images/val/*.jpg",
         image_labels=labels,
+        tables=(classes,),
         remarks=partial(_remarks, layout, read_mask),
     )
 

@@ -144,6 +144,7 @@ def open_dataset(root: Path) -> Dataset:
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
         read_mask=PanopticMasks(root).read,
+        tables=(root / "panoptic.json",),
         remarks=partial(_remarks, root),
         layout="images/*.jpg, panoptic/*.png and panoptic.json",
     )
