@@ -59,7 +59,6 @@ LIKE_EXCEL = {
     "empty cells": "photo,road,car,traffic light\ntrain/a,1,1,\n",
     "a row that ends early": "photo,road,car,traffic light\ntrain/a,x,X\n",
     "truth values": "photo,road,car,traffic light\ntrain/a,TRUE,true,FALSE\n",
-    "German truth values": "photo;road;car;traffic light\ntrain/a;WAHR;WAHR;FALSCH\n",
     "numbers beside gaps": "photo,road,car,traffic light\ntrain/a,1.0,1.0,\n",
     "Excel's first line": "sep=;\r\nphoto;road;car;traffic light\r\ntrain/a;1;1;0\r\n",
     "the same in quotes": '"sep=,"\nphoto,road,car,traffic light\ntrain/a,1,1,0\n',
