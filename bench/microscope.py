@@ -263,12 +263,14 @@ def main(
         scenes = listed(scenes, Path(settings.eval.photos))
     written = outputs("microscope", folders={"--out": out})
     findings = examine(store, with_logits(scenes, store), labels, read_mask=dataset.read_mask)
-    text = summary(findings, store.classes, store.near)
+    text = summary(findings, store.classes, store.global_level)
     with written, atomic_path(out) as draft:
         draft.mkdir()
         write_table(draft / "sizes.csv", size_rows(findings, store.classes))
         write_table(draft / "bounds.csv", bound_rows(findings, store.classes))
-        write_table(draft / "labels_remove.csv", removed_rows(findings, store.near, store.classes))
+        write_table(
+            draft / "labels_remove.csv", removed_rows(findings, store.global_level, store.classes)
+        )
         write_table(draft / "images.csv", image_rows(findings))
         (draft / "summary.md").write_text(text, "utf-8")
     log.info("%s", text)

@@ -64,7 +64,7 @@ _ENCODER = (
     "views",
     "augment",
     "segmenter",
-    "warm_start",
+    "distillation",
 )
 
 

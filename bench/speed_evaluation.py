@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.speed_training import demo_network
-from bench.timing import Measure, peak_mib, race, ratio
+from bench.timing import Measure, race, ratio
 from bench.workload import Street, Workload, as_segmenter, draw_street, random_segmenter
 from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.scenes.image_io import read_image
@@ -73,7 +73,6 @@ def _against_forward(
     told = {
         "photos/s": round(len(scenes) / statistics.median(times["evaluation"]), 2),
         "photos a batch": most,
-        "peak MiB": round(peak_mib()),
     }
     for rival, words in {
         "forward": "the forward pass photo by photo",

@@ -4,17 +4,14 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import authors
-from bench.timing import Measure, peak_mib, race, ratio
+from bench.timing import Measure, race, ratio
 from bench.workload import StoreMaker, Workload, draw_street, random_clip, store_maker
 from pipeline.clip.windows import magnified, window_batches
 from pipeline.scenes.image_io import read_image
-from pipeline.store.reader import PseudoMaskStore
 from pipeline.views import Box, cover
 
 
@@ -90,13 +87,12 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
             "TFLOP per photo": round(flop / photos / 1e12, 4),
             "TFLOP/s": round(flop / seconds / 1e12, 3),
             "precision": str(maker.fabric.strategy.precision.precision),
-            "peak MiB": round(peak_mib()),
         },
     )
 
 
 def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Time of the authors' way in terms of the stage's, and how often the arg-max agrees."""
+    """Time of the authors' way, in terms of the stage's."""
     maker = _large(work, folder, work.clips[0])
     street, clip = maker.street, maker.clip
     level = street.params.clip.levels["global"]
@@ -116,11 +112,6 @@ def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
         seconds=2 * work.seconds,
         least=work.least,
     )
-    store = PseudoMaskStore.open(maker())
-    equal = [
-        _same_labels(torch.from_numpy(store.read(photo.key, "global")), theirs(path), photo.size)
-        for photo, path in zip(street.index.photos, paths, strict=True)
-    ]
     yield ratio(
         "authors",
         "time of the authors' way, of stage 1's",
@@ -131,30 +122,9 @@ def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
         at_least=True,
         details={"precision": str(maker.fabric.strategy.precision.precision)},
     )
-    agree = statistics.mean(equal)
-    yield Measure(
-        "authors",
-        "arg-max labels equal to the authors' way",
-        100 * agree,
-        100 * min(equal),
-        100 * max(equal),
-        len(equal),
-        99.5,
-        at_least=True,
-        unit="%",
-    )
 
 
 def cover_whole(pixels: Tensor, patch_size: int) -> list[Box]:
     """One window over the whole image."""
     size = (pixels.shape[0], pixels.shape[1])
     return cover(size, window=size, overlap=0.5, patch_size=patch_size)
-
-
-def _same_labels(ours: Tensor, theirs: Tensor, size: tuple[int, int]) -> float:
-    """Share of an image's pixels where two grids of logits have the same arg-max."""
-    labels = [
-        F.interpolate(grid[None].float(), size, mode="bilinear", align_corners=False).argmax(dim=1)
-        for grid in (ours, theirs)
-    ]
-    return float((labels[0] == labels[1]).float().mean())

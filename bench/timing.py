@@ -2,12 +2,10 @@
 
 import os
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 Seconds = dict[str, list[float]]  # contestant -> seconds of each round
@@ -105,15 +103,6 @@ def summarise(
     middle, low, high = statistics.median(values), min(values), max(values)
     rest = (len(values), target, at_least, unit, dict(details or {}))
     return Measure(bench, what, middle, low, high, *rest)
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux getrusage includes the parent process
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def processor() -> str:

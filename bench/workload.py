@@ -23,7 +23,7 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, size_divisor
-from pipeline.store.reader import Plan
+from pipeline.store.plan import Plan
 from pipeline.system.devices import start_fabric
 from pipeline.system.files import remove
 

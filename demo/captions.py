@@ -1,7 +1,7 @@
-"""Captions for crops of drawn scenes, and the small vocabulary that they use.
+"""Captions for crops of drawn scenes, and their vocabulary.
 
-A caption mentions one to three classes and nothing else: no template holds a word that names a
-class, because a caption with "seen from a car" would teach that every picture shows a car.
+A caption mentions one to three classes and nothing else; no template contains a word that names a
+class ("seen from a car").
 """
 
 import random
@@ -56,7 +56,7 @@ SYNONYM_PROBABILITY = 0.6
 
 
 def write_caption(names: Sequence[str], *, rng: random.Random) -> str:
-    """Write one sentence that mentions every class of ``names``, in any order, and no other.
+    """Write a sentence that mentions the classes of ``names``, in any order, and no others.
 
     Args:
         names: keys of ``SYNONYMS``, at least one.
@@ -90,10 +90,10 @@ def _article(word: str) -> str:
 
 
 class Vocabulary:
-    """The tokens that captions and prompts can use, numbered without gaps.
+    """The tokens of captions and prompts, numbered without gaps.
 
-    The demo's sentences use some 130 of CLIP's 49 408 tokens. Training an embedding of those alone
-    saves time, and the rows of all others can be zero in the saved file, which then packs well.
+    They are some 130 of CLIP's 49 408. Training embeddings of those alone saves time, and the other
+    rows are zero in the saved file, which compresses well.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ def _all_words() -> list[str]:
 
 
 def _sentences(word: str) -> list[str]:
-    """Every template around ``word``, and the word as it stands in a list."""
+    """Every template with ``word``, and the word within a list."""
     templates = SCENE_TEMPLATES + SINGLE_TEMPLATES + LIST_TEMPLATES
     return [
         *(template(word) for template in open_clip.OPENAI_IMAGENET_TEMPLATES),

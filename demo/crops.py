@@ -1,7 +1,7 @@
-"""Crops of drawn scenes with one caption each: what the demo's small CLIP is trained on.
+"""Crops of drawn scenes with one caption each: training data of the demo's small CLIP.
 
-The drawer's masks choose where to crop and which classes the caption mentions. No later code sees
-them, so the training signal is a picture and a sentence, as CLIP's was.
+The drawn masks decide where to crop and which classes the caption mentions; training sees only
+image and sentence, as CLIP did.
 """
 
 import functools
@@ -31,15 +31,15 @@ SMALL_CLASS_SIDES = (12.0, 40.0)
 LARGE_CLASS_SIDES = (14.0, 64.0)
 WIDE_SIDES = (18.0, 128.0)
 LARGE_CLASS_SHARE = 0.03  # of all pixels
-MIN_PIXELS = 12  # a scene shows a class from this area on
+MIN_PIXELS = 12  # area from which a class counts as visible in a scene
 MIN_MENTIONED_SHARE = 0.025  # of the crop
-SALIENCE_POWER = 0.4  # how far rarity makes a class worth a mention
-MIN_RELATIVE_SALIENCE = 0.2  # of what stands out most in the crop
+SALIENCE_POWER = 0.4  # how much rarity counts for salience
+MIN_RELATIVE_SALIENCE = 0.2  # of the crop's most salient class
 MENTION_WEIGHTS = (0.45, 0.35, 0.2)  # captions of one, two and three classes
 
 
 class Crop(NamedTuple):
-    """A place in a scene and the classes its caption mentions.
+    """A region of a scene and the classes that its caption mentions.
 
     ``top, left, height, width`` are scene pixels, not rounded, ends excluded.
     """
@@ -83,10 +83,9 @@ class ScenePool:
         self.subjects = [k for k, scenes in enumerate(self._scenes) if len(scenes)]
 
     def draw_crop(self, rng: random.Random) -> Crop:
-        """Choose a subject, all classes equally often, then a scene, a frame and what to mention.
+        """Draw a subject (classes equally often), then a scene, a frame and the classes to mention.
 
-        A close-up always mentions its subject if that can be seen; a wider crop mentions whatever
-        stands out in it.
+        A close-up mentions its subject if visible; a wider crop mentions its most salient classes.
         """
         while True:
             subject = rng.choice(self.subjects)
@@ -140,7 +139,7 @@ class ScenePool:
     def _mentioned(
         self, area: NDArray[np.int64], subject: int | None, rng: random.Random
     ) -> tuple[int, ...]:
-        """One to three classes that stand out by area, the rarer the sooner; () if none does."""
+        """One to three classes by area and rarity; () if none is salient."""
         share = area / area.sum()
         visible = share > MIN_MENTIONED_SHARE
         salience = share * self._rarity * visible
@@ -187,11 +186,8 @@ class CropBatches(Dataset[Batch]):
         return Batch(images, mentioned, tokens, caption_of)
 
     def _captions(self, crops: list[Crop], rng: random.Random) -> tuple[Tensor, Tensor]:
-        """One caption for each distinct set of classes; rows repeat to a multiple of 32.
-
-        Crops that mention the same classes share a sentence, which halves the text tower's work;
-        few distinct shapes keep its kernels cached.
-        """
+        """One caption per distinct set of classes, which halves the text tower's work; rows repeat
+        to a multiple of 32, so that few shapes occur."""
         distinct = sorted({crop.classes for crop in crops})
         row_of = {classes: row for row, classes in enumerate(distinct)}
         captions = [write_caption([CLASSES[k] for k in classes], rng=rng) for classes in distinct]
@@ -225,7 +221,7 @@ def augment(images: Tensor, *, generator: torch.Generator) -> Tensor:
     contrast = uniform(0.75, 1.25, 1, 1)
     mean = (colour @ pixels.mean(dim=2, keepdim=True)).mean(dim=1, keepdim=True)  # [B, 1, 1]
     pixels = (contrast * colour @ pixels + (1 - contrast) * mean).clamp(0, 1)
-    # One noise field for the batch, scaled for each image: B fields cost more than they help.
+    # One noise field for the batch, scaled per image.
     noise = torch.randn(1, 3, height * width, generator=generator)
     pixels = pixels + noise * uniform(0, 0.04, 1, 1)
     offset, scale = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)

@@ -1,4 +1,4 @@
-"""Drawn scenes as a data set on disk, stored like any other."""
+"""Drawn scenes as a data set on disk."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = Fa
     Args:
         root: folder of the data set.
         split: name of the split.
-        seed: scenes of another seed share nothing.
+        seed: different seeds give different scenes.
         count: number of scenes.
-        wide: wider ranges of light, colour and camera, as for pretraining.
+        wide: wider ranges of light, colour and camera, for pretraining.
     """
     palette = LABEL_SPACES["demo"].palette
     for kind in ("images", "masks"):

@@ -1,8 +1,8 @@
-"""Draw a folder of photos as people have them: odd names, folders, sizes, formats and turns.
+"""Drawn photos as users have them: mixed names, folders, sizes, formats and orientations.
 
     python -m demo.own_photos photos --count 24 --truth corrected.csv
 
-For the tutorial and its notebook, where there are no photos at hand.
+For the tutorial and its notebook.
 """
 
 import csv
@@ -22,11 +22,11 @@ from pipeline.system.progress import progress
 
 app = typer.Typer(add_completion=False)
 SCALES = (1.0, 0.75, 1.5)
-SEEN = 8  # pixels of a class that a person sees
+SEEN = 8  # pixels from which a class counts as visible
 
 
 def odd_name(number: int) -> str:
-    """A photo's path within the folder, as a phone, a browser or a dash cam would name it."""
+    """A path within the folder, named as by a phone, a browser or a dash cam."""
     return (
         f"Fahrt nach M\u00fcnchen/IMG {number:04d}.JPG",
         f"stra\u00dfe-{number}.webp",
@@ -35,14 +35,14 @@ def odd_name(number: int) -> str:
 
 
 def save_oddly(scene: np.ndarray, number: int, folder: Path) -> str:
-    """Save a scene as its camera would; gives its path within the folder."""
+    """Save a scene as its camera would and return its path within the folder."""
     name = odd_name(number)
     scale = SCALES[number // 3 % len(SCALES)]
     photo = Image.fromarray(scene)
     photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    if number % 3 == 0:  # the phone was held upright: the pixels lie on their side
+    if number % 3 == 0:  # portrait orientation: pixels rotated, with an EXIF tag
         exif = Image.Exif()
         exif[ORIENTATION] = 6
         photo.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
@@ -55,13 +55,11 @@ def save_oddly(scene: np.ndarray, number: int, folder: Path) -> str:
 @command
 def main(
     out: Annotated[Path, typer.Argument(help="Folder to draw into.")],
-    count: Annotated[int, typer.Option(min=1, help="Photos.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Of all scenes.")] = 99,
-    truth: Annotated[
-        Path | None, typer.Option(help="Also write what a person would say is in them.")
-    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of photos.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes.")] = 99,
+    truth: Annotated[Path | None, typer.Option(help="CSV file for the true tags.")] = None,
 ) -> None:
-    """Draw a folder of photos as people have them."""
+    """Draw a folder of photos as users have them."""
     files = {f"photo {number}": out / odd_name(number) for number in range(count)}
     with outputs("own_photos", files=files | ({"--truth": truth} if truth else {})):
         names, rows = LABEL_SPACES["demo"].names, []

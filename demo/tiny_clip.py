@@ -1,6 +1,6 @@
-"""The demo's small CLIP: its shape, its first weights, its loss and its file.
+"""The demo's small CLIP: architecture, initial weights, optimizers, loss and file.
 
-An ordinary open_clip model of 1.0 M image-tower weights, small enough to train on two CPU cores.
+An ordinary open_clip model with 1.0 M image-tower weights, small enough to train on two CPU cores.
 """
 
 import copy
@@ -20,8 +20,8 @@ ADAMW_LR = 1e-3
 MUON_LR = 2e-3
 WEIGHT_DECAY = 0.05
 IMAGE_SIZE = 64
-# Average pooling: the pooled vector is the mean of the patches', so patches speak the text's
-# language. Small patches, because the smallest classes are a few pixels wide.
+# Average pooling: the pooled vector is the mean of the patches', so patches match text directly.
+# Small patches, because the smallest classes are a few pixels wide.
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "quick_gelu": False,
@@ -65,15 +65,14 @@ def build_clip(num_tokens: int, crops: Tensor) -> CLIP:
 
 @torch.no_grad()
 def whiten_patches(conv: nn.Conv2d, crops: Tensor, *, floor: float = 1e-2) -> None:
-    """Start the patch embedding as the principal components of patches, scaled to equal variance.
+    """Initialise the patch embedding with principal components, scaled to equal variance.
 
-    Random filters of natural pictures answer mostly to mean brightness; whitened ones start with
-    every colour and edge direction equally loud, which saves the first few hundred steps.
+    Random filters respond mostly to mean brightness; whitening saves the first few hundred steps.
 
     Args:
         conv: the patch embedding; its leading filters are overwritten.
         crops: ``[N, 3, S, S]`` float.
-        floor: added to each component's variance, so that noise is not blown up.
+        floor: added to each component's variance, so that noise is not amplified.
     """
     side = conv.kernel_size[0]
     patches = F.unfold(crops, side, stride=side).transpose(1, 2).flatten(0, 1)  # [N*P, 3*k*k]
@@ -113,10 +112,9 @@ def build_optimizers(model: CLIP) -> list[torch.optim.Optimizer]:
 
 
 def soft_targets(mentioned: Tensor) -> Tensor:
-    """How well each caption fits each crop: squared Jaccard overlap of what they mention.
+    """Targets of the contrastive loss: squared Jaccard overlap of the classes mentioned.
 
-    In a batch of street scenes many captions are true of many crops; one-hot targets would punish
-    the model for seeing that.
+    Many captions are true of many crops of street scenes, which one-hot targets would penalise.
 
     Args:
         mentioned: ``[B, C]`` float, 0 or 1, no empty row.
@@ -152,7 +150,7 @@ def contrastive_loss(
 
 
 def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
-    """``model.encode_text`` for rows that are cut to less than the full context length.
+    """``model.encode_text`` for rows shorter than the context length.
 
     Args:
         model: a CLIP with a causal text tower.

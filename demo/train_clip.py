@@ -1,7 +1,7 @@
-"""Train the demo's small CLIP on crops and captions of drawn scenes; under an hour on two cores.
+"""Training of the demo's small CLIP on crops and captions of drawn scenes; an hour on two cores.
 
-Writes an open_clip model folder, to be opened as ``local-dir:<out>``. Work in progress lies in
-``<out>.partial``: a run that was interrupted goes on from there with the same command.
+Writes an open_clip model folder (``local-dir:<out>``). Checkpoints lie in ``<out>.partial``; the
+same command resumes an interrupted run.
 """
 
 import copy
@@ -47,7 +47,7 @@ REPORT_EVERY_STEPS = 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """What defines a run; an interrupted run goes on only under the same recipe."""
+    """Settings of a run; a checkpoint can be resumed only with equal settings."""
 
     steps: int
     batch_size: int
@@ -57,7 +57,7 @@ class Recipe:
 
 @dataclass
 class Training:
-    """Everything that a step changes."""
+    """Mutable state of the training."""
 
     model: CLIP
     average: CLIP  # exponential moving average of the weights; this one is saved
@@ -65,7 +65,7 @@ class Training:
     step: int = 0
 
     def state(self) -> dict[str, Any]:
-        """The full state: tensors, numbers and containers of them only."""
+        """The full state, as tensors, numbers and containers of them."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -74,7 +74,7 @@ class Training:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``state()`` gave."""
+        """Restore a state."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -83,7 +83,7 @@ class Training:
 
 
 def start_training(pool: ScenePool, vocabulary: Vocabulary, *, seed: int) -> Training:
-    """Step 0: fresh weights, first layer whitened on a first draw of crops."""
+    """Initial weights, with the first layer whitened on crops."""
     torch.manual_seed(seed)
     first = CropBatches(
         pool, vocabulary, batch_size=NUM_WHITENING_CROPS, size=IMAGE_SIZE, seed=seed
@@ -94,7 +94,7 @@ def start_training(pool: ScenePool, vocabulary: Vocabulary, *, seed: int) -> Tra
 
 
 def lr_factor(step: int, *, steps: int) -> float:
-    """Linear warm-up, then a cosine from 1 to 0.01, as a factor of each optimizer's peak rate."""
+    """Factor of the peak learning rate: linear warm-up, then a cosine from 1 to 0.01."""
     warmup = min(1.0, (step + 1) / WARMUP_STEPS)
     return warmup * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
@@ -143,29 +143,29 @@ def _update_average(training: Training) -> None:
 
 
 def save_checkpoint(path: Path, training: Training, recipe: Recipe) -> None:
-    """Replace the checkpoint whole."""
+    """Write the checkpoint."""
     with atomic_path(path) as draft:
         torch.save({"recipe": dataclasses.asdict(recipe)} | training.state(), draft)
 
 
 def load_checkpoint(path: Path, training: Training, recipe: Recipe) -> None:
-    """Go on from a checkpoint.
+    """Resume from a checkpoint.
 
     Raises:
-        ValueError: it belongs to another recipe.
+        ValueError: it was written with other settings.
     """
     state = torch.load(path, weights_only=True)
     wanted = dataclasses.asdict(recipe)
     if state["recipe"] != wanted:
         raise ValueError(
-            f"{path} must belong to the run {wanted}, it was written by {state['recipe']}; "
-            f"remove {path.parent} to start afresh"
+            f"{path}: written with {state['recipe']}, not {wanted}; "
+            f"remove {path.parent} to start again"
         )
     training.load_state(state)
 
 
 def load_batches(batches: CropBatches, *, start: int, stop: int) -> Iterable[Batch]:
-    """Batches of steps ``start`` to ``stop - 1``, made by one process beside the model."""
+    """Batches of steps ``start`` to ``stop - 1``, made by one worker process."""
     return DataLoader(
         batches, batch_size=None, sampler=range(start, stop), num_workers=1, prefetch_factor=4
     )
@@ -174,12 +174,12 @@ def load_batches(batches: CropBatches, *, start: int, stop: int) -> Iterable[Bat
 def fit(
     training: Training, batches: Iterable[Batch], recipe: Recipe, *, scratch: Path, compiled: bool
 ) -> None:
-    """Take one step a batch; report now and then, checkpoint every few minutes.
+    """Train one step per batch, with progress lines and checkpoints.
 
     Args:
         training: changed in place; ``batches`` start at its step.
-        batches: crops and captions, one a step.
-        recipe: says where the learning rate ends.
+        batches: crops and captions, one batch per step.
+        recipe: settings of the run.
         scratch: folder of the checkpoint, ``state.pt``.
         compiled: compile the image tower; pays from some hundred steps on.
     """
@@ -209,7 +209,7 @@ def fit(
 
 @command
 def train_clip(out: Path, recipe: Recipe, *, threads: int, compiled: bool) -> None:
-    """Draw the scenes, train to the last step, write the model folder ``out``."""
+    """Draw the scenes, train, and write the model folder ``out``."""
     written = outputs("train_clip", folders={"--out": out})
     started = time.monotonic()
     pool = draw_pool(recipe.num_scenes, seed=recipe.seed, processes=threads)
@@ -229,7 +229,7 @@ def train_clip(out: Path, recipe: Recipe, *, threads: int, compiled: bool) -> No
     with written:
         save_clip(out, training.average, vocabulary.token_ids)
     remove(scratch / "state.pt")
-    with suppress(OSError):  # somebody put something there
+    with suppress(OSError):  # it holds other files
         scratch.rmdir()
     log.info(f"wrote {out} after {(time.monotonic() - started) / 60:.1f} min")
 
@@ -237,13 +237,13 @@ def train_clip(out: Path, recipe: Recipe, *, threads: int, compiled: bool) -> No
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the model to write.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 6000,
-    batch: Annotated[int, typer.Option(min=2, help="Crops a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=2, help="Crops per step.")] = 128,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes to crop from.")] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="Of scenes, crops and weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of scenes, crops and weights.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     compiled: Annotated[bool, typer.Option(help="Compile the image tower.")] = True,
 ) -> None:
-    """Train the demo's small CLIP; an interrupted run goes on with the same command."""
+    """Train the demo's small CLIP; the same command resumes an interrupted run."""
     recipe = Recipe(steps=steps, batch_size=batch, num_scenes=scenes, seed=seed)
     train_clip(out, recipe, threads=threads, compiled=compiled)
 

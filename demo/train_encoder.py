@@ -1,7 +1,7 @@
-"""Make the demo encoder: it learns the demo CLIP's dense features on drawn scenes of other seeds.
+"""Training of the demo's encoder weights: distilled from the demo CLIP's dense features.
 
-No label of any kind is used. This is `segmenter.encoder_weights: clip` on photos that the demo does
-not hold; see pipeline/distillation/distil.py.
+No labels are used. It is `segmenter.encoder_weights: clip` on drawn scenes of other seeds than the
+demo's.
 """
 
 import tempfile
@@ -11,26 +11,26 @@ from typing import Annotated
 import typer
 
 from demo.drawn_dataset import draw_split
-from pipeline.config.params import load_params
+from pipeline.config.base import load_sections
 from pipeline.datasets import open_dataset
 from pipeline.datasets.collect import index_scenes
-from pipeline.distillation.distil import initial_encoder
+from pipeline.distillation.distil import EncoderSettings, initial_encoder
 from pipeline.segmenter.encoder import save_encoder
 from pipeline.system.command import command
 from pipeline.system.outputs import outputs
 
-SEED = 777  # the demo draws seeds below, the demo CLIP learned from 1000 and more
-CLOSE = 3.0  # zoom of one more level: poles, lights and people are small
+SEED = 777  # the demo uses lower seeds, the demo CLIP 1000 and above
+CLOSE = 3.0  # zoom of an extra level for poles, lights and people
 
 
 def main(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("demo/encoder.safetensors"),
     steps: Annotated[int, typer.Option(min=1, help="Optimizer updates.")] = 3000,
-    batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Scenes per step.")] = 16,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes to draw.")] = 1200,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Train the encoder as params.yaml's CLIP, levels, views and encoder say."""
+    """Train the encoder of params.yaml on its CLIP, levels and views."""
     with tempfile.TemporaryDirectory() as folder:
         make_encoder(Path(folder), params, out=out, steps=steps, batch=batch, scenes=scenes)
 
@@ -39,9 +39,9 @@ def main(
 def make_encoder(
     folder: Path, params: Path, *, out: Path, steps: int, batch: int, scenes: int
 ) -> None:
-    """Draw, index, learn, and write the encoder in float16."""
+    """Draw scenes, train, and write the encoder in float16."""
     written = outputs("train_encoder", files={"--out": out})
-    settings = load_params(params)
+    settings = load_sections(params, EncoderSettings)
     draw_split(folder, "train", seed=SEED, count=scenes)
     dataset = open_dataset("demo", folder)
     index = index_scenes(dataset, dataset.scenes("train"))
@@ -52,7 +52,7 @@ def make_encoder(
             "clip": settings.clip.model_copy(update={"levels": levels}),
             "dataset": settings.dataset.model_copy(update={"root": str(folder)}),
             "segmenter": settings.segmenter.model_copy(update={"encoder_weights": "clip"}),
-            "warm_start": settings.warm_start.model_copy(
+            "distillation": settings.distillation.model_copy(
                 update={"steps": steps, "batch_size": batch}
             ),
         }

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
-from pipeline.config.errors import described
 from pipeline.config.params import Params
 from pipeline.system.command import command
 

@@ -1,8 +1,8 @@
-"""Class maps that follow the edges of their photo: the guided filter.
+"""Guided filter: edge-aware smoothing of class maps, with the image as guide.
 
-He, Sun and Tang, Guided Image Filtering (TPAMI 2013), with a colour photo as guide: around each
-pixel a map is fitted by a linear function of the colours, so that it changes where they change.
-The filter is linear in the maps: logits can be filtered before any image label is known.
+He, Sun and Tang, Guided Image Filtering (TPAMI 2013), for a colour guide: around each pixel a map
+is fitted by a linear function of the colours, so that it changes where they change. The filter is
+linear in the maps: logits can be filtered before any image label is known.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-MATHS = 1  # part of the recipe of every store with a fused level; the probe notices changes
-EPSILON = 1e-4  # of squared colours in [0, 1]: weaker differences than 0.01 are no edge
+FILTER_VERSION = 1  # part of the recipe of every store with a fused level
+EPSILON = 1e-4  # of squared colours in [0, 1]: differences below 0.01 are not edges
 
 
 def guided_filter(photo: Tensor, maps: Tensor, *, radius: int) -> Tensor:
-    """Smooth maps along the edges of a photo.
+    """Smooth maps along the edges of an image.
 
     Args:
         photo: the guide, ``[3, H, W]`` float in [0, 1].
         maps: ``[C, H, W]`` float: logits, or probabilities, which still sum to 1 but may go a
             little below 0.
-        radius: of the square windows, pixels; a window has ``2 * radius + 1`` a side.
+        radius: of the square windows, pixels; a window has ``2 * radius + 1`` pixels per side.
 
     Returns:
         ``[C, H, W]`` float32.
@@ -50,13 +50,13 @@ def _guided(photo: Tensor, maps: Tensor, radius: int) -> Tensor:
 def fuse_levels(
     photo: Image.Image, grids: Sequence[Tensor], *, size: tuple[int, int], stride: int, radius: int
 ) -> Tensor:
-    """Sum the grids of a photo and let the sum follow the photo's edges.
+    """Sum the grids of an image and filter the sum along its edges.
 
     Args:
-        photo: what the grids show.
-        grids: ``[C, h, w]`` each, spanning the photo, on one device.
+        photo: the image.
+        grids: ``[C, h, w]``, each spanning the image, on one device.
         size: ``(height, width)`` that photo and grids are brought to, multiples of ``stride``.
-        stride: pixels of that size a cell of the answer.
+        stride: pixels of that size per cell of the result.
         radius: of the filter, pixels of that size.
 
     Returns:
@@ -73,15 +73,15 @@ def fuse_levels(
 
 
 def guide_image(photo: Image.Image, size: tuple[int, int]) -> Tensor:
-    """A photo as `guided_filter` takes it, ``[3, H, W]`` in [0, 1], resized to ``(H, W)``."""
+    """The guide of `guided_filter`, ``[3, H, W]`` in [0, 1], resized to ``(H, W)``."""
     resized = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
 
 
 def _mean(planes: Tensor, radius: int) -> Tensor:
-    """Mean over each pixel's window, cut off at the borders, ``[K, H, W]``.
+    """Mean over each pixel's window, clipped at the borders, ``[K, H, W]``.
 
-    Pooled down the columns, then along the rows: exact float32 on every device, where a
+    Pooled down the columns, then along the rows: exact float32 on every device; a
     convolution may run in TF32, too coarse for variances of colours.
     """
     side = 2 * radius + 1

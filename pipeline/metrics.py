@@ -1,8 +1,8 @@
-"""How good is a prediction: the confusion matrix and the figures that follow from it.
+"""Segmentation metrics: the confusion matrix, and IoU, recall, precision and accuracy from it.
 
-Counts are int64 throughout (float32 sums lose pixels on large data sets), and matrices of parts add
-up with ``+`` to the matrix of the whole. IoU as in Cityscapes and mmsegmentation: the counts of all
-images are summed first and divided once; pixels whose mask is 255 count nowhere.
+Counts are int64 (float32 sums lose pixels on large data sets), and the matrices of parts sum to the
+matrix of the whole. IoU as in Cityscapes and mmsegmentation: the counts of all images are summed
+first and divided once; pixels whose mask is 255 are ignored.
 """
 
 from typing import Any
@@ -16,50 +16,6 @@ from pipeline.scenes.classes import IGNORE_INDEX
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 AnyArray = npt.NDArray[Any]
-
-
-class Confusion(np.ndarray[tuple[int, int], np.dtype[np.int64]]):
-    """Counts ``[C, C]`` int64, rows = mask, that also know which pixels were predicted as no class.
-
-    Such a pixel (a pseudo-mask's 255) belongs to the area of its mask class, so to its union, but
-    to no predicted class: a square matrix cannot hold it. ``missed`` ``[C]`` int64 counts them and
-    adds up under ``+``. A slice, a ratio or ``np.asarray`` is about the square counts alone.
-    """
-
-    missed: IntArray
-
-    def __array_finalize__(self, source: Any) -> None:
-        if isinstance(source, Confusion) and source.shape == self.shape:
-            self.missed = source.missed
-
-    def __array_ufunc__(
-        self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Any, ...] = (), **options: Any
-    ) -> Any:
-        """Apply ``ufunc`` to the counts; a sum of two matrices also sums what they missed."""
-        sums = ufunc is np.add and method == "__call__"
-        if sums and out and not isinstance(out[0], Confusion):
-            raise TypeError("sum confusions with `total = total + part`, not with `+=`")
-        if out:
-            options["out"] = tuple(np.asarray(item) for item in out)
-        counts = getattr(ufunc, method)(*(np.asarray(item) for item in inputs), **options)
-        if not sums:
-            return counts
-        total = out[0] if out else counts.view(Confusion)
-        total.missed = sum(_missed(item) for item in inputs)
-        return total
-
-    def __reduce__(self) -> Any:
-        return _join, (np.asarray(self), self.missed)
-
-
-def _join(counts: IntArray, missed: IntArray) -> Confusion:
-    joined = counts.view(Confusion)
-    joined.missed = missed
-    return joined
-
-
-def _missed(confusion: Any) -> Any:
-    return getattr(confusion, "missed", 0)
 
 
 def _array(values: Tensor | AnyArray) -> AnyArray:
@@ -84,14 +40,15 @@ def confusion(
 
     Args:
         pred: predicted class per pixel, any integer type and shape. A value that is no class (a
-            pseudo-mask's 255) is a miss: it enlarges the union of the pixel's mask class, as in
-            mmsegmentation. Such a result is a ``Confusion``, otherwise it is an ordinary array.
-        mask: human annotation, of the same shape; ``ignore_index`` counts nowhere.
+            pseudo-mask's 255) is a miss: it enlarges the union of the pixel's mask class and of no
+            other, as in mmsegmentation.
+        mask: human annotation, of the same shape; ``ignore_index`` is not counted.
         num_classes: C.
         ignore_index: the value of unannotated pixels.
 
     Returns:
-        ``[C, C]`` int64, rows = mask, columns = prediction.
+        ``[C, C]`` int64, rows = mask, columns = prediction. Only where some pixel was predicted as
+        no class there is one more column, ``[C, C + 1]``, which counts those pixels.
 
     Raises:
         ValueError: the shapes differ, a type is not an integer one, or the mask holds a
@@ -114,24 +71,23 @@ def confusion(
     column = np.where((guess < 0) | (guess >= num_classes), num_classes, guess)
     width = num_classes + 1  # the last column: predicted as no class
     wide = np.bincount(truth * width + column, minlength=num_classes * width)
-    wide = wide.reshape(num_classes, width).astype(np.int64)
-    counts, missed = np.ascontiguousarray(wide[:, :-1]), wide[:, -1].copy()
-    return _join(counts, missed) if missed.any() else counts
+    counts: IntArray = wide.reshape(num_classes, width).astype(np.int64)
+    return counts if counts[:, -1].any() else np.ascontiguousarray(counts[:, :-1])
 
 
 def areas(confusion: Tensor | AnyArray) -> tuple[IntArray, IntArray, IntArray]:
     """Pixels of each class: ``hit, predicted, annotated``, each ``[C]`` int64.
 
     Args:
-        confusion: ``[C, C]`` counts, rows = mask.
+        confusion: counts as `confusion` gives them, ``[C, C]`` or ``[C, C + 1]``.
 
     Raises:
-        ValueError: the matrix is not square.
+        ValueError: the matrix has another shape.
     """
     counts = _array(confusion).astype(np.int64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+    if counts.ndim != 2 or counts.shape[1] - counts.shape[0] not in (0, 1):
         raise ValueError(f"a confusion matrix must be [C, C], got {list(counts.shape)}")
-    return counts.diagonal().copy(), counts.sum(0), counts.sum(1) + _missed(confusion)
+    return counts.diagonal().copy(), counts[:, : len(counts)].sum(0), counts.sum(1)
 
 
 def _ratio(part: IntArray, whole: IntArray) -> FloatArray:
@@ -165,7 +121,7 @@ def accuracy(confusion: Tensor | AnyArray) -> float:
 
 
 def nan_mean(values: FloatArray) -> float:
-    """Mean of the values that are numbers; NaN if there are none."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 

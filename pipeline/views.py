@@ -1,9 +1,9 @@
-"""Where things are: crops, local windows, flips and covers, as pure geometry.
+"""Geometry of views: crops, local windows, flips and sliding-window covers.
 
-One convention everywhere: the origin is the top left corner of the photo, axis order is (row,
+One convention everywhere: the origin is the top left corner of the image, axis order is (row,
 column), a pixel is a unit square whose centre lies at +0.5, boxes exclude their ends and may have
-fractional edges. Resampling never aligns corners. A photo, its cached logits at any resolution and
-its crops thus share one continuous plane, and a `Box` cuts the same place out of each.
+fractional edges. Resampling uses align_corners=False. An image, its cached logits at any resolution
+and its crops thus share one continuous plane, and a `Box` cuts the same place out of each.
 """
 
 import math
@@ -24,13 +24,18 @@ class Box(NamedTuple):
     height: float
     width: float
 
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of a box with whole edges: ``array[..., *box.slices()]`` cuts it out."""
+        top, left, height, width = (int(edge) for edge in self)
+        return slice(top, top + height), slice(left, left + width)
+
 
 @dataclass(frozen=True)
 class View:
-    """A crop of a photo: the place it shows, the pixels it is shown in, and whether it is mirrored.
+    """A crop of an image: where it lies, its size in its own pixels, and whether it is mirrored.
 
     Attributes:
-        box: the place, in pixels of the photo.
+        box: where it lies, in pixels of the image.
         size: ``(height, width)`` of the crop in its own pixels.
         flipped: True if the crop is mirrored left to right after cutting.
     """
@@ -53,15 +58,15 @@ def draw_global_view(
     flip: float,
     generator: torch.Generator,
 ) -> View:
-    """Draw the crop that the segmenter sees: random scale, random place, mirrored or not.
+    """Draw the crop that the segmenter is trained on: random scale, position and mirroring.
 
-    The photo is fitted into ``base_size`` keeping its shape, magnified by U(scale), and a window of
-    ``crop`` pixels is cut from it. A magnified photo smaller than the crop in one direction is
-    magnified just so far that the crop fits: nothing is ever padded.
+    The image is fitted into ``base_size`` keeping its aspect ratio, magnified by U(scale), and a
+    window of ``crop`` pixels is cut from it. Where it is smaller than the crop in one direction it
+    is magnified until the crop fits: nothing is padded.
 
     Args:
-        image_size: ``(height, width)`` of the photo.
-        base_size: ``(height, width)`` that the photo is fitted into at scale 1.
+        image_size: ``(height, width)`` of the image.
+        base_size: ``(height, width)`` that the image is fitted into at scale 1.
         scale: smallest and largest magnification.
         crop: ``(height, width)`` of the view in its own pixels.
         flip: probability of mirroring.
@@ -80,9 +85,9 @@ def draw_global_view(
 def draw_local_box(
     crop: tuple[int, int], window: tuple[int, int], *, generator: torch.Generator
 ) -> Box:
-    """Draw the place of the local view, in whole pixels of the crop; the last offset included.
+    """Draw the position of the local view, in whole pixels of the crop; the last offset included.
 
-    The paper draws one place a batch; ours is drawn for each photo.
+    The paper draws one position per batch, we draw one per image.
     """
     top, left = (
         int(torch.randint(0, outer - inner + 1, (), generator=generator))
@@ -105,7 +110,7 @@ def sub_view(view: View, window: Box) -> View:
 
 
 def cut_image(image: Image.Image, view: View) -> Image.Image:
-    """Cut a view out of a photo, bilinear, antialiased where it shrinks."""
+    """Cut a view out of an image, bilinear, antialiased where it shrinks."""
     box = view.box
     height, width = image.height, image.width
     edges = (
@@ -121,16 +126,16 @@ def cut_image(image: Image.Image, view: View) -> Image.Image:
 def grid_positions(
     view: View, image_size: tuple[int, int], grid_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Where the pixel centres of a view lie on a grid that spans the photo.
+    """Where the pixel centres of a view lie on a grid that spans the image.
 
     Args:
-        view: a view of the photo.
-        image_size: ``(height, width)`` of the photo in pixels.
+        view: a view of the image.
+        image_size: ``(height, width)`` of the image in pixels.
         grid_size: ``(rows, columns)`` of the grid, such as cached patch logits.
 
     Returns:
-        ``rows [h], columns [w]`` float32 in cells, 0 at the centre of the first cell, kept between
-        the first and the last centre: beyond them a grid knows nothing.
+        ``rows [h], columns [w]`` float32 in cells, 0 at the centre of the first cell, clamped to
+        the first and the last centre.
     """
     positions = []
     for start, length, count, pixels, cells in zip(
@@ -170,11 +175,11 @@ def _bilinear(positions: Tensor, cells: int) -> Tensor:
 def fitted_size(
     image_size: tuple[int, int], *, base_size: tuple[int, int], stride: int
 ) -> tuple[int, int]:
-    """Size of a photo fitted into ``base_size``, keeping its shape but for whole strides.
+    """Size of an image fitted into ``base_size``, keeping its aspect ratio, in whole strides.
 
     Args:
-        image_size: ``(height, width)`` of the photo.
-        base_size: ``(height, width)`` that photos are fitted into.
+        image_size: ``(height, width)`` of the image.
+        base_size: ``(height, width)`` that images are fitted into.
         stride: of which the sides are multiples, pixels.
     """
     fit = min(base / side for base, side in zip(base_size, image_size, strict=True))
@@ -183,7 +188,7 @@ def fitted_size(
 
 
 def level_size(image_size: tuple[int, int], *, zoom: float, patch_size: int) -> tuple[int, int]:
-    """Size of the magnified photo: the nearest whole number of patches, at least one."""
+    """Size of the magnified image: the nearest whole number of patches, at least one."""
     height, width = (max(1, round(side * zoom / patch_size)) * patch_size for side in image_size)
     return height, width
 
@@ -200,11 +205,11 @@ def _starts(length: int, window: int, overlap: float) -> list[int]:
 def cover(
     size: tuple[int, int], *, window: tuple[int, int], overlap: float, patch_size: int
 ) -> list[Box]:
-    """Overlapping windows that cover a photo, aligned to the patch grid.
+    """Overlapping windows that cover an image, aligned to the patch grid.
 
     Args:
-        size: ``(height, width)`` of the (magnified) photo, multiples of ``patch_size``.
-        window: ``(height, width)`` of a window; cut down to the photo where it is larger.
+        size: ``(height, width)`` of the (magnified) image, multiples of ``patch_size``.
+        window: ``(height, width)`` of a window; cut down to the image where it is larger.
         overlap: share of a window that its neighbour covers too, at least.
         patch_size: side of a patch in pixels.
 
@@ -227,7 +232,7 @@ def blend(patches: Tensor, boxes: Sequence[Box], *, size: tuple[int, int]) -> Te
     """Paste the grids of a cover back into one, averaging where windows overlap.
 
     Args:
-        patches: ``[n, C, h, w]`` float, one grid a window.
+        patches: ``[n, C, h, w]`` float, one grid per window.
         boxes: the windows, in cells of the whole grid.
         size: ``(rows, columns)`` of the whole grid.
 
@@ -237,7 +242,6 @@ def blend(patches: Tensor, boxes: Sequence[Box], *, size: tuple[int, int]) -> Te
     total = patches.new_zeros(patches.shape[1], *size)
     weight = patches.new_zeros(size)
     for patch, box in zip(patches, boxes, strict=True):
-        top, left, height, width = (int(edge) for edge in box)
-        total[:, top : top + height, left : left + width] += patch
-        weight[top : top + height, left : left + width] += 1
+        total[:, *box.slices()] += patch
+        weight[*box.slices()] += 1
     return total / weight

@@ -1,4 +1,4 @@
-"""Draw the embedded demo data set: street scenes with exact masks, from a seed."""
+"""Embedded demo data set: street scenes drawn from a seed, with exact masks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,11 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder to draw into; replaced.")] = Path("data/demo"),
     train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 120,
     val: Annotated[int, typer.Option(min=1, help="Validation scenes.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Scenes of another seed share nothing.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Different seeds give different scenes.")] = 0,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="Draw only if this file's dataset.root is --out.", show_default="always"),
+    ] = None,
 ) -> None:
     """Draw the embedded demo data set.
 
@@ -27,10 +31,20 @@ def main(
         carb draw --out scenes --train 8 --val 4 --seed 3
     """
     from demo.drawn_dataset import draw_split
+    from pipeline.config.base import Sections, load_sections
+    from pipeline.config.dataset import DatasetParams
     from pipeline.system.files import atomic_path
     from pipeline.system.outputs import outputs
 
+    class Settings(Sections):
+        dataset: DatasetParams
+
     with outputs("draw", folders={"--out": out}), atomic_path(out) as draft:
+        if params is not None:
+            root = Path(load_sections(params, Settings).dataset.root)
+            if root.resolve() != out.resolve():  # DVC wants its output, so an empty folder
+                draft.mkdir(parents=True)
+                return
         draw_split(draft, "train", seed=2 * seed, count=train)
         draw_split(draft, "val", seed=2 * seed + 1, count=val)
 

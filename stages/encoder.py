@@ -26,9 +26,9 @@ def main(
 
         carb encoder --out models/encoder.safetensors
     """
-    from pipeline.config.params import load_params
+    from pipeline.config.base import load_sections
     from pipeline.config.watched_files import watch
-    from pipeline.distillation.distil import initial_encoder
+    from pipeline.distillation.distil import EncoderSettings, initial_encoder
     from pipeline.scenes.index import SceneIndex
     from pipeline.segmenter.encoder import save_encoder
     from pipeline.system.command import memory_hint
@@ -37,8 +37,8 @@ def main(
 
     sources = {"--index": index, "--params": params}
     with outputs("encoder", files={"--out": out}, sources=sources):
-        settings = load_params(params)
-        with memory_hint("lower params.yaml: warm_start.batch_size, views.crop or clip.levels"):
+        settings = load_sections(params, EncoderSettings)
+        with memory_hint("lower params.yaml: distillation.batch_size, views.crop or clip.levels"):
             encoder = initial_encoder(SceneIndex.read(index), settings, scratch=scratch)
         if process_number(os.environ) == 0:
             save_encoder(encoder, out, half=False)

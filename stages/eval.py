@@ -92,10 +92,9 @@ def main(
     presentation = TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius)
     of_folder = masks or scale or submission or font or force or presentation != TestTimeOptions()
     check_folder_options(images, bool(of_folder))
-    sources = {"--model": model, "--images": images, "--masks": masks}
-    if images is None:
-        sources |= {"--store": store, "--image-labels": image_labels, "--params": params}
-        sources["--previews"] = previews
+    inputs = {"--store": store, "--image-labels": image_labels, "--params": params}
+    sources = {"--model": model, "--images": images, "--masks": masks, "--previews": previews}
+    sources |= inputs if images is None else {}
     files = {"--summary": summary} if images is None else {}
     written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
     segmenter = load_segmenter(model)
@@ -113,12 +112,8 @@ def main(
             )
             return
         with written:
-            evaluate_data_set(
-                *(segmenter, store, image_labels, params),
-                out=out,
-                summary=summary,
-                previews=previews,
-            )
+            read = (store, image_labels, params)
+            evaluate_data_set(segmenter, *read, out=out, summary=summary, previews=previews)
 
 
 def evaluate_data_set(
@@ -132,7 +127,9 @@ def evaluate_data_set(
     previews: Path | None,
 ) -> None:
     """Evaluate a segmenter on the validation images of the data set."""
-    from pipeline.config.params import load_params
+    from pipeline.config.base import Sections, load_sections
+    from pipeline.config.dataset import DatasetParams
+    from pipeline.config.eval import EvalParams, PicturesParams
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
     from pipeline.evaluation.photos import inference_options
@@ -143,7 +140,12 @@ def evaluate_data_set(
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
 
-    settings = load_params(params)
+    class Settings(Sections):
+        dataset: DatasetParams
+        eval: EvalParams
+        pictures: PicturesParams
+
+    settings = load_sections(params, Settings)
     name, classes = settings.dataset.name, segmenter.classes
     dataset = open_dataset(name, settings.dataset.root)
     if classes != dataset.label_space.names:

@@ -61,10 +61,10 @@ def main(
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
-    from pipeline.system.outputs import check_outputs
+    from pipeline.system.outputs import outputs
 
     inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
-    check_outputs("predict", folders={"--out": out}, files={}, sources={**inputs, "--model": model})
+    outputs("predict", folders={"--out": out}, sources={**inputs, "--model": model})
     found = find_sources(sources, out, frames=frames)
     segmenter = load_segmenter(model)
     use_font(str(font) if font else None, segmenter.classes, setting="--font")

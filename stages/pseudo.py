@@ -30,16 +30,22 @@ def main(
     from pipeline.clip.build_store import build_store
     from pipeline.clip.dense import as_the_authors, load_clip
     from pipeline.clip.prompts import resolve_templates
-    from pipeline.config.params import load_params
+    from pipeline.config.base import Sections, load_sections
+    from pipeline.config.clip import ClipParams
+    from pipeline.config.dataset import DatasetParams
     from pipeline.config.watched_files import watch
     from pipeline.scenes.index import SceneIndex
     from pipeline.system.command import memory_hint
     from pipeline.system.devices import start_fabric
     from pipeline.system.outputs import outputs
 
+    class Settings(Sections):
+        dataset: DatasetParams
+        clip: ClipParams
+
     sources = {"--index": index, "--params": params}
     with outputs("pseudo", folders={"--out": out}, sources=sources):
-        settings = load_params(params)
+        settings = load_sections(params, Settings)
         scenes = SceneIndex.read(index)
         templates = resolve_templates(settings.clip.templates)
         clip = as_the_authors(

@@ -36,15 +36,15 @@ def main(
 
         carb train --params other.yaml --out models/other --curves results/other
     """
-    from pipeline.config.params import load_params
+    from pipeline.config.base import load_sections
     from pipeline.system.outputs import outputs
-    from pipeline.training.run import Inputs, train_segmenter
+    from pipeline.training.run import Inputs, TrainSettings, train_segmenter
 
     folders = {"--out": out, "--curves": curves}
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
     sources |= {"--encoder": encoder, "--params": params}
     with outputs("train", folders=folders, sources=sources):
-        settings = load_params(params)
+        settings = load_sections(params, TrainSettings)
         inputs = Inputs.read(
             index=index, image_labels=image_labels, masks=masks, encoder=encoder, params=settings
         )

@@ -14,23 +14,16 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
 from pipeline.clip.windows import magnified
-from pipeline.config.params import ClipParams
+from pipeline.config.clip import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
 from pipeline.store.masks import clip_settings
+from pipeline.store.plan import FUSED, Photo, Plan
 from pipeline.store.probe import Probe
-from pipeline.store.reader import FUSED, Photo, Plan, PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter, other_code
-from pipeline.system.devices import lock_on_rank_zero
-from pipeline.system.files import (
-    atomic_path,
-    bytes_below,
-    check_room,
-    copy_into,
-    locked,
-    put_in_place,
-    remove,
-    same_disk,
-)
+from pipeline.system.devices import lock_on_rank_zero, precision_of
+from pipeline.system.disk import bytes_below, check_room, same_disk
+from pipeline.system.files import atomic_path, copy_into, locked, put_in_place, remove
 from pipeline.system.progress import READERS, prefetch_in_threads, progress, stream_to_cpu
 
 if TYPE_CHECKING:
@@ -217,7 +210,7 @@ def build_store(
         out: where the store belongs.
         scratch: folder for work in progress.
     """
-    words = index.label_space.words(params.words)
+    words = index.label_space.words(params.class_prompts)
     plan = plan_store(
         index,
         clip,
@@ -225,7 +218,7 @@ def build_store(
         words=words,
         templates=templates,
         classes=index.label_space.names,
-        precision=str(fabric.strategy.precision.precision),
+        precision=precision_of(fabric),
     )
     clip.to(fabric.device)
     text = clip.embed_text(words, templates)

@@ -14,9 +14,9 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.outliers import repair_outliers
 from pipeline.clip.windows import cover_features, magnified
-from pipeline.config.params import ClipParams, FusedParams, LevelParams
+from pipeline.config.clip import ClipParams, FusedParams, LevelParams
 from pipeline.guided_filter import fuse_levels
-from pipeline.store.reader import FUSED, Grid
+from pipeline.store.plan import FUSED, Grid
 from pipeline.views import fitted_size, level_size
 
 SIDE = 5  # patches of a probe's window, at most

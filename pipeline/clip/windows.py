@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
-from pipeline.config.params import LevelParams
+from pipeline.config.clip import LevelParams
 from pipeline.views import Box, blend, cover, level_size
 
 PIXELS_A_CALL = 2**23  # of windows: 16 of 512 x 1024; the towers' memory grows with it
@@ -37,12 +37,7 @@ def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Ite
     ready = (pixels.permute(2, 0, 1).float() / 255 - mean) / std  # [3, H, W]
     count = max(1, PIXELS_A_CALL // int(boxes[0].height * boxes[0].width))
     for start in range(0, len(boxes), count):
-        yield torch.stack([_crop(ready, box) for box in boxes[start : start + count]])
-
-
-def _crop(pixels: Tensor, box: Box) -> Tensor:
-    top, left, height, width = (int(edge) for edge in box)
-    return pixels[:, top : top + height, left : left + width]
+        yield torch.stack([ready[:, *box.slices()] for box in boxes[start : start + count]])
 
 
 @torch.no_grad()

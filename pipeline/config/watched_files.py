@@ -11,11 +11,14 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.config.params import ClipParams, Params
 from pipeline.system.devices import process_number
 from pipeline.system.files import atomic_path, file_digest, remove, write_json
+
+if TYPE_CHECKING:
+    from pipeline.config.clip import ClipParams
+    from pipeline.config.params import Params
 
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
@@ -35,7 +38,7 @@ class NamedFile(NamedTuple):
     weights: bool = False
 
 
-def named_files(stage: str, params: Params) -> list[NamedFile]:
+def named_files(stage: str, params: Any) -> list[NamedFile]:
     """The files that a stage reads because params.yaml names them."""
     if stage == "pseudo":
         return _clip_files(params.clip)
@@ -49,7 +52,7 @@ def named_files(stage: str, params: Params) -> list[NamedFile]:
     return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
 
 
-def _files_of(stage: str, params: Params) -> list[NamedFile]:
+def _files_of(stage: str, params: Any) -> list[NamedFile]:
     """The files that a stage with pictures reads beside their font."""
     if stage == "prepare":
         return _named("dataset.image_labels", params.dataset.image_labels)
@@ -60,7 +63,7 @@ def _named(parameter: str, path: str | None) -> list[NamedFile]:
     return [] if path is None else [NamedFile(parameter, Path(path))]
 
 
-def _clip_files(clip: ClipParams) -> list[NamedFile]:
+def _clip_files(clip: "ClipParams") -> list[NamedFile]:
     """CLIP's files, where they lie in a folder; what open_clip downloads is fixed by its name."""
     if not clip.model.startswith(LOCAL_DIR):
         pretrained = clip.pretrained or ""
@@ -72,7 +75,7 @@ def _clip_files(clip: ClipParams) -> list[NamedFile]:
     return [NamedFile("clip.model", path, weights=True) for path in sorted(found)]
 
 
-def watch_all(params: Params, *, manifest: list[list[str]] | None, folder: Path = FOLDER) -> None:
+def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Path = FOLDER) -> None:
     """Write the folders of all stages.
 
     Weights that are missing are named in one line and leave their stage without a folder: DVC then
@@ -101,14 +104,14 @@ def watch_all(params: Params, *, manifest: list[list[str]] | None, folder: Path 
         _write_manifest(folder / stage, manifest)
 
 
-def watch(stage: str, params: Params, path: Path, *, folder: Path = FOLDER) -> None:
+def watch(stage: str, params: Any, path: Path, *, folder: Path = FOLDER) -> None:
     """Write the folder of one stage, at its end: one that fails leaves everything as it was.
 
     The manifest of the data set is left as the stage ``inputs`` wrote it.
 
     Args:
         stage: its name.
-        params: all parameters.
+        params: the sections that the stage reads.
         path: their file; nothing is written for another one than DVC's.
         folder: parent of the stages' folders.
     """

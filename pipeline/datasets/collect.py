@@ -1,13 +1,12 @@
 """Image-level labels of a data set: all the supervision there is. Taken from a file, or simulated
 from human masks."""
 
-import hashlib
 import logging
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import DatasetParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets.base import Dataset, MaskReader, Scene, read_scene_mask
 from pipeline.datasets.label_files import match_keys, read_label_file
 from pipeline.scenes.classes import IGNORE_INDEX
@@ -15,10 +14,9 @@ from pipeline.scenes.image_folder import link_lines
 from pipeline.scenes.image_io import holds_several, read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
-from pipeline.system.errors import Faults
 from pipeline.system.files import file_digest
 from pipeline.system.progress import progress
-from pipeline.system.text import first_few
+from pipeline.system.text import Faults, first_few
 
 ANIMATED = (".avif", ".gif", ".tif", ".tiff", ".webp")  # endings of files of several pictures
 log = logging.getLogger("carb")
@@ -47,26 +45,6 @@ def simulate_image_labels(
             labels[scene.key] = counts >= min_pixels
     faults.check()
     return labels
-
-
-def with_noise(labels: ImageLabels, *, miss: float, false_alarm: float, seed: int) -> ImageLabels:
-    """Labels with errors put in, each class of each photo by itself.
-
-    The errors of a photo depend on its key and the seed alone, and those of a lower rate are among
-    those of a higher one.
-
-    Args:
-        labels: what is true, ``[C]`` bool by key.
-        miss: probability that a class in the photo is left out.
-        false_alarm: probability that an absent class is named.
-        seed: of all draws.
-    """
-    noisy = {}
-    for key, row in labels.items():
-        own = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
-        draws = np.random.default_rng([seed, own]).random(len(row))
-        noisy[key] = np.where(row, draws >= miss, draws < false_alarm)
-    return noisy
 
 
 def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
@@ -127,7 +105,7 @@ def given_image_labels(
     keys = [scene.key for scene in scenes]
     labels = match_keys(read_label_file(path, dataset.label_space.names), keys, path)
     warn_unlabelled(labels, keys, path)
-    labels = _with_noise(labels, params)
+    labels = drop_unlabelled(labels)
     if not _train_labelled(scenes, labels):
         raise ValueError(f"{path}: names no class of any training photo; add what is in them")
     return labels
@@ -160,7 +138,7 @@ def simulated_image_labels(
         min_pixels=params.min_pixels,
     )
     _tell_of_classes_without_labels(labels, dataset.label_space.names)
-    labels = _with_noise(labels, params)
+    labels = drop_unlabelled(labels)
     if not _train_labelled(scenes, labels):
         raise ValueError(_no_labels(params))
     return labels
@@ -172,12 +150,6 @@ def _no_labels(params: DatasetParams) -> str:
         "params.yaml: dataset.image_labels, add masks to simulate them from, or have those of "
         "your own photos proposed: `python -m stages.prepare propose-labels`"
     )
-
-
-def _with_noise(labels: ImageLabels, params: DatasetParams) -> ImageLabels:
-    noise = params.label_noise
-    noisy = with_noise(labels, miss=noise.miss, false_alarm=noise.false_alarm, seed=noise.seed)
-    return drop_unlabelled(noisy)
 
 
 def _train_labelled(scenes: list[Scene], labels: ImageLabels) -> bool:

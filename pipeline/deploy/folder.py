@@ -148,7 +148,6 @@ def evaluate_folder(
                 _write_metrics(folder, segmenter, score, how, out)
         log.info("%d of %d predictions are in %s", len(photos) - len(skipped), len(photos), out)
         skipped.check(len(photos))
-        written.finish()
 
 
 def _reader(

@@ -75,7 +75,6 @@ def predict(predictor: Predictor, found: Sources, out: Path, *, frames: bool, fo
                 save_draft(folder / "legend.png", legend)
         log.info("wrote %d of %d predictions to %s", len(todo) - len(skipped), len(stamps), out)
         skipped.check(len(stamps))
-        written.finish()
 
 
 def predict_video(

@@ -16,19 +16,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.clip.dense import load_clip
-from pipeline.config.params import (
-    AugmentParams,
-    Params,
-    SegmenterParams,
-    ViewsParams,
-    WarmStartParams,
-)
+from pipeline.config.base import Sections
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.distillation import DistillationParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop
 from pipeline.system.devices import lock_on_rank_zero, start_fabric
-from pipeline.system.distributed import all_reduce_sum, check_shares, convert_sync_batchnorm
+from pipeline.system.distributed import (
+    all_reduce_sum,
+    batch_norm_size,
+    check_shares,
+    convert_sync_batchnorm,
+)
 from pipeline.system.files import remove
 from pipeline.system.progress import progress
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
@@ -42,6 +47,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 STRIDE = 4  # pixels a position of the student's output
 WIDTH = 128  # channels of its pyramid
+
+
+class EncoderSettings(Sections):
+    """What the stage `encoder` reads of params.yaml."""
+
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    train: TrainParams
+    distillation: DistillationParams
 
 
 class Student(nn.Module):
@@ -77,19 +94,19 @@ class Student(nn.Module):
         return result
 
 
-def initial_encoder(index: SceneIndex, params: Params, *, scratch: Path) -> nn.Module:
+def initial_encoder(index: SceneIndex, params: EncoderSettings, *, scratch: Path) -> nn.Module:
     """The encoder that the segmenter starts from, as ``segmenter.encoder_weights`` says.
 
     Args:
         index: the photos; the training ones are learned from if the weights are to come from CLIP.
-        params: all parameters.
+        params: the sections that this stage reads.
         scratch: folder for CLIP's features.
 
     Raises:
         ValueError: the weights cannot be had or do not fit the encoder.
     """
     source = params.segmenter.encoder_weights
-    torch.manual_seed(params.warm_start.seed)
+    torch.manual_seed(params.distillation.seed)
     if source == "imagenet":
         _check_normalisation(params.segmenter)
         return imagenet_encoder(
@@ -123,16 +140,16 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
 
 
 def _learn_from_clip(
-    encoder: nn.Module, index: SceneIndex, params: Params, *, scratch: Path
+    encoder: nn.Module, index: SceneIndex, params: EncoderSettings, *, scratch: Path
 ) -> None:
+    fabric = start_fabric(params.train.precision)
     check_batch_norm(
         Student(encoder, 1),
-        batch_size=params.warm_start.batch_size,
+        batch_size=batch_norm_size(params.distillation.batch_size),
         crop=params.views.crop,
-        name="warm_start.batch_size",
+        name="distillation.batch_size",
     )
-    fabric = start_fabric(params.train.precision)
-    check_shares(fabric, params.warm_start.batch_size, "warm_start.batch_size")
+    check_shares(fabric, params.distillation.batch_size, "distillation.batch_size")
     _check_maps(encoder, params)
     clip = load_clip(
         params.clip.model,
@@ -158,7 +175,7 @@ def _learn_from_clip(
             encoder,
             photos,
             grids,
-            params.warm_start,
+            params.distillation,
             views=params.views,
             augment=params.augment,
             workers=params.train.workers,
@@ -170,7 +187,7 @@ def _learn_from_clip(
 
 
 @torch.no_grad()
-def _check_maps(encoder: nn.Module, params: Params) -> None:
+def _check_maps(encoder: nn.Module, params: EncoderSettings) -> None:
     """Refuse, before CLIP runs, an encoder that the student cannot stand on."""
     height, width = params.views.crop
     maps = encoder.eval()(torch.zeros(1, 3, height, width))
@@ -188,7 +205,7 @@ def learn_encoder(
     encoder: nn.Module,
     photos: Sequence[TrainingPhoto],
     grids: FeatureGrids,
-    params: WarmStartParams,
+    params: DistillationParams,
     *,
     views: ViewsParams,
     augment: AugmentParams,
@@ -214,6 +231,8 @@ def learn_encoder(
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
     convert_sync_batchnorm(student, fabric)
+    if fabric.global_rank > 0:  # dropout masks of its own
+        torch.manual_seed(params.seed + fabric.global_rank)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=params.lr, weight_decay=params.weight_decay
     )
@@ -227,14 +246,14 @@ def learn_encoder(
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
         found = wrapped(normalise(moved.images, normalisation)).float()
-        loss = (1 - F.cosine_similarity(found, moved.near.sample() - mean, dim=1)).mean()
+        loss = (1 - F.cosine_similarity(found, moved.global_logits.sample() - mean, dim=1)).mean()
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
         if (step + 1) % 100 == 0:
             mean_loss = float(all_reduce_sum(loss)) / fabric.world_size
             log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
-    check_weights(fabric, student, params.steps, lr="warm_start.lr")
+    check_weights(fabric, student, params.steps, lr="distillation.lr")
     return encoder.eval()
 
 
@@ -242,7 +261,7 @@ def _loader(
     fabric: "Fabric",
     photos: Sequence[TrainingPhoto],
     grids: FeatureGrids,
-    params: WarmStartParams,
+    params: DistillationParams,
     *,
     views: ViewsParams,
     augment: AugmentParams,
@@ -252,8 +271,8 @@ def _loader(
     crops = CropDataset(
         photos,
         grids,
-        near="features",
-        far=[],
+        global_level="features",
+        local_levels=[],
         views=views,
         augment=augment,
         seed=params.seed,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import EvalParams
+from pipeline.config.eval import EvalParams
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.metrics import recall
 from pipeline.scenes.image_labels import ImageLabels

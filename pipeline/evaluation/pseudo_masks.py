@@ -33,7 +33,7 @@ def score_store(
     """
     count = len(store.classes)
     matrices = {level: np.zeros((count, count), dtype=np.int64) for level in store.levels}
-    last = [store.levels[0], *store.far][-1]
+    last = [store.levels[0], *store.local_levels][-1]
     names = (f"{store.levels[0]} accuracy", f"{last} accuracy")
     agree, differ = RegionScore(count, names), RegionScore(count, names)
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
@@ -47,7 +47,7 @@ def score_store(
             maps[level] = hard_mask(grid, present, size).numpy()
             matrices[level] = matrices[level] + confusion(maps[level], mask, count)
         first = maps[store.levels[0]]
-        same = np.all([maps[level] == first for level in store.far], axis=0)
+        same = np.all([maps[level] == first for level in store.local_levels], axis=0)
         valid = mask != IGNORE_INDEX
         for score, region in ((agree, same), (differ, ~same)):
             score.add(region & valid, first, maps[last], mask)

@@ -173,7 +173,7 @@ def score_segmenter(
         one = score.add(scene.key, classes, mask)
         if store is not None and maps:
             levels = dict(zip(store.levels, maps[1:], strict=True))
-            _add_regions(score.regions, levels[store.near], maps[0], mask)
+            _add_regions(score.regions, levels[store.global_level], maps[0], mask)
             score.add_levels(one, levels, mask)
     return score
 

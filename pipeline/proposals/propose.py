@@ -23,7 +23,8 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip, as_the_authors, load_clip
 from pipeline.clip.prompts import resolve_templates
 from pipeline.clip.windows import magnified, window_batches
-from pipeline.config.params import LevelParams, load_params
+from pipeline.config.clip import LevelParams
+from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.datasets.collect import tell_of_data, used_scenes
@@ -81,7 +82,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
             clip,
             dataset,
             levels=list(clip_params.levels.values()),
-            prompts=dataset.label_space.words(clip_params.words),
+            prompts=dataset.label_space.words(clip_params.class_prompts),
             templates=resolve_templates(clip_params.templates),
         )
         write_page(folder, found, dataset.label_space, threshold=threshold)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.config.types import PaletteName
+from pipeline.config.eval import PaletteName
 from pipeline.system.files import atomic_path
 
 RgbArray = npt.NDArray[np.uint8]

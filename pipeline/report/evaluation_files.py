@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.params import EvalParams
-from pipeline.config.types import PaletteName
+from pipeline.config.eval import EvalParams, PaletteName
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
 from pipeline.evaluation.photos import (
     annotated,

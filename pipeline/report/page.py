@@ -7,18 +7,18 @@ values are user input, which the template engine escapes.
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from pipeline.config.params import CarbParams
-from pipeline.config.types import PaletteName
+from pipeline.config.carb import CarbParams
+from pipeline.config.eval import PaletteName
 from pipeline.report.charts import curve_chart
 from pipeline.report.drawing import palette_of
-from pipeline.report.results import Metrics, RunResults, outputs_of, percent
+from pipeline.report.results import Curve, Metrics, RunResults, outputs_of, percent
 from pipeline.system.files import atomic_path
 from pipeline.system.text import without_folders
 
@@ -68,53 +68,67 @@ def write_report(
     environment.filters |= {"percent": percent, "setting": _setting}
     warm_up, acts = carb.warmup_of(steps), carb.active_steps(steps) > 0
     marks = [(warm_up, "CARB starts")] if acts and warm_up > 0 else []
-
     sections = {name: part for name, part in settings.items() if isinstance(part, dict)}
     general = {name: value for name, value in settings.items() if name not in sections}
-
-    def embed(name: str) -> EmbeddedImage | None:
-        path = results.folder / name
-        return embed_png(path) if path.is_file() else None
-
-    def draw_curves(titles: Mapping[str, str], width: float, height: float) -> EmbeddedImage | None:
-        curves = {t: results.curves[name] for name, t in titles.items() if name in results.curves}
-        if not curves:
-            return None
-        svg = curve_chart(curves, size=(width, height), marks=marks)
-        pixels = (round(side * CSS_DPI) for side in (width, height))
-        return EmbeddedImage(_data_url("image/svg+xml", svg), *pixels)
-
     page = environment.get_template(TEMPLATE).render(
-        dataset=results.index.label_space.name,
-        classes=results.index.label_space.names,
-        splits=[*_splits(results)],
-        segmenter=results.segmenter,
-        levels=[
-            {"split": split, "level": level, **metrics}
-            for split in ("train", "val")
-            for level, metrics in results.levels(split).items()
-        ],
-        best=_best_level(results),
-        rows=[*_class_rows(results, palette)],
-        outputs=[(what, without_folders(path)) for what, path in outputs_of(results)],
+        _tables(results, palette),
         steps=steps,
         carb=carb.acted(steps),
         carb_acts=acts,
         local_views=local_views,
         settings={"general": general, **sections},
-        embed=embed,
-        draw_curves=draw_curves,
+        embed=lambda name: embed_png(results.folder / name),
+        draw_curves=lambda *args: _embed_curves(results.curves, marks, *args),
     )
     with atomic_path(out) as draft:
         draft.write_text(page, "utf-8", newline="\n")
 
 
-def embed_png(path: Path) -> EmbeddedImage:
-    """A PNG for the page: small ones unchanged, others as JPEG of at most 1400 pixels width.
+def _tables(results: RunResults, palette: PaletteName) -> dict[str, Any]:
+    """What the template needs of the results."""
+    levels = [
+        {"split": split, "level": level, **metrics}
+        for split in ("train", "val")
+        for level, metrics in results.levels(split).items()
+    ]
+    return {
+        "dataset": results.index.label_space.name,
+        "classes": results.index.label_space.names,
+        "splits": [*_splits(results)],
+        "segmenter": results.segmenter,
+        "levels": levels,
+        "best": _best_level(results),
+        "rows": [*_class_rows(results, palette)],
+        "outputs": [(what, without_folders(path)) for what, path in outputs_of(results)],
+    }
+
+
+def _embed_curves(
+    curves: Mapping[str, Curve],
+    marks: Sequence[tuple[float, str]],
+    titles: Mapping[str, str],
+    width: float,
+    height: float,
+) -> EmbeddedImage | None:
+    """Those curves that exist, under their titles; width and height in inches."""
+    drawn = {title: curves[name] for name, title in titles.items() if name in curves}
+    if not drawn:
+        return None
+    svg = curve_chart(drawn, size=(width, height), marks=marks)
+    pixels = (round(side * CSS_DPI) for side in (width, height))
+    return EmbeddedImage(_data_url("image/svg+xml", svg), *pixels)
+
+
+def embed_png(path: Path) -> EmbeddedImage | None:
+    """A PNG for the page; None if the file is missing.
+
+    Small ones are unchanged, others become JPEG of at most 1400 pixels width.
 
     Raises:
         ValueError: the file is not a PNG, or damaged.
     """
+    if not path.is_file():
+        return None
     content = path.read_bytes()
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:

@@ -114,7 +114,9 @@ def _panel_data(
     return PanelData(
         image=image,
         masks=level_masks(store, scene.key, present, size),
-        margin=top2_margin(torch.from_numpy(store.read(scene.key, store.near)), present, size),
+        margin=top2_margin(
+            torch.from_numpy(store.read(scene.key, store.global_level)), present, size
+        ),
         human=[] if human is None else [human[::factor, ::factor]],
     )
 
@@ -122,6 +124,8 @@ def _panel_data(
 def _legend(store: PseudoMaskStore, top: float) -> list[LegendItem]:
     """The colours that stand for no class."""
     scale = heat(np.linspace(0, top, 120)[None].repeat(18, axis=0), top)
-    text = f"confidence, {store.near} level: best minus second-best similarity, 0 to {top:.2g}"
+    text = (
+        f"confidence, {store.global_level} level: best minus second-best similarity, 0 to {top:.2g}"
+    )
     same = LegendItem("same as the global mask", faded(np.full((18, 18, 3), 90, np.uint8)))
     return [LegendItem(text, scale), *([same] if len(store.levels) > 1 else [])]

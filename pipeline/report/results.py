@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.params import CarbParams
+from pipeline.config.carb import CarbParams
 from pipeline.scenes.index import SceneIndex
 
 Metrics = dict[str, Any]

@@ -12,7 +12,14 @@ from PIL import Image
 
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
 from pipeline.report.drawing import RgbArray, colour_mask, mark_region
-from pipeline.report.panels import LegendItem, PanelRow, class_entries, downscale_for_panel, panel
+from pipeline.report.panels import (
+    LegendItem,
+    PanelRow,
+    class_entries,
+    downscale_for_panel,
+    evenly_spaced,
+    panel,
+)
 from pipeline.report.pseudo_mask_panels import level_masks, level_titles
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
@@ -20,6 +27,8 @@ from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_mas
 from pipeline.store.reader import PseudoMaskStore
 
 NOISY = "noisy"  # the preview that is a region, not a map of classes
+PER_STEP = ("segmenter", NOISY)  # previews that change; the others are levels
+PREVIEW_STEPS = 5  # at most
 
 
 class PanelInputs(NamedTuple):
@@ -99,12 +108,12 @@ def ranked(
 
 
 def preview_panel(folder: Path, scenes: Iterable[Scene], palette: RgbArray) -> Image.Image | None:
-    """The previews that training left, composed with their images; None if there are none.
+    """A panel of the previews that training left: pseudo-masks, predictions at a few steps, and the
+    noisy region at the first and last of them; None if there are no previews.
 
     Args:
-        folder: with ``previews.json`` and the PNGs that it names: maps of class indices, and the
-            noisy region as 0 and 255.
-        scenes: all images of the data set; previews of others are left out.
+        folder: what `pipeline.training.previews` wrote.
+        scenes: all images of the data set; previews of other images are left out.
         palette: colours of the classes.
 
     Raises:
@@ -113,42 +122,53 @@ def preview_panel(folder: Path, scenes: Iterable[Scene], palette: RgbArray) -> I
     file = folder / "previews.json"
     if not file.is_file():
         return None
+    paths = {scene.key: scene.image for scene in scenes}
     try:
         found = json.loads(file.read_text("utf-8"))
-        images = {scene.key: scene.image for scene in scenes}
-        rows = [
-            PanelRow(_preview_cells(images[one["key"]], folder, one["maps"], palette), one["key"])
-            for one in found["images"]
-            if one["key"] in images
-        ]
+        steps = evenly_spaced([*found.get("earlier", []), found], PREVIEW_STEPS)
+        rows, titles = [], ["photo"]
+        for image in found["images"]:
+            if (key := image["key"]) in paths:
+                files = _preview_files(image["maps"], key, steps)
+                titles = ["photo", *files]
+                rows.append(PanelRow(_preview_cells(paths[key], folder, files, palette), key))
         if not rows:
             return None
-        return panel(
-            rows,
-            titles=["photo", *map(_preview_title, found["images"][0]["maps"])],
-            legend=[class_entries(found["classes"], palette), _region_legend()],
-            heading=f"Training previews after {found['step']} steps",
-        )
+        legend = [class_entries(found["classes"], palette), _region_legend()]
+        heading = f"Training previews up to step {found['step']}"
+        return panel(rows, titles=titles, legend=legend, heading=heading)
     except (OSError, SyntaxError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file}: damaged ({error}); run `dvc repro --force train`") from None
 
 
+def _preview_files(
+    last: Mapping[str, str], key: str, steps: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """The files of an image's cells, by title."""
+    at = {
+        step["step"]: image["maps"]
+        for step in steps
+        for image in step["images"]
+        if image["key"] == key
+    }
+    levels = {f"CLIP, {name}": file for name, file in last.items() if name not in PER_STEP}
+    predictions = {f"step {step}": maps["segmenter"] for step, maps in at.items()}
+    ends = {f"{NOISY}, step {step}": at[step][NOISY] for step in (min(at), max(at))}
+    return levels | predictions | ends
+
+
 def _preview_cells(
-    path: Path, folder: Path, maps: Mapping[str, Any], palette: RgbArray
+    path: Path, folder: Path, files: Mapping[str, str], palette: RgbArray
 ) -> list[RgbArray]:
-    photo, cells = read_image(path), []
-    for name, file in maps.items():
+    """The image at the size of its maps, and the maps drawn."""
+    photo, drawn = read_image(path), []
+    for title, file in files.items():
         with Image.open(folder / file, formats=("PNG",)) as opened:
             values = np.asarray(opened)
         image = np.asarray(photo.resize(values.shape[::-1], Image.Resampling.BOX))
-        cells.append(
-            mark_region(image, values > 0) if name == NOISY else colour_mask(values, palette)
-        )
-    return [image, *cells]
-
-
-def _preview_title(name: str) -> str:
-    return {"segmenter": name, NOISY: "reliable and noisy"}.get(name, f"CLIP, {name}")
+        noisy = title.startswith(NOISY)
+        drawn.append(mark_region(image, values > 0) if noisy else colour_mask(values, palette))
+    return [image, *drawn]
 
 
 def _region_legend() -> list[LegendItem]:

@@ -47,7 +47,7 @@ class LabelSpace:
         for name in overrides:
             if name not in self.names:
                 raise ValueError(
-                    f"params.yaml: clip.words names '{name}', which is no class of "
+                    f"params.yaml: clip.class_prompts names '{name}', which is no class of "
                     f"'{self.name}'; its classes are {', '.join(self.names)}"
                 )
         return [overrides.get(info.name, list(info.words)) for info in self.classes]

@@ -251,7 +251,7 @@ def check_batch_norm(
 
     Args:
         model: images ``[B, 3, H, W]`` to anything.
-        batch_size: B, over all devices.
+        batch_size: B, whose statistics BatchNorm computes.
         crop: ``(H, W)`` in pixels.
         name: the parameter that holds the batch size.
     """
@@ -259,8 +259,8 @@ def check_batch_norm(
         return
     larger = _trains_on_one(model, (2 * crop[0], 2 * crop[1]))
     raise ValueError(
-        f"params.yaml: {name} is 1 (over all devices), and with views.crop {list(crop)} a "
-        "BatchNorm of this network sees one value per channel; set it to 2 or more"
+        f"params.yaml: {name} is 1 (over all devices; on CPUs per process), and with views.crop "
+        f"{list(crop)} a BatchNorm of this network sees one value per channel; set it to 2 or more"
         + (", or enlarge views.crop" if larger else "")
     )
 

@@ -1,7 +1,7 @@
-"""Probe logits of a store: what the code that filled it made of a drawn picture.
+"""Probe logits: those of a drawn image, kept in the store to detect code that computes others.
 
-They lie in ``finished/probe.json``, by level; what else was probed has a name that no level has. A
-store of earlier versions has none and is taken as it is.
+They are in ``finished/probe.json``, by level; anything else that was probed has a name that no
+level has. A store of earlier versions has none and is used as it is.
 """
 
 import json
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 FILE = "finished/probe.json"
-# Two kernels for float32 differ by 1e-6 on the demo's CLIP, a value path changed by 1 % by 4e-3.
+# On the demo's CLIP two float32 kernels differ by 1e-6, a value path changed by 1 % by 4e-3.
 TOLERANCE = 1e-4
-DIGITS = 6  # after the point
+DIGITS = 6  # decimals
 Probe = Mapping[str, np.ndarray]
 
 
 def write_probe(store: Path, probe: Probe) -> None:
-    """Write probe logits into a store that is laid out."""
+    """Write probe logits into a store."""
     content = {name: np.round(grid.astype(float), DIGITS).tolist() for name, grid in probe.items()}
     (store / FILE).parent.mkdir(exist_ok=True)
     (store / FILE).write_text(json.dumps(content) + "\n", "utf-8")
@@ -34,11 +34,11 @@ def read_probe(store: Path) -> dict[str, np.ndarray]:
 
 
 def differences(old: Probe, new: Probe) -> dict[str, float]:
-    """Where two probes differ by more than the tolerance, and by how much at most.
+    """The largest difference at each level where two probes differ by more than the tolerance.
 
     Args:
         old: what a store holds.
-        new: what today's code gives; names that only one of them has are passed over.
+        new: what today's code gives; names that only one of them has are ignored.
     """
     found = {}
     for name in (name for name in new if name in old):

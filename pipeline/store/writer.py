@@ -1,4 +1,4 @@
-"""Writes the store of CLIP's logits: shard by shard, going on where a stopped run was."""
+"""Writer of a pseudo-mask store: shard by shard, resumable, reusing logits of an earlier store."""
 
 import json
 import logging
@@ -9,31 +9,31 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from pipeline.store.probe import Probe, differences, read_probe, write_probe
-from pipeline.store.reader import (
+from pipeline.store.plan import (
     FINISHED,
     FUSED,
     LAYOUT,
     Photo,
     Plan,
-    PseudoMaskStore,
-    array_of,
     damaged_layout,
     shard_file,
     shard_intact,
     shard_record,
-    shards_of,
 )
-from pipeline.store.shards import COMPRESSOR
-from pipeline.system.files import explain_full_disk, file_digest, remove, write_json
+from pipeline.store.probe import Probe, differences, read_probe, write_probe
+from pipeline.store.reader import PseudoMaskStore, array_of
+from pipeline.system.disk import explain_full_disk
+from pipeline.system.files import file_digest, remove, write_json
 
 log = logging.getLogger("carb")
+COMPRESSOR = ZstdCodec(level=0, checksum=True)
 
 
 def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
-    """What determines the logits of one level; the others matter to the fused one alone."""
+    """What determines the logits of one level; other levels affect only the fused one."""
     if level == FUSED:
         return recipe
     return {**recipe, "levels": recipe.get("levels", {}).get(level), "fused": None}
@@ -45,9 +45,9 @@ def _same_recipe(previous: PseudoMaskStore, plan: Plan, level: str) -> bool:
 
 
 def other_code(previous: PseudoMaskStore, plan: Plan, probe: Probe) -> dict[str, float]:
-    """Where a store's probe is not that of today's code, and by how much.
+    """Levels at which a store's probe differs from that of today's code, and by how much.
 
-    Levels of another recipe are not compared: their logits are not used in any case.
+    Levels of another recipe are not compared: their logits are not reused anyway.
     """
     other = {level for level in plan.grids if not _same_recipe(previous, plan, level)}
     compared = {name: grid for name, grid in probe.items() if name not in other}
@@ -85,7 +85,7 @@ def _create(
 
 
 def _laid_out(path: Path) -> bool:
-    """Whether a draft can be gone on with."""
+    """Whether a draft is whole, so that it can be continued."""
     try:
         return not damaged_layout(path)
     except (OSError, ValueError):
@@ -93,15 +93,15 @@ def _laid_out(path: Path) -> bool:
 
 
 class StoreWriter:
-    """Writes a store shard by shard into a draft folder; what a stopped run finished is kept.
+    """Writes a store shard by shard into a draft folder; shards of an interrupted run are kept.
 
     Args:
         draft: scratch folder of this plan alone (name it by ``plan.fingerprint()``).
         plan: what the store must hold.
         text: CLIP's embedding of each class, ``[C, D]`` float32.
         previous: an earlier store whose logits may be reused, or None.
-        probe: what the code that computes the logits makes of a drawn picture; logits of code that
-            made something else of it are not used. None: all are.
+        probe: logits of a drawn image by today's code; logits of code that computes other ones are
+            not reused. None: all are.
     """
 
     def __init__(
@@ -126,24 +126,25 @@ class StoreWriter:
                 remove(left)
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: array_of(root, f"{level}/logits") for level in plan.grids}
-        self._shards = shards_of(self._arrays, self.path)
         self._previous, self._known = previous, dict[str, str]()
         if previous is not None:
             self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
 
     def _can_go_on(self, probe: Probe) -> bool:
-        """Whether the draft is sound, and of code that computes the same."""
+        """Whether the draft is whole, and of code that computes the same."""
         if not _laid_out(self.path):
             return False
         if found := differences(read_probe(self.path), probe):
             most = max(found.values())
             log.warning(
-                "%s is of code that computes other logits (by %.2g); begun anew", self.path, most
+                "%s: its code computes other logits (they differ by %.2g); starting again",
+                self.path,
+                most,
             )
         return not found
 
     def _kept(self, previous: PseudoMaskStore | None, probe: Probe | None) -> Probe | None:
-        """The probe to write. A processor that rounds otherwise leaves the bytes as they are."""
+        """The probe to write: the previous one where it agrees, so that the bytes stay the same."""
         if previous is None or probe is None:
             return probe
         before = read_probe(previous.path)
@@ -162,7 +163,7 @@ class StoreWriter:
         ]
 
     def missing(self, level: str, shard: int) -> list[int]:
-        """Rows of a shard that CLIP has to look at; the others stand in the previous store."""
+        """Rows of a shard that CLIP must encode; the others are in the previous store."""
         photos = self.plan.photos
         rows = self.plan.rows(level, shard)
         return [row for row in rows if not self._reusable(photos[row], level, row)]
@@ -179,39 +180,42 @@ class StoreWriter:
         return fits and self._previous.intact(key, level)
 
     def _same_shard(self, level: str, shard: int) -> Path | None:
-        """The previous store's file of a shard, if it holds the same photos in the same places."""
+        """The previous store's file of a shard, if it holds the same photos in the same order."""
         if self._previous is None:
             return None
-        there, size = self._previous.shards[level], self.plan.shard_size(level)
-        if (there.rows, there.shape) != (size, self.plan.shape(level)[1:]):
+        there, here = self._previous.arrays[level], self._arrays[level]
+        codecs, wanted = (array.metadata.to_dict()["codecs"] for array in (there, here))
+        if there.shards != here.shards or codecs != wanted:
             return None
+        size = self.plan.shard_size(level)
         begin = shard * size
         before = self._previous.attributes["digests"][begin : begin + size]
         if before != [self.plan.photos[row].digest for row in self.plan.rows(level, shard)]:
             return None
         intact = self._previous.intact(self._previous.keys[begin], level)
-        return there.file(shard) if intact else None
+        return shard_file(self._previous.path, level, shard) if intact else None
 
     def read(self, row: int, level: str) -> np.ndarray:
         """Logits of a finished shard, ``[C, h, w]`` float32."""
         rows, columns = self.plan.grids[level][row]
-        return self._shards[level].read(row)[:, :rows, :columns].astype(np.float32)
+        logits = np.asarray(self._arrays[level][row])
+        return logits[:, :rows, :columns].astype(np.float32)
 
     def write_shard(
         self, level: str, shard: int, compute: Callable[[int], np.ndarray]
     ) -> Iterator[int]:
-        """Fill a shard and write it in one piece.
+        """Fill a shard and write it at once.
 
         Args:
             level: name of the level.
             shard: index of the shard.
-            compute: gives the logits of a row, ``[C, h, w]``, where they cannot be reused.
+            compute: logits of a row, ``[C, h, w]``; called where they cannot be reused.
 
         Yields:
-            each row as it is ready (for progress); the last one when the shard is on disk.
+            each row when it is ready (for progress); the last one when the shard is on disk.
         """
         file = shard_file(self.path, level, shard)
-        remove(file.parents[2])  # a killed run leaves what Zarr would fail on, and Zarr's drafts
+        remove(file.parents[2])  # what a killed run left: Zarr would fail on it
         rows, missing = self.plan.rows(level, shard), set(self.missing(level, shard))
         whole = None if missing else self._same_shard(level, shard)
         block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)

@@ -1,1 +1,1 @@
-"""Files, locks, devices, processes, signals and progress; nothing here knows of images."""
+"""Files, locks, disk space, devices, processes, signals and progress; nothing about images."""

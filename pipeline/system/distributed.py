@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -58,6 +59,11 @@ def convert_sync_batchnorm(model: nn.Module, fabric: "Fabric") -> nn.Module:
     return norm_act.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def batch_norm_size(batch_size: int) -> int:
+    """How many of a batch's images BatchNorm sees at once: on CPUs those of one process."""
+    return batch_size if torch.cuda.is_available() else batch_size // world_size()
+
+
 def check_shares(fabric: "Fabric", batch_size: int, name: str) -> None:
     """Refuse a batch that cannot be shared evenly; ``name`` is its parameter."""
     if batch_size % fabric.world_size:
@@ -68,7 +74,7 @@ def check_shares(fabric: "Fabric", batch_size: int, name: str) -> None:
         )
 
 
-def check_same(fabric: "Fabric", value: int, complaint: str) -> None:
+def check_same(fabric: "Fabric", value: object, complaint: str) -> None:
     """Raise ``complaint`` as ValueError where the first process has another value."""
     if fabric.broadcast(value) != value:
         raise ValueError(complaint)

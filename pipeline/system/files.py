@@ -1,168 +1,42 @@
-"""Atomic writing of files and folders, locks, digests and free disk space."""
+"""Atomic writing of files and folders, locks and digests."""
 
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
-import re
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+from pipeline.system.disk import explain_full_disk
 
-
-_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
-
-
-class DiskFullError(ValueError):
-    """A disk is full.
-
-    Args:
-        path: what could not be written.
-        message: names it, and how much is needed.
-    """
-
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(f"{path}: {message}")
-        self.path = path
-
-
-def _worded(size: int) -> str:
-    """A number of bytes as people write it."""
-    for factor, unit in _UNITS:
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def _folder_of(path: Path) -> Path:
-    """The folder that is there and will hold ``path``."""
-    return next(parent for parent in path.absolute().parents if parent.is_dir())
-
-
-def bytes_below(path: Path) -> int:
-    """Size of a file, or of all files in a folder; 0 if there is nothing."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if os.path.lexists(file))
-
-
-def same_disk(one: Path, other: Path) -> bool:
-    """Whether two paths, which need not be there yet, lie on one file system."""
-    return _folder_of(one).stat().st_dev == _folder_of(other).stat().st_dev
-
-
-def check_room(needs: Mapping[Path, int]) -> None:
-    """Refuse work whose outputs do not fit on the disks, before it begins.
-
-    Args:
-        needs: bytes that will be written below each path; paths of one disk share its free space.
-
-    Raises:
-        DiskFullError: names the largest path on a disk without room, what all of them need there
-            and what is free.
-    """
-    disks: dict[int, list[Path]] = defaultdict(list)
-    for path in needs:
-        disks[_folder_of(path).stat().st_dev].append(path)
-    for paths in disks.values():
-        need = sum(needs[path] for path in paths)
-        disk = shutil.disk_usage(_folder_of(paths[0]))
-        if need > disk.free and disk.total > 0:  # some file systems tell nothing
-            raise DiskFullError(
-                max(paths, key=lambda path: needs[path]),
-                f"up to {_worded(need)} will be written and {_worded(disk.free)} are free on that "
-                "disk; make room and run again",
-            )
-
-
-@contextmanager
-def explain_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator[None]:
-    """Say what could not be written where a disk runs full; of parts of it the whole is named.
-
-    Args:
-        path: what is written, as its user knows it.
-        draft: where it is written to.
-        needs: its bytes, where they are known; else what is there tells.
-
-    Raises:
-        DiskFullError: names ``path``, and how much is needed.
-    """
-    try:
-        yield
-    except (OSError, DiskFullError) as error:
-        if isinstance(error, OSError) and error.errno not in FULL:
-            raise
-        if isinstance(error, DiskFullError) and not error.path.is_relative_to(draft):
-            raise  # of something else that is written meanwhile
-        known = max(needs, bytes_below(draft), bytes_below(path))
-        raise DiskFullError(
-            path,
-            f"cannot be written, the disk is full; it needs {_worded(known)} or more; make room "
-            "and run again, finished work is kept",
-        ) from None
-
-
-# What file systems say that know no locks, such as Lustre without the option flock.
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other runs from writing ``path`` meanwhile.
-
-    The lock is a hidden file beside it, or in a folder that stays where it is. It belongs to the
-    process and not to its children, and ends with it, however it ends.
-
-    Raises:
-        ValueError: another process holds it.
-    """
-    lock = hidden_path(path, "lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = _hold(lock, path)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _hold(lock: Path, path: Path) -> int:
-    """An open handle of a lock file that this process holds."""
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(lock.stat(), os.fstat(handle)):
-                return handle
-        except FileNotFoundError:  # its last holder deleted it after we had opened it
-            pass
-        except (BlockingIOError, PermissionError):  # POSIX leaves the choice
-            os.close(handle)
-            raise ValueError(
-                f"{path}: another run is writing it; wait for it to end, or stop it"
-            ) from None
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return handle
-            os.close(handle)
-            raise
-        os.close(handle)
+LIST = ".carb-output"  # list of what carb wrote into a folder, see `pipeline.system.outputs`
+# Errors of file systems that have no locks, such as Lustre without the option flock.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+# Of those that do not flush folders, such as FUSE, CIFS and 9p.
+_NO_SYNC = {
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF),
+    *(errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTTY),
+}
+# Of a folder that cannot be renamed: a mount point, a lower layer of Docker's.
+_NO_RENAME = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
+_LONGEST = 140  # bytes of a name, as encrypted home folders allow
+# What systems put into folders: visible, but nobody's work. In small letters.
+_JUNK = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    *("@eadir", "lost+found", "$recycle.bin", "system volume information"),
+}
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the place of ``path`` only if all went
-    well.
+    """Yield a draft path to write a file or folder to; it replaces ``path`` if the block succeeds.
 
-    Readers see the old content or the new, never a half; see `put_in_place` for what stays. Works
-    for a file and for a directory.
+    Readers see the old content or the new, never a half; see `put_in_place` for what stays.
 
     Raises:
         ValueError: another run writes there, or the disk is full.
@@ -178,8 +52,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
             remove(draft)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN (a class that never occurs) becomes null."""
+    with atomic_path(path) as draft:
+        draft.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", "utf-8")
+
+
 def _finite(value: Any) -> Any:
-    """Replace NaN (a class that never occurs) by None: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -187,10 +66,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; NaN becomes null."""
-    with atomic_path(path) as draft:
-        draft.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", "utf-8")
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV, atomically; the keys of the first row are the header."""
+    with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def file_digest(path: Path) -> str:
@@ -205,28 +86,36 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# What file systems say that do not flush folders, such as FUSE, CIFS and 9p.
-_NO_SYNC = {
-    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF),
-    *(errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTTY),
-}
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs from writing ``path`` meanwhile.
 
+    The lock is a hidden file beside it, or in a folder that cannot be renamed. It ends with the
+    process, however that ends. Locks of one path may be nested in a process.
 
-# What they say of a folder that cannot be renamed: a mount point, a lower layer of Docker's.
-_NO_RENAME = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
+    Raises:
+        ValueError: another process holds it.
+    """
+    from filelock import FileLock, Timeout  # takes 0.1 s
 
-
-LONGEST = 140  # bytes of a name, as encrypted home folders allow
-
-
-LIST = ".carb-output"  # what carb wrote into a folder, see `pipeline.system.outputs`
-
-
-# What systems put into folders: visible, but nobody's work. In small letters.
-_JUNK = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
-    *("@eadir", "lost+found", "$recycle.bin", "system volume information"),
-}
+    file = hidden_path(path, "lock").absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{path}: another run is writing it; wait for it to end, or stop it"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        if lock.lock_counter <= 1:  # of nested ones the outer: nobody else can hold the file
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
 def is_hidden(name: str) -> bool:
@@ -234,11 +123,29 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _JUNK
 
 
-def sync(path: Path) -> None:
-    """Flush a file or a directory (with all below it) to the disk.
+def remove(path: Path) -> None:
+    """Delete a file, link or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
-    Files get the mode that the user's umask gives: safetensors makes them the owner's alone. Some
-    file systems know no modes, some do not flush folders: both are niceties.
+
+def copy_into(source: Path, target: Path) -> None:
+    """Copy a file or a folder without modes and times, which some file systems refuse."""
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    target.mkdir(exist_ok=True)
+    for entry in source.iterdir():
+        copy_into(entry, target / entry.name)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder (with all below it) to the disk.
+
+    Files get the mode of the user's umask: safetensors makes them readable by the owner alone.
+    File systems without modes or without flushing of folders are accepted.
     """
     umask = os.umask(0)
     os.umask(umask)
@@ -257,73 +164,38 @@ def sync(path: Path) -> None:
                 raise
 
 
-def copy_into(source: Path, target: Path) -> None:
-    """Copy a file or a folder, content alone: modes and times are refused by some file systems."""
-    if not source.is_dir():
-        shutil.copyfile(source, target)
-        return
-    target.mkdir(exist_ok=True)
-    for entry in source.iterdir():
-        copy_into(entry, target / entry.name)
-
-
-def remove(path: Path) -> None:
-    """Delete a file, link or directory, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _is_mount(path: Path) -> bool:
-    """Whether another file system, or another folder (Docker's -v), is mounted at a folder."""
-    if path.is_mount():
-        return True
-    try:
-        table = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-    except OSError:
-        return False
-    places = (line.split(" ")[4] for line in table.splitlines())
-    real = os.path.realpath(path)
-    return any(
-        real == re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place)
-        for place in places
-    )
-
-
-def _stays(path: Path) -> bool:
-    """Whether a folder cannot or must not be renamed: it is filled instead.
-
-    It is mounted, it is the current folder or holds it, or nothing can be written beside it.
-    """
-    if path.is_symlink() or not path.is_dir():
-        return False
-    here = Path.cwd().is_relative_to(path.resolve())
-    return here or not os.access(path.absolute().parent, os.W_OK) or _is_mount(path)
-
-
 def hidden_path(path: Path, kind: str) -> Path:
-    """Name of a hidden file or folder on the file system of ``path``: beside it, or in it where it
-    stays."""
+    """A hidden path on the file system of ``path``: beside it, or in it if it cannot be renamed."""
     if _stays(path):
         return path / f".carb.{kind}"
     path = path if path.name not in ("", "..") else path.resolve()
     name = f".{path.name}.{kind}"
-    if len(os.fsencode(name)) > LONGEST:
+    if len(os.fsencode(name)) > _LONGEST:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.{kind}"
     return path.with_name(name)
+
+
+def _stays(path: Path) -> bool:
+    """Whether a folder cannot or must not be renamed, so that it is filled instead.
+
+    It is mounted, it is the current folder or contains it, or nothing can be written beside it.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return False
+    here = Path.cwd().is_relative_to(path.resolve())
+    return here or not os.access(path.absolute().parent, os.W_OK) or path.is_mount()
 
 
 def put_in_place(made: Path, path: Path) -> None:
     """Let a finished file or folder take the place of ``path``, on the same file system.
 
-    At each moment ``made`` or ``path`` is whole, but for a folder that cannot be renamed: that is
-    filled. An existing ``path`` may be a link into DVC's cache: it is replaced, never written
-    through. Hidden files in a folder stay.
+    At each moment ``made`` or ``path`` is complete, except for a folder that cannot be renamed: it
+    is filled. A ``path`` that is a link into DVC's cache is replaced, never written through. Hidden
+    files in a folder stay.
     """
     sync(made)
     if not made.is_dir():
-        _replace(made, path)
+        _replace_file(made, path)
         return
     if _stays(path):
         _fill(made, path)
@@ -351,8 +223,8 @@ def put_in_place(made: Path, path: Path) -> None:
     remove(old)
 
 
-def _replace(made: Path, path: Path) -> None:
-    """Put a file in place, by its content where it is mounted by itself."""
+def _replace_file(made: Path, path: Path) -> None:
+    """Put a file in place, by its content where the file itself is a mount point."""
     try:
         made.replace(path)
     except OSError as error:
@@ -363,7 +235,7 @@ def _replace(made: Path, path: Path) -> None:
 
 
 def _fill(made: Path, path: Path) -> None:
-    """Replace what a folder contains, but for hidden files."""
+    """Replace the content of a folder, except for hidden files."""
     _clear(path)
     for entry in made.iterdir():
         _move(entry, path / entry.name)
@@ -404,11 +276,3 @@ def _move(entry: Path, place: Path) -> None:
             raise
         copy_into(entry, place)
         remove(entry)
-
-
-def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; the keys of the first row are the header."""
-    with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, lines in a log; and prefetching in threads."""
+"""Progress of long work: a bar on a terminal, lines in a log; prefetching and copies to the CPU."""
 
 import logging
 import sys
@@ -6,81 +6,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeVar
 
 from pipeline.system.stop import Interrupted, stop_requested
 
-if TYPE_CHECKING:  # torch and Fabric take seconds to import; `--help` must not
+if TYPE_CHECKING:  # torch takes seconds to import; `--help` must not
     import torch
 
 log = logging.getLogger("carb")
-
-
+S = TypeVar("S")
 T = TypeVar("T")
+READERS = 4  # threads that decode photos
+FIRST_LINE_S, LONGEST_S = 10, 600  # between two lines of a log
+GROWTH = 0.1  # of the time that has passed: lines of a long run become rarer
 
 
-FIRST_LINE_S = 10  # between two lines of a log; a long run speaks less and less often
-
-
-GROWTH = 0.1  # of the time that has passed
-
-
-LONGEST_S = 600
-
-
-@dataclass
-class Meter:
-    """Counts what is done and says how fast that goes.
-
-    Attributes:
-        label: what the work is, one or two words.
-        total: number of items of the whole work.
-        done: how many are done; at the start, how many were done before.
-        unit: what the items are, in the plural.
-        images: photos an item, where the items are something else.
-    """
-
-    label: str
-    total: int
-    done: int
-    unit: str
-    images: int | None
-    start: float = field(default_factory=lambda: time.monotonic())
-
-    def __post_init__(self) -> None:
-        self._before = self.done
-
-    def speed(self, now: float) -> str:
-        """Rates and the time left, as ``2.4 steps/s, 29 images/s, 3 min left``."""
-        if self.done == self._before:
-            return "nothing to do"
-        rate = (self.done - self._before) / max(now - self.start, 1e-9)
-        words = [f"{_short(rate)} {self.unit}/s"]
-        if self.images is not None:
-            words.append(f"{_short(rate * self.images)} images/s")
-        if self.done < self.total:
-            words.append(f"{duration((self.total - self.done) / rate)} left")
-        return ", ".join(words)
-
-
-def _short(rate: float) -> str:
-    """A rate with two or three digits."""
-    return f"{rate:.0f}" if rate >= 99.5 else f"{rate:.1f}" if rate >= 0.95 else f"{rate:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """A time in words: ``4.2 s``, ``42 s``, ``12 min``, ``3 h 05 min``."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-class AboveTheBar(logging.StreamHandler[TextIO]):
-    """Writes to what ``sys.stderr`` is at the moment: while a bar is shown, rich takes lines there
-    and puts them above it."""
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to the current ``sys.stderr``: rich replaces it to put lines above a bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -88,50 +31,20 @@ class AboveTheBar(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def metered(items: Iterable[T], meter: Meter) -> Iterator[T]:
-    """Pass items through and show how far the work is, where there is somebody to show it to."""
-    if log.level > logging.INFO:  # another process of the run tells it
-        return iter(items)
-    return _bar(items, meter) if sys.stderr.isatty() else _lines(items, meter)
+class _Work(NamedTuple):
+    label: str
+    total: int
+    done: int
+    unit: str
+    images: int | None
 
-
-def _lines(items: Iterable[T], meter: Meter) -> Iterator[T]:
-    spoken = meter.start
-    for item in items:
-        yield item
-        meter.done += 1
-        now = time.monotonic()
-        if now - spoken >= min(max(FIRST_LINE_S, GROWTH * (now - meter.start)), LONGEST_S):
-            log.info("%s %d/%d: %s", meter.label, meter.done, meter.total, meter.speed(now))
-            spoken = now
-    now = time.monotonic()
-    passed, speed = duration(now - meter.start), meter.speed(now)
-    log.info("%s %d/%d done in %s, %s", meter.label, meter.done, meter.total, passed, speed)
-
-
-def _bar(items: Iterable[T], meter: Meter) -> Iterator[T]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[speed]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task(meter.label, total=meter.total, completed=meter.done, speed="")
-        for item in items:
-            yield item
-            meter.done += 1
-            bar.update(task, advance=1, speed=meter.speed(time.monotonic()))
-
-
-S = TypeVar("S")
-
-
-READERS = 4  # threads that decode photos
+    def speed(self, count: int, seconds: float) -> str:
+        """``2.4 steps/s, 29 images/s`` of ``count`` items."""
+        if count == 0:
+            return "nothing to do"
+        rate = count / max(seconds, 1e-9)
+        rates = {self.unit: rate} | ({"images": rate * self.images} if self.images else {})
+        return ", ".join(f"{_rate(value)} {unit}/s" for unit, value in rates.items())
 
 
 def progress(
@@ -144,39 +57,90 @@ def progress(
     unit: str = "images",
     images: int | None = None,
 ) -> Iterator[T]:
-    """Pass ``items`` through and show how far we are: a bar on a terminal, a line now and then in a
-    log, with the rate and the time left.
+    """Pass ``items`` through and show progress: a bar on a terminal, else lines in the log.
 
     Args:
-        items: what is worked through.
+        items: what is worked on.
         label: what the work is, one or two words.
         total: number of items of the whole work.
         done: how many were done before (a resumed run).
-        stops: a request to stop is heard here, between two items; False where the caller hears it.
+        stops: end between two items when a stop is requested; False where the caller does.
         unit: what the items are, in the plural.
-        images: photos an item (of a training step: its batch), told as a second rate.
+        images: images per item (of a training step: its batch), shown as a second rate.
 
     Raises:
-        StoppedError: the run was asked to stop.
+        Interrupted: the run was asked to stop.
     """
-    shown = metered(items, Meter(label, total, done, unit, images))
+    work = _Work(label, total, done, unit, images)
+    shown = iter(items)
+    if log.level <= logging.INFO:  # else another process of the run reports
+        shown = _bar(items, work) if sys.stderr.isatty() else _log_lines(items, work)
     for count, item in enumerate(shown, start=done + 1):
         yield item
         if stops and stop_requested():
             raise Interrupted(f"{label} {count}/{total}")
 
 
+def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
+    start = last = time.monotonic()
+    place = work.done
+    for place, item in enumerate(items, start=work.done + 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= min(max(FIRST_LINE_S, GROWTH * (now - start)), LONGEST_S):
+            count, last = place - work.done, now
+            left = _duration((now - start) * (work.total - place) / count)
+            speed = work.speed(count, now - start)
+            log.info("%s %d/%d: %s, %s left", work.label, place, work.total, speed, left)
+    seconds = time.monotonic() - start
+    speed = work.speed(place - work.done, seconds)
+    log.info("%s %d/%d done in %s, %s", *work[:1], place, work.total, _duration(seconds), speed)
+
+
+def _bar(items: Iterable[T], work: _Work) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeRemaining
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemaining(elapsed_when_finished=True),
+        TextColumn("{task.fields[speed]}"),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
+        task = bar.add_task(work.label, total=work.total, completed=work.done, speed="")
+        for count, item in enumerate(items, start=1):
+            yield item
+            bar.update(task, advance=1, speed=work.speed(count, time.monotonic() - start))
+
+
+def _rate(rate: float) -> str:
+    """A rate with two or three digits."""
+    return f"{rate:.0f}" if rate >= 99.5 else f"{rate:.1f}" if rate >= 0.95 else f"{rate:.2g}"
+
+
+def _duration(seconds: float) -> str:
+    """A time in words: ``4.2 s``, ``42 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def prefetch_in_threads(
     items: Iterable[S], work: Callable[[S], T], *, threads: int = READERS
 ) -> Iterator[T]:
-    """Work on items in threads, a few ahead of what is asked for; results come in order.
+    """Map ``work`` over items in threads, a few items ahead of the caller; results in order.
 
-    For reading and decoding, which leave Python's lock alone, while the caller keeps the device
-    busy. What ``work`` raises is raised where its result would come.
+    For reading and decoding, which release Python's lock, while the caller keeps the device busy.
+    An exception of ``work`` is raised in place of its result.
 
     Args:
         items: what is worked on.
-        work: of one item.
+        work: function of one item.
         threads: how many at a time; twice as many results may wait.
     """
     left, pool = iter(items), ThreadPoolExecutor(threads)
@@ -191,33 +155,33 @@ def prefetch_in_threads(
 
 
 def copy_to_cpu_async(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
-    """Start to bring a tensor to the CPU; what is returned waits for it and gives it."""
+    """Start to copy a tensor to the CPU; calling the result waits for the copy and returns it."""
     import torch
 
     if tensor.device.type != "cuda":
         return tensor.cpu
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     copy.copy_(tensor, non_blocking=True)
-    there: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    there.record()
+    copied: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
 
     def wait() -> torch.Tensor:
-        there.synchronize()
+        copied.synchronize()
         return copy
 
     return wait
 
 
 def stream_to_cpu(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
-    """Bring tensors to the CPU, each while the device makes the next one."""
+    """Copy tensors to the CPU, each while the device computes the next one."""
     last: Callable[[], torch.Tensor] | None = None
     for tensor in made:
-        if tensor.device.type != "cuda":
-            yield tensor.cpu()
+        copied = copy_to_cpu_async(tensor)
+        if tensor.device.type != "cuda":  # nothing to overlap: no tensor is held back
+            yield copied()
             continue
-        coming = copy_to_cpu_async(tensor)
         if last is not None:
             yield last()
-        last = coming
+        last = copied
     if last is not None:
         yield last()

@@ -1,7 +1,7 @@
-"""A run that is asked to stop ends between two pieces of work, not in the middle of one.
+"""Graceful shutdown: a stop signal ends a run between two pieces of work, not in the middle of one.
 
-Preemption sends SIGTERM, Ctrl-C SIGINT, a terminal that closes SIGHUP. The signal is noted; long
-loops look for it after each item, so a write in hand is finished.
+Preemption sends SIGTERM, Ctrl-C SIGINT, a closed terminal SIGHUP. The signal is noted; long loops
+check for it after each item, so that a write in progress is finished.
 """
 
 import os
@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -18,11 +17,7 @@ _noted: list[signal.Signals] = []
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has.
-
-    Args:
-        done: how far it came, in words.
-    """
+    """The run was asked to stop, and has; ``done`` says how far it came."""
 
     def __init__(self, done: str) -> None:
         asked = _noted[0] if _noted else signal.SIGTERM  # maybe another process of the run was
@@ -31,10 +26,10 @@ class Interrupted(Exception):
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGINT and signal.SIGINT in _noted:  # somebody insists
+    if number == signal.SIGINT and signal.SIGINT in _noted:  # a second Ctrl-C ends at once
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-    _noted.append(signal.Signals(number))  # launchers pass on SIGTERM: it may well come twice
+    _noted.append(signal.Signals(number))  # launchers pass SIGTERM on: it may come twice
 
 
 def _by_nohup(number: signal.Signals) -> bool:
@@ -44,7 +39,7 @@ def _by_nohup(number: signal.Signals) -> bool:
 
 @contextmanager
 def graceful_shutdown() -> Iterator[None]:
-    """Note requests to stop instead of dying from them, for the length of a command."""
+    """Note stop signals instead of dying from them, for the duration of a command."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,28 +53,22 @@ def graceful_shutdown() -> Iterator[None]:
 
 
 def stop_requested() -> bool:
-    """Whether a request to stop has come to this process."""
+    """Whether this process received a stop signal."""
     return bool(_noted)
 
 
-def _is_single_threaded() -> bool:
-    """Whether this process has one thread, as after a fork."""
-    tasks = Path("/proc/self/task")
-    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
-
-
 def ignore_signals_of_others(worker: int) -> None:
-    """For a loader's process: no signal ends it but a SIGTERM of the process that started it.
+    """Make a process of a data loader ignore stop signals, except a SIGTERM of its parent.
 
-    Schedulers and terminals send theirs to all processes of a run; the training needs its photos
-    for the step in hand, and ends its loaders itself. (torch's own handler ends them, and training
-    with them.)
+    Schedulers and terminals send theirs to all processes of a run, but training needs its photos
+    for the step in progress. With SIGTERM ignored altogether a program that crashes would never
+    end: Python sends it to the workers and waits for them.
     """
     for number in SIGNALS:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo") or not _is_single_threaded():
-        return  # macOS; or a thread of a library that the signal would reach: torch's handler stays
+    if not hasattr(signal, "sigwaitinfo"):
+        return  # macOS: torch's own handler stays, which ends the worker
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait() -> None:

@@ -1,6 +1,5 @@
-"""Named tensors in one safetensors file with a digest of their own: whole, or refused."""
+"""Named tensors in one safetensors file, with a digest: safetensors itself sees no flipped bit."""
 
-import errno
 import hashlib
 import json
 from pathlib import Path
@@ -10,10 +9,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.system.files import atomic_path, check_room
+from pipeline.system.disk import check_room
+from pipeline.system.files import atomic_path
 
 _ENTRY = "carb"  # of the header; one alone, for safetensors keeps several in any order
-_DIGEST = "sha256"  # safetensors itself notices no flipped bit
+_DIGEST = "sha256"
 
 
 def _digest(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
@@ -32,26 +32,16 @@ def num_bytes(tensors: dict[str, Tensor]) -> int:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write tensors of any device, whole or not at all.
-
-    Args:
-        path: file to write.
-        tensors: by name.
-        notes: text that is kept beside them.
+    """Write tensors of any device by name, with notes, atomically.
 
     Raises:
         ValueError: the disk has no room.
     """
     here = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     check_room({path: num_bytes(here)})
-    digest = _digest(here, notes)
+    entry = json.dumps(notes | {_DIGEST: _digest(here, notes)})
     with atomic_path(path) as draft:
-        try:
-            save_file(here, draft, metadata={_ENTRY: json.dumps(notes | {_DIGEST: digest})})
-        except SafetensorError as error:  # so it tells of a disk that ran full after the look
-            if "No space left" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, str(error)) from None
+        save_file(here, draft, metadata={_ENTRY: entry})
 
 
 def load_tensors(path: Path, *, ours: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -68,17 +58,11 @@ def load_tensors(path: Path, *, ours: bool) -> tuple[dict[str, Tensor], dict[str
     with safe_open(path, framework="pt") as handle:
         entry = (handle.metadata() or {}).get(_ENTRY, "{}")
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    notes = _notes_in(entry)
+    try:
+        notes = {str(name): str(text) for name, text in json.loads(entry).items()}
+    except (ValueError, AttributeError) as error:
+        raise SafetensorError(f"its header is damaged: {error}") from None
     digest = notes.pop(_DIGEST, None)
     if (ours or digest is not None) and digest != _digest(tensors, notes):
         raise SafetensorError("its values are not those that were written")
     return tensors, notes
-
-
-def _notes_in(entry: str) -> dict[str, str]:
-    """What `save_tensors` put into the header."""
-    try:
-        notes = json.loads(entry)
-        return {str(name): str(text) for name, text in notes.items()}
-    except (ValueError, AttributeError) as error:
-        raise SafetensorError(f"its header is damaged: {error}") from None

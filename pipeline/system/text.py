@@ -1,22 +1,30 @@
-"""What others wrote, or their libraries say, as short text in one line: for error messages."""
+"""Short texts for users: error sentences, values in one line, several errors in one message."""
 
+import dis
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
+from types import CodeType
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
-# Of POSIX and Windows, its last part the second group.
+# Of POSIX and Windows; the second group is the last part.
 _ABSOLUTE = re.compile(r"^(local-dir:)?(?:[A-Za-z]:)?[/\\].*?([^/\\]*)[/\\]*$", re.DOTALL)
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = tuple(str(_ROOT / name) for name in ("pipeline", "stages", "bench", "demo"))
+_RAISE = dis.opmap["RAISE_VARARGS"]
+_LISTED = 20  # errors in one message
 
 
 def short_repr(value: object) -> str:
     """A value as a short text in one line, its simple kinds as YAML writes them.
 
-    Lists within lists are cut before they are written: a YAML file of a kilobyte can name one list
-    over and over, so that it holds a billion items.
+    Nested lists are cut before they are written: a YAML file of a kilobyte can name one list over
+    and over, so that it holds a billion items.
     """
     try:
         text = str(value) if isinstance(value, date) else _SHORT.repr(value)
@@ -27,7 +35,7 @@ def short_repr(value: object) -> str:
 
 
 def error_text(error: Exception) -> str:
-    """What a library's error says, short and without line breaks."""
+    """The text of a library's error, short and without line breaks."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -39,17 +47,82 @@ def table_cell(text: str) -> str:
 def without_folders(name: str) -> str:
     """A text whose absolute path, if it is one, is cut to ``.../name``; ``local-dir:`` stays.
 
-    For what is mailed or published: where a user keeps files is nobody's business.
+    For what is mailed or published: it must not show where a user keeps files.
     """
     return _ABSOLUTE.sub(r"\1.../\2", name)
 
 
 def rebuild_hint(stage: str) -> str:
-    """How to make a stage's damaged output again.
+    """How to make a damaged output of a stage again.
 
     Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
     """
     return f"run `dvc repro --force --single-item {stage}` to make it again"
+
+
+class Faults:
+    """Collects errors about files, to report all at once; ``what``: the files, in the plural."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self._found = what, list[str]()
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Continue after a ValueError."""
+        try:
+            yield
+        except ValueError as error:
+            self._found.append(str(error))
+
+    def check(self) -> None:
+        """Raise one ValueError for all: unchanged if there is one, else their number and texts."""
+        if len(self._found) > 1:
+            more = len(self._found) - _LISTED
+            rest = f" | and {more} more" if more > 0 else ""
+            listed = " | ".join(self._found[:_LISTED])
+            raise ValueError(f"{len(self._found)} {self.what} cannot be used: {listed}{rest}")
+        if self._found:
+            raise ValueError(self._found[0])
+
+
+def sentence_of(error: ValueError | OSError, home: CodeType) -> str | None:
+    """An error as one line for the user, or None where it was not written for one.
+
+    Only the text of a ``raise`` statement of this project was written for users. A ``ValueError``
+    of a library or of Python is about arguments that a user does not know: it keeps its traceback.
+
+    Args:
+        error: as it was caught.
+        home: the code of the command; a ``raise`` in its file counts as ours wherever it lies.
+    """
+    said = _from_worker(str(error)) or _raised_here(error, home)
+    if said is None and isinstance(error, OSError) and error.errno is not None:
+        said = str(error)  # the system's own text: no space, no permission, no such file
+    return None if said is None else " ".join(said.split())
+
+
+def _is_ours(file: str, home: str = "") -> bool:
+    return file == home or str(Path(file).parent).startswith(_PACKAGES)
+
+
+def _raised_here(error: Exception, home: CodeType) -> str | None:
+    """The text of an error that a ``raise`` of ours made, not C code called in our line."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or not _is_ours(last.tb_frame.f_code.co_filename, home.co_filename):
+        return None
+    return str(error) if last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE else None
+
+
+def _from_worker(text: str) -> str | None:
+    """The same for a loader's process: torch passes its error on as the text of a traceback."""
+    if not text.startswith("Caught "):
+        return None
+    file, _, lines = text.rpartition('\n  File "')[2].partition('"')
+    _, *code, last = lines.rstrip().split("\n") if "\n" in lines else ["", ""]
+    raised = bool(code) and code[0].strip().startswith("raise ")
+    return last.partition(": ")[2] if raised and _is_ours(file) else None
 
 
 def first_few(items: Sequence[object], count: int = 5) -> str:

@@ -1,4 +1,4 @@
-"""What happens to the colours of a crop; where things are is the business of `views`."""
+"""Photometric augmentation of crops, and normalisation of images for the encoder."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
-from pipeline.config.params import AugmentParams, NormalisationParams
+from pipeline.config.segmenter import NormalisationParams
+from pipeline.config.views import AugmentParams
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Channels = tuple[float, float, float]
 
 
 class Normalisation(NamedTuple):
-    """What an encoder was trained with: ``(RGB in 0..1 - mean) / std``, for each channel."""
+    """How an encoder expects its images: ``(RGB in 0..1 - mean) / std`` per channel."""
 
     mean: Channels
     std: Channels
@@ -28,14 +29,14 @@ NORMALISATIONS = {
 
 
 def normalisation_of(asked: str | NormalisationParams) -> Normalisation:
-    """Mean and deviation that ``segmenter.normalisation`` names or gives."""
+    """Mean and standard deviation of ``segmenter.normalisation``, a name or the values."""
     if isinstance(asked, str):
         return NORMALISATIONS[asked]
     return Normalisation(asked.mean, asked.std)
 
 
 def distort(image: Tensor, params: AugmentParams, *, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue of a crop, in the style of the parameters.
+    """Change brightness, contrast, saturation and hue of a crop.
 
     Args:
         image: ``[3, H, W]`` uint8 RGB.
@@ -66,8 +67,8 @@ def _as_mmseg(image: Tensor, params: AugmentParams, drawn: Tensor) -> Tensor:
     Args:
         image: ``[3, H, W]`` uint8 RGB.
         params: the ranges.
-        drawn: ``[9]`` in [0, 1): for brightness, contrast, saturation and hue whether (below 0.5)
-            and where in its range, then the place of contrast (before the colours from 0.5 on).
+        drawn: ``[9]`` in [0, 1): per brightness, contrast, saturation and hue whether it changes
+            (below 0.5) and by how much; then whether contrast comes first (from 0.5 on).
     """
     on = (drawn[0:8:2] < 0.5).tolist()
     at = (2 * drawn[1:8:2] - 1).tolist()
@@ -88,17 +89,17 @@ def _as_mmseg(image: Tensor, params: AugmentParams, drawn: Tensor) -> Tensor:
 
 
 def _scaled(pixels: Tensor, factor: float = 1.0, *, shift: float = 0.0) -> Tensor:
-    """Times a factor, plus a shift, cut off at 0 and 255 and to whole numbers: uint8."""
+    """``pixels * factor + shift``, clipped to 0..255 and truncated to uint8."""
     return (pixels.float() * factor + shift).clamp(0, 255).to(torch.uint8)
 
 
 def _to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """OpenCV's 8-bit hue (0 to 179), saturation and value of ``[3, H, W]`` uint8 RGB, ``[H, W]``
-    int32 each; its own arithmetic in whole numbers (``color_hsv``)."""
+    int32 each, in its integer arithmetic (``color_hsv``)."""
     red, green, blue = image.int().unbind()
     value = torch.maximum(torch.maximum(red, green), blue)
     spread = value - torch.minimum(torch.minimum(red, green), blue)
-    by = torch.arange(256, dtype=torch.float64).clamp_min(1)  # where it is 0, so is what it divides
+    by = torch.arange(256, dtype=torch.float64).clamp_min(1)  # a divisor of 0 divides 0
     per_value, per_spread = (255 * 4096 / by).round().int(), (30 * 4096 / by).round().int()
     saturation = (spread * per_value[value] + 2048) >> 12
     from_green, from_blue = blue - red + 2 * spread, red - green + 4 * spread
@@ -111,7 +112,7 @@ def _to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """``[3, H, W]`` uint8 RGB of OpenCV's 8-bit hue, saturation and value, ``[H, W]`` each.
 
-    Cut to whole numbers, as OpenCV's vectorised code does (the last pixels of a row it rounds).
+    Truncated, as in OpenCV's vectorised code (which rounds the last pixels of a row).
     """
     sixths = hue.float() * (6 / 180)
     saturation, value = saturation * (1 / 255), value * (1 / 255)
@@ -133,15 +134,7 @@ _SECTORS = torch.tensor([[0, 2, 1, 1, 3, 0], [3, 0, 0, 2, 1, 1], [1, 1, 3, 0, 0,
 
 
 def normalise(images: Tensor, normalisation: Normalisation = IMAGENET) -> Tensor:
-    """Make crops what the encoder expects.
-
-    Args:
-        images: ``[B, 3, H, W]`` uint8 RGB.
-        normalisation: what the encoder was trained with.
-
-    Returns:
-        ``[B, 3, H, W]`` float32, channels last.
-    """
+    """``[B, 3, H, W]`` uint8 RGB as the encoder expects it: float32, channels last."""
     mean, std = (
         images.new_tensor(value, dtype=torch.float32)[:, None, None] for value in normalisation
     )

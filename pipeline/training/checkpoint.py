@@ -1,4 +1,4 @@
-"""Training state on disk: one safetensors file, whole or not there, read without unpickling."""
+"""Checkpoints: training state in one safetensors file, written whole, read without unpickling."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class DamagedError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a run is, and the figures it logged."""
+    """Steps done, and the metrics that were logged."""
 
     step: int
     history: list[dict[str, float]]
@@ -45,20 +45,20 @@ def _module_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
-    """Disk that checkpoints take at most: one that is written while the last one is kept.
+    """Disk space for two checkpoints: the last one is kept until the next one is written.
 
     Args:
         model: what is trained.
         optimizer: ``sgd`` or ``adamw``.
     """
-    slots = {"sgd": 1, "adamw": 2}[optimizer]  # numbers kept for each weight
+    slots = {"sgd": 1, "adamw": 2}[optimizer]  # numbers per weight
     return 2 * (num_bytes(model.state_dict()) + slots * num_bytes(dict(model.named_parameters())))
 
 
 def save_checkpoint(
     path: Path, *, modules: dict[str, nn.Module], optimizer: Optimizer, progress: Progress
 ) -> None:
-    """Write modules, optimiser and progress; a write that is cut short leaves the last file."""
+    """Write modules, optimiser and progress; an interrupted write leaves the last file."""
     tensors = _module_tensors(modules) | _optimizer_tensors(optimizer)
     save_tensors(path, tensors, {"progress": json.dumps(vars(progress))})
 
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, *, modules: dict[str, nn.Module], optimizer: Opt
         tensors, notes = load_tensors(path, ours=True)
         progress = Progress(**json.loads(notes["progress"]))
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DamagedError(f"{path}: not a whole checkpoint ({error})") from None
+        raise DamagedError(f"{path}: not a complete checkpoint ({error})") from None
     try:
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, name))
@@ -104,6 +104,6 @@ def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
     return state
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed what draws from torch's global stream (dropout): a resumed step draws the same."""
-    torch.manual_seed(seed * 1_000_003 + step)
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch's global stream (dropout): a resumed step draws the same, each process its own."""
+    torch.manual_seed((seed + 7919 * rank) * 1_000_003 + step)

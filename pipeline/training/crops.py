@@ -1,4 +1,4 @@
-"""Batches of global and local views: the photo's crop, and where CLIP's grids lie on it."""
+"""Training crops: global and local views of an image with CLIP's logits, as batches."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_io import read_image
 from pipeline.system.stop import ignore_signals_of_others
 from pipeline.training.augment import distort
@@ -29,12 +29,12 @@ from pipeline.views import (
     sub_view,
 )
 
-KEPT_BYTES = 2**28  # of decoded photos at 4 bytes a pixel, by each process that cuts crops
+KEPT_BYTES = 2**28  # of decoded images at 4 bytes per pixel, in each loader process
 
 
 @dataclass(frozen=True)
 class TrainingPhoto:
-    """A photo to learn from: its key, file, ``(height, width)``, and the classes in it, ``[C]``."""
+    """A training image: key, file, ``(height, width)``, and its image-level labels ``[C]`` bool."""
 
     key: str
     path: Path
@@ -43,10 +43,10 @@ class TrainingPhoto:
 
 
 class LogitSource(Protocol):
-    """What CLIP left of each photo: a `PseudoMaskStore`, or features for the warm start."""
+    """CLIP's output per image: a `PseudoMaskStore`, or features for distillation."""
 
     def grid_size(self, key: str, level: str) -> tuple[int, int]:
-        """``(h, w)`` of a photo's grid."""
+        """``(h, w)`` of an image's grid."""
         ...
 
     def read_padded(self, key: str, level: str) -> np.ndarray:
@@ -56,7 +56,7 @@ class LogitSource(Protocol):
 
 @dataclass
 class SampledLogits:
-    """Grids with the positions at which crops read them.
+    """Grids of logits, and the positions at which crops sample them.
 
     Attributes:
         grids: ``[B, C, gh, gw]`` float16.
@@ -69,11 +69,11 @@ class SampledLogits:
     columns: Tensor
 
     def sample(self) -> Tensor:
-        """Read the grids at the positions: ``[B, C, h, w]`` float32."""
+        """Logits at the positions: ``[B, C, h, w]`` float32."""
         return sample_grid(self.grids.float(), self.rows, self.columns)
 
     def hard_masks(self, image_labels: Tensor) -> Tensor:
-        """Pseudo-masks: arg-max over the classes present, ``[B, h, w]`` int64."""
+        """Pseudo-masks: arg-max over the present classes, ``[B, h, w]`` int64."""
         absent = ~image_labels[:, :, None, None]
         present = self.sample().masked_fill(absent, -torch.inf)
         return present.max(dim=1).indices  # argmax(dim=1) is 6 times as slow on a CPU
@@ -81,47 +81,47 @@ class SampledLogits:
 
 @dataclass
 class Batch:
-    """What one step learns from.
+    """The data of one step.
 
     Attributes:
         images: crops, ``[B, 3, H, W]`` uint8 RGB.
         image_labels: classes present, ``[B, C]`` bool.
-        near: the global level on the crops.
-        far: a local level on the local windows, or None if there is no local view.
+        global_logits: the global level on the crops.
+        local_logits: a local level on the local windows, or None if there is no local view.
         local_boxes: the windows, whole pixels of the crop.
-        keys: the photos.
+        keys: the images' keys.
     """
 
     images: Tensor
     image_labels: Tensor
-    near: SampledLogits
-    far: SampledLogits | None
+    global_logits: SampledLogits
+    local_logits: SampledLogits | None
     local_boxes: list[Box]
     keys: list[str]
 
     def pin_memory(self) -> "Batch":
-        """Called by the DataLoader where a GPU waits."""
+        """Called by the DataLoader if the model is on a GPU."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> "Batch":
-        """Move to a device, without waiting."""
+        """Move to a device asynchronously."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Any) -> "Batch":
-        near, far = (
+        global_logits, local_logits = (
             None if cut is None else SampledLogits(*(change(t) for t in vars(cut).values()))
-            for cut in (self.near, self.far)
+            for cut in (self.global_logits, self.local_logits)
         )
-        assert near is not None
+        assert global_logits is not None
         images, labels = change(self.images), change(self.image_labels)
-        return Batch(images, labels, near, far, self.local_boxes, self.keys)
+        return Batch(images, labels, global_logits, local_logits, self.local_boxes, self.keys)
 
 
 def generator_at(seed: int, stream: int, position: int) -> torch.Generator:
-    """A generator for one place of a random stream.
+    """A generator for one position of a random stream.
 
-    Randomness is a function of the place, not of what was drawn before: a resumed run, another
-    number of workers or of devices draws the same.
+    Randomness is a function of the position, not of earlier draws: a resumed run and any number of
+    workers or devices draw the same.
     """
     mixed = np.random.SeedSequence([seed, stream, position]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> 1))
@@ -130,17 +130,17 @@ def generator_at(seed: int, stream: int, position: int) -> torch.Generator:
 class CropDataset(Dataset[Batch]):
     """An endless stream of crops; item ``n`` is the n-th crop of the run, as a batch of one.
 
-    Every photo is shown once an epoch, in an order drawn for each epoch.
+    Each epoch uses every image once, in a random order of its own.
 
     Args:
-        photos: the photos to learn from.
-        grids: what CLIP left of them.
-        near: level read on the whole crop.
-        far: levels that local windows draw from; none: no local view.
+        photos: the training images.
+        grids: CLIP's output for them.
+        global_level: level read on the whole crop.
+        local_levels: levels that local windows draw from; none: no local view.
         views: sizes and scales.
         augment: photometric ranges.
         seed: of all randomness.
-        grid_stride: crop pixels a position at which grids are read.
+        grid_stride: crop pixels per sampled position.
     """
 
     def __init__(
@@ -148,25 +148,26 @@ class CropDataset(Dataset[Batch]):
         photos: Sequence[TrainingPhoto],
         grids: LogitSource,
         *,
-        near: str,
-        far: Sequence[str],
+        global_level: str,
+        local_levels: Sequence[str],
         views: ViewsParams,
         augment: AugmentParams,
         seed: int,
         grid_stride: int = 1,
     ) -> None:
-        self.photos, self.grids, self.near, self.far = photos, grids, near, far
+        self.photos, self.grids = photos, grids
+        self.global_level, self.local_levels = global_level, local_levels
         self.views, self.augment, self.seed, self.stride = views, augment, seed, grid_stride
         self._epoch, self._order = -1, torch.empty(0)
 
     @cached_property
     def _read_photo(self) -> Callable[[Path], Image.Image]:
-        """Reads a photo; keeps all of them if they are small, for decoding is most of a crop."""
+        """Reads an image; caches all of them if they fit: decoding takes most of a crop's time."""
         fit = sum(4 * math.prod(photo.size) for photo in self.photos) <= KEPT_BYTES
         return lru_cache(maxsize=None if fit else 0)(read_image)
 
     def photo_at(self, position: int) -> TrainingPhoto:
-        """The photo that the crop at a position of the stream shows."""
+        """The image of the crop at a position of the stream."""
         epoch, place = divmod(position, len(self.photos))
         if epoch != self._epoch:
             generator = generator_at(self.seed, 0, epoch)
@@ -187,16 +188,18 @@ class CropDataset(Dataset[Batch]):
         )
         picture = cut_image(self._read_photo(photo.path), view)
         image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, H, W]
-        far, boxes = None, []
-        if self.far:
+        local_logits, boxes = None, []
+        if self.local_levels:
             box = draw_local_box(self.views.crop, self.views.local_window, generator=generator)
-            level = self.far[int(torch.randint(len(self.far), (), generator=generator))]
-            far, boxes = self._cut(photo, sub_view(view, box), level), [box]
+            level = self.local_levels[
+                int(torch.randint(len(self.local_levels), (), generator=generator))
+            ]
+            local_logits, boxes = self._cut(photo, sub_view(view, box), level), [box]
         return Batch(
             images=distort(image, self.augment, generator=generator)[None],
             image_labels=torch.from_numpy(photo.image_labels)[None],
-            near=self._cut(photo, view, self.near),
-            far=far,
+            global_logits=self._cut(photo, view, self.global_level),
+            local_logits=local_logits,
             local_boxes=boxes,
             keys=[photo.key],
         )
@@ -211,7 +214,7 @@ class CropDataset(Dataset[Batch]):
 
 
 def _stack(cuts: Sequence[SampledLogits]) -> SampledLogits:
-    """Join cuts; grids of different levels are padded to the largest, which no position reads."""
+    """Join samples; grids are padded to the largest, outside of all sampled positions."""
     height = max(cut.grids.shape[2] for cut in cuts)
     width = max(cut.grids.shape[3] for cut in cuts)
     grids = [
@@ -227,30 +230,26 @@ def _stack(cuts: Sequence[SampledLogits]) -> SampledLogits:
 
 def collate(items: Sequence[Batch]) -> Batch:
     """Join batches of one."""
-    far = [item.far for item in items if item.far is not None]
+    local_logits = [item.local_logits for item in items if item.local_logits is not None]
     return Batch(
         images=torch.cat([item.images for item in items]),
         image_labels=torch.cat([item.image_labels for item in items]),
-        near=_stack([item.near for item in items]),
-        far=_stack(far) if far else None,
+        global_logits=_stack([item.global_logits for item in items]),
+        local_logits=_stack(local_logits) if local_logits else None,
         local_boxes=[box for item in items for box in item.local_boxes],
         keys=[key for item in items for key in item.keys],
     )
 
 
 class StepBatchSampler(Sampler[list[int]]):
-    """Positions of the stream for each step from ``start`` on; processes share a step's photos."""
+    """Positions of the stream per step from ``start`` on; process ``rank`` gets its share."""
 
     def __init__(self, *, start: int, stop: int, batch_size: int, rank: int, world: int) -> None:
-        self.range, self.batch_size, self.rank, self.world = (
-            range(start, stop),
-            batch_size,
-            rank,
-            world,
-        )
+        self.range, self.batch_size = range(start, stop), batch_size
+        self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[list[int]]:
-        """One list of positions a step."""
+        """One list of positions per step."""
         for step in self.range:
             first = step * self.batch_size
             yield list(range(first + self.rank, first + self.batch_size, self.world))
@@ -263,7 +262,7 @@ class StepBatchSampler(Sampler[list[int]]):
 def make_loader(
     crops: CropDataset, steps: StepBatchSampler, *, workers: int, pin: bool
 ) -> "DataLoader[Batch]":
-    """A loader whose batches do not depend on how many processes cut them."""
+    """A loader whose batches do not depend on the number of workers."""
     return DataLoader(
         crops,
         batch_sampler=steps,

@@ -1,9 +1,8 @@
-"""Stage 2: the segmenter learns from the cached pseudo-masks. Nothing here can find a human
-mask."""
+"""Training loop: the segmenter learns from cached pseudo-masks and resumes from a checkpoint."""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +13,11 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.config.params import Params
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.config.train import TrainParams
 from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
-from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of
+from pipeline.training.augment import IMAGENET, Normalisation
 from pipeline.training.checkpoint import (
     DamagedError,
     Progress,
@@ -27,8 +25,8 @@ from pipeline.training.checkpoint import (
     save_checkpoint,
     seed_step,
 )
-from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, TrainingPhoto, make_loader
-from pipeline.training.losses import loss_of, make_loss
+from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, make_loader
+from pipeline.training.losses import batch_loss
 from pipeline.training.non_finite import NonFiniteCheck, check_weights
 from pipeline.training.optimizer import learning_rate, make_optimizer, set_lr
 
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 LOG_EVERY = 10
 LogStep = Callable[[dict[str, float]], None]
-ShowModel = Callable[[int, nn.Module], None]
+Preview = Callable[[int, nn.Module], None]
 
 
 def train_step(
@@ -48,12 +46,13 @@ def train_step(
     carb: CarbLoss,
     batch: Batch,
     *,
-    dice: float,
+    dice_weight: float = 0.0,
     normalisation: Normalisation = IMAGENET,
 ) -> CarbTerms:
-    """One optimiser update on a batch; its terms, see `loss_of`."""
-    moved = batch.to(fabric.device)
-    terms = loss_of(moved, model, carb, dice=dice, normalisation=normalisation)
+    """One optimiser update on a batch; returns the terms of its loss, see `batch_loss`."""
+    terms = batch_loss(
+        batch.to(fabric.device), model, carb, dice_weight=dice_weight, normalisation=normalisation
+    )
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(terms.total)
     optimizer.step()
@@ -63,83 +62,78 @@ def train_step(
 def fit(
     fabric: "Fabric",
     model: nn.Module,
-    store: PseudoMaskStore,
-    photos: Sequence[TrainingPhoto],
-    params: Params,
+    loss: CarbLoss,
+    crops: CropDataset,
+    train: TrainParams,
     *,
+    normalisation: Normalisation,
     checkpoint: Path,
     log_step: LogStep,
-    show: ShowModel,
+    preview: Preview,
 ) -> nn.Module:
     """Train to the end, from the checkpoint if there is one.
 
     Args:
         fabric: the devices.
-        model: segmenter, images ``[B, 3, H, W]`` -> logits ``[B, C, H, W]``.
-        store: the pseudo-masks.
-        photos: what to learn from.
-        params: all parameters.
-        checkpoint: file of the state, in a scratch folder of this run alone.
-        log_step: told the figures of every tenth step, of a resumed run also the past ones.
-        show: given step and model from time to time, to make pictures.
+        model: segmenter, images ``[B, 3, H, W]`` -> logits ``[B, C, H, W]``; changed in place.
+        loss: from `make_loss`.
+        crops: what to learn from; its seed is that of the run.
+        train: steps, batch size, optimiser and intervals.
+        normalisation: of the images, as the encoder expects it.
+        checkpoint: file of the training state, in a scratch folder of this run alone.
+        log_step: called on rank zero with the metrics of every tenth step, in a resumed run also
+            with the earlier ones.
+        preview: called on rank zero with step and model every ``train.preview_every`` steps.
 
     Returns:
         the trained model, in eval mode.
 
     Raises:
-        ValueError: the loss is not finite; names step, photos and term.
-        StoppedError: the run was asked to stop; the checkpoint is of its last step.
+        ValueError: the loss is not finite; names step, images and terms.
+        Interrupted: the run was asked to stop; the checkpoint is of its last step.
     """
-    run = _Run.start(fabric, model, make_loss(params, store, photos), params, checkpoint)
-    for figures in run.done.history:
-        log_step(figures)
-    start, total, size = run.done.step, params.train.steps, params.train.batch_size
-    loader = _loader(fabric, store, photos, params, start=start)
+    run = _Run.start(fabric, model, loss, train, checkpoint)
+    rank_zero = fabric.global_rank == 0
+    for metrics in run.done.history if rank_zero else []:
+        log_step(metrics)
+    start, size = run.done.step, train.batch_size
+    loader = _loader(fabric, crops, train, start=start)
     steps = progress(
-        loader, label="train", total=total, done=start, stops=False, unit="steps", images=size
+        loader, label="train", total=train.steps, done=start, stops=False, unit="steps", images=size
     )
     clock = time.monotonic()
     for step, batch in enumerate(steps, start=start + 1):
-        terms, lr = run.learn(batch, step, params)
-        if step % LOG_EVERY == 0:  # reading a figure waits for the device
-            run.done.history.append(_figures(terms, step, lr))
+        terms, lr = run.update(batch, step, seed=crops.seed, normalisation=normalisation)
+        if step % LOG_EVERY == 0:  # reading a metric waits for the device
+            run.done.history.append(_metrics(terms, step, lr))
             rate = LOG_EVERY * size / (time.monotonic() - clock)
-            log_step(run.done.history[-1] | {"images_per_s": rate})
+            if rank_zero:
+                log_step(run.done.history[-1] | {"images_per_s": rate})
             clock = time.monotonic()
-        if fabric.global_rank == 0 and step % params.train.preview_every == 0:
-            show(step, run.model.eval())
+        if rank_zero and step % train.preview_every == 0:
+            preview(step, run.model.eval())
         stop = _all_stop(fabric, step)
-        if stop or step % params.train.checkpoint_every == 0:
-            run.keep()
+        if stop or step % train.checkpoint_every == 0:
+            run.save()
         if stop:
             fabric.barrier()  # launchers end all processes when one has ended
-            raise Interrupted(f"train {step}/{total}")
+            raise Interrupted(f"train {step}/{train.steps}")
     run.check()
     return run.model.eval()
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A training run in progress; see `start`.
-
-    Attributes:
-        fabric: the devices.
-        model: the segmenter.
-        wrapped: the same as Fabric trains it.
-        optimizer: of its weights.
-        carb: the loss.
-        done: steps and figures so far.
-        watch: looks at each step's loss.
-        checkpoint: file to resume from.
-    """
+    """State of a training run; ``wrapped`` is the model as Fabric trains it."""
 
     fabric: "Fabric"
     model: nn.Module
     wrapped: nn.Module
     optimizer: Optimizer
-    carb: CarbLoss
+    loss: CarbLoss
+    train: TrainParams
     done: Progress
-    watch: NonFiniteCheck
+    finite: NonFiniteCheck
     checkpoint: Path
 
     @classmethod
@@ -147,67 +141,68 @@ class _Run:
         cls,
         fabric: "Fabric",
         model: nn.Module,
-        carb: CarbLoss,
-        params: Params,
+        loss: CarbLoss,
+        train: TrainParams,
         checkpoint: Path,
     ) -> "_Run":
-        """Begin, or go on from the checkpoint; the model is changed in place."""
+        """Begin, or resume from the checkpoint; the model is changed in place."""
         model = convert_sync_batchnorm(model, fabric)
-        # Before the optimiser is restored: its state goes where the weights are, and Fabric
-        # leaves it.
+        # To the device first: the optimiser's restored state goes where the weights are, and
+        # Fabric does not move it.
         model = model.to(fabric.device).to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, params.train)
-        done = _restore(fabric, checkpoint, {"model": model, "carb": carb}, optimizer)
+        optimizer = make_optimizer(model, train)
+        done = _restore(fabric, checkpoint, {"model": model, "carb": loss}, optimizer)
         wrapped, optimizer = fabric.setup(model, optimizer)
-        carb.to(fabric.device)
-        return cls(
-            fabric, model, wrapped, optimizer, carb, done, NonFiniteCheck(fabric), checkpoint
-        )
+        loss.to(fabric.device)
+        finite = NonFiniteCheck(fabric)
+        return cls(fabric, model, wrapped, optimizer, loss, train, done, finite, checkpoint)
 
-    def learn(self, batch: Batch, step: int, params: Params) -> tuple[CarbTerms, float]:
-        """One optimiser update; its terms and the learning rate."""
+    def update(
+        self, batch: Batch, step: int, *, seed: int, normalisation: Normalisation
+    ) -> tuple[CarbTerms, float]:
+        """One optimiser update; the terms of its loss and the learning rate."""
         self.done.step = step
         self.wrapped.train()
-        lr = learning_rate(step - 1, params.train)
+        lr = learning_rate(step - 1, self.train)
         set_lr(self.optimizer, lr)
-        seed_step(params.seed, step)
+        seed_step(seed, step, self.fabric.global_rank)
         terms = train_step(
             self.fabric,
             self.wrapped,
             self.optimizer,
-            self.carb,
+            self.loss,
             batch,
-            dice=params.train.dice,
-            normalisation=normalisation_of(params.segmenter.normalisation),
+            dice_weight=self.train.dice_weight,
+            normalisation=normalisation,
         )
-        self.watch.see(terms, step, batch.keys)
+        self.finite.observe(terms, step, batch.keys)
         return terms, lr
 
     def check(self) -> None:
-        """Refuse to go on, or to end, with a loss or weights that are no numbers."""
-        self.watch.finish()
+        """Raise ValueError if the loss or the weights are not finite."""
+        self.finite.finish()
         check_weights(self.fabric, self.model, self.done.step, lr="train.lr")
 
-    def keep(self) -> None:
-        """Write a checkpoint, if all is well."""
+    def save(self) -> None:
+        """Write a checkpoint, if loss and weights are finite."""
         self.check()
         if self.fabric.global_rank == 0:
-            modules = {"model": self.model, "carb": self.carb}
+            modules = {"model": self.model, "carb": self.loss}
             save_checkpoint(
                 self.checkpoint, modules=modules, optimizer=self.optimizer, progress=self.done
             )
 
 
-def _figures(terms: CarbTerms, step: int, lr: float) -> dict[str, float]:
+def _metrics(terms: CarbTerms, step: int, lr: float) -> dict[str, float]:
     """What is logged of a step."""
-    figures = {name: float(value.detach()) for name, value in vars(terms).items()}
-    return {"step": float(step), **figures, "lr": lr}
+    values = {name: float(value.detach()) for name, value in vars(terms).items()}
+    return {"step": float(step), **values, "lr": lr}
 
 
 def _restore(
     fabric: "Fabric", checkpoint: Path, modules: dict[str, nn.Module], optimizer: Optimizer
 ) -> Progress:
-    """Go on where a checkpoint was written; from the start if there is none, or a damaged one."""
+    """Load the checkpoint; start from step 0 without one, or with a damaged one."""
     done = Progress(0, [])
     if checkpoint.is_file():
         try:
@@ -225,7 +220,7 @@ def _restore(
 
 
 def _all_stop(fabric: "Fabric", step: int) -> bool:
-    """Whether the run was asked to stop; processes agree on it, for none can go on alone."""
+    """Whether the run was asked to stop; all processes get the same answer."""
     if fabric.world_size == 1:
         return stop_requested()
     if step % LOG_EVERY:
@@ -235,30 +230,16 @@ def _all_stop(fabric: "Fabric", step: int) -> bool:
 
 
 def _loader(
-    fabric: "Fabric",
-    store: PseudoMaskStore,
-    photos: Sequence[TrainingPhoto],
-    params: Params,
-    *,
-    start: int,
+    fabric: "Fabric", crops: CropDataset, train: TrainParams, *, start: int
 ) -> "DataLoader[Batch]":
     """Batches from step ``start`` on, this process's share of each."""
-    check_shares(fabric, params.train.batch_size, "train.batch_size")
-    crops = CropDataset(
-        photos,
-        store,
-        near=store.near,
-        far=store.far if params.train.local_term else [],
-        views=params.views,
-        augment=params.augment,
-        seed=params.seed,
-    )
+    check_shares(fabric, train.batch_size, "train.batch_size")
     steps = StepBatchSampler(
         start=start,
-        stop=params.train.steps,
-        batch_size=params.train.batch_size,
+        stop=train.steps,
+        batch_size=train.batch_size,
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
     pin = fabric.device.type == "cuda"
-    return make_loader(crops, steps, workers=params.train.workers, pin=pin)
+    return make_loader(crops, steps, workers=train.workers, pin=pin)

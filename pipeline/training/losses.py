@@ -1,4 +1,4 @@
-"""What a batch costs: both views' pseudo-masks against the segmenter's logits."""
+"""Training loss: CARB on the pseudo-masks of both views, and an optional Dice loss."""
 
 import math
 from collections.abc import Sequence
@@ -8,28 +8,53 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.carb import CarbLoss, CarbTerms
-from pipeline.config.params import Params
+from pipeline.config.carb import CarbParams
+from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.distributed import all_reduce_sum_with_grad
 from pipeline.training.augment import IMAGENET, Normalisation, normalise
 from pipeline.training.crops import Batch, TrainingPhoto
-from pipeline.training.dice import dice_loss
 from pipeline.views import Box
 
-COUNTED_PHOTOS = 20_000  # at most, for the frequency of classes
+COUNTED_IMAGES = 20_000  # at most, for the frequency of classes
+DICE_SMOOTHING = 1.0  # pixel; a class of few pixels changes the loss less
 _NO_WINDOW = Box(0, 0, 1, 1)
+
+
+def make_loss(
+    store: PseudoMaskStore,
+    photos: Sequence[TrainingPhoto],
+    *,
+    carb: CarbParams,
+    train: TrainParams,
+) -> CarbLoss:
+    """The CARB loss with the given parameters, its classes weighted by their frequency."""
+    levels = [store.global_level, *store.local_levels] if train.local_term else [store.global_level]
+    power, weights = train.class_weight_power, None
+    if power:
+        weights = class_weights(class_frequency(store, photos, levels), power)
+    return CarbLoss(
+        tau=carb.tau,
+        warmup_steps=carb.warmup_of(train.steps) if carb.enabled else train.steps,
+        base=carb.base,
+        queue_size=carb.queue_size,
+        weight=carb.weight,
+        class_weights=weights,
+        floor=carb.min_weight,
+    )
 
 
 def class_frequency(
     store: PseudoMaskStore, photos: Sequence[TrainingPhoto], levels: Sequence[str]
 ) -> Tensor:
-    """Share of each class in the pseudo-masks of the training photos, ``[C]`` float64.
+    """Share of each class in the pseudo-masks of the training images, ``[C]`` float64.
 
-    Counted on the patch grids: cheap, and as good an estimate. Of more than ``COUNTED_PHOTOS``
-    photos every second, third, ... counts: a run on millions starts as soon as one on thousands.
+    Estimated on the patch grids, which is cheap. With more than ``COUNTED_IMAGES`` images every
+    second, third, ... is counted, so that a large data set does not delay the start.
     """
     counts = torch.zeros(len(store.classes), dtype=torch.float64)
-    for photo in photos[:: max(1, math.ceil(len(photos) / COUNTED_PHOTOS))]:
+    for photo in photos[:: max(1, math.ceil(len(photos) / COUNTED_IMAGES))]:
         absent = torch.from_numpy(~photo.image_labels)[:, None, None]
         for level in levels:
             logits = torch.from_numpy(store.read(photo.key, level))
@@ -39,53 +64,62 @@ def class_frequency(
     return counts / counts.sum()
 
 
-def class_weights(frequency: Tensor, power: float) -> Tensor | None:
-    """Weight of each class in the loss: frequency to the power ``-power``; None at 0 (paper)."""
-    if power == 0:
-        return None
+def class_weights(frequency: Tensor, power: float) -> Tensor:
+    """Weight of each class in the loss: frequency to the power ``-power``."""
     return frequency.clamp_min(1e-4).pow(-power).float()
 
 
-def make_loss(params: Params, store: PseudoMaskStore, photos: Sequence[TrainingPhoto]) -> CarbLoss:
-    """The CARB loss as the parameters say."""
-    power, steps = params.train.class_weight_power, params.train.steps
-    levels = [store.near, *store.far] if params.train.local_term else [store.near]
-    frequency = class_frequency(store, photos, levels) if power else torch.ones(1)
-    return CarbLoss(
-        tau=params.carb.tau,
-        warmup_steps=params.carb.warmup_of(steps) if params.carb.enabled else steps,
-        base=params.carb.base,
-        queue_size=params.carb.queue_size,
-        weight=params.carb.weight,
-        class_weights=class_weights(frequency, power),
-        floor=params.carb.floor,
-    )
-
-
-def loss_of(
+def batch_loss(
     batch: Batch,
     model: nn.Module,
     carb: CarbLoss,
     *,
-    dice: float = 0.0,
+    dice_weight: float = 0.0,
     normalisation: Normalisation = IMAGENET,
 ) -> CarbTerms:
-    """One forward pass: both views' pseudo-masks against the same logits.
+    """Loss of a batch after one forward pass: both views' pseudo-masks against the same logits.
 
     Args:
-        batch: what to learn from.
+        batch: images, image-level labels and CLIP's logits.
         model: the segmenter.
         carb: the loss.
-        dice: weight of the Dice loss of the global view, added to the total.
-        normalisation: of the images, as the encoder knows it.
+        dice_weight: of the Dice loss on the global view, added to the total.
+        normalisation: of the images, as the encoder expects it.
     """
     with torch.no_grad():
-        near = batch.near.hard_masks(batch.image_labels)
-        if batch.far is not None:
-            far = batch.far.hard_masks(batch.image_labels)
+        global_masks = batch.global_logits.hard_masks(batch.image_labels)
+        if batch.local_logits is not None:
+            local_masks = batch.local_logits.hard_masks(batch.image_labels)
     logits = model(normalise(batch.images, normalisation))
-    if batch.far is None:  # no local view: an empty window, whose terms are 0
-        far = near.new_full((len(near), 1, 1), IGNORE_INDEX)
-    boxes = batch.local_boxes or [_NO_WINDOW] * len(near)
-    terms: CarbTerms = carb(logits, near, far, boxes, batch.image_labels)
-    return replace(terms, total=terms.total + dice * dice_loss(logits, near)) if dice else terms
+    if batch.local_logits is None:  # no local view: an empty window, whose terms are 0
+        local_masks = global_masks.new_full((len(global_masks), 1, 1), IGNORE_INDEX)
+    boxes = batch.local_boxes or [_NO_WINDOW] * len(global_masks)
+    terms: CarbTerms = carb(logits, global_masks, local_masks, boxes, batch.image_labels)
+    if dice_weight:
+        terms = replace(terms, total=terms.total + dice_weight * dice_loss(logits, global_masks))
+    return terms
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """One minus the Dice coefficient, mean over the classes of the masks; 0 without any.
+
+    Every class counts equally, however few its pixels, as in mIoU. Sudre et al., Generalised Dice
+    overlap (arXiv 1707.03237), equation 1 without weights, with soft counts over the global batch.
+
+    Args:
+        logits: segmenter scores, ``[B, C, H, W]`` float.
+        masks: class per pixel, ``[B, H, W]`` int64 or ``IGNORE_INDEX``.
+
+    Returns:
+        0-d float32, the same on every process.
+    """
+    count, valid = logits.shape[1], masks != IGNORE_INDEX
+    probs = logits.float().softmax(dim=1).where(valid[:, None], 0)
+    classes = torch.arange(count, device=masks.device)[:, None, None]
+    one_hot = masks[:, None] == classes  # [B, C, H, W]; false where ignored
+    overlap = all_reduce_sum_with_grad(probs.where(one_hot, 0).sum(dim=(0, 2, 3)))
+    predicted = all_reduce_sum_with_grad(probs.sum(dim=(0, 2, 3)))
+    wanted = all_reduce_sum_with_grad(one_hot.sum(dim=(0, 2, 3)).float())
+    loss = 1 - (2 * overlap + DICE_SMOOTHING) / (predicted + wanted + DICE_SMOOTHING)
+    present = wanted > 0
+    return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Stops a training whose figures are no numbers any more: what it learns then is worth nothing."""
+"""Non-finite checks: stop training as soon as the loss or the weights are no longer finite."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -15,22 +15,17 @@ if TYPE_CHECKING:
 
 
 class NonFiniteCheck:
-    """Looks at the loss of every step without keeping a GPU waiting: at that of a step when the
-    next one has been queued. On a CPU at once.
-
-    Args:
-        fabric: the devices.
-    """
+    """Checks the loss of every step: on a GPU one step late, so that the GPU need not wait."""
 
     def __init__(self, fabric: "Fabric") -> None:
         self.fabric, self.late = fabric, fabric.device.type == "cuda"
         self._waiting: Callable[[], None] | None = None
 
-    def see(self, terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
-        """Look at a step's loss, or at that of the step before.
+    def observe(self, terms: CarbTerms, step: int, keys: Sequence[str]) -> None:
+        """Check a step's loss, or that of the step before.
 
         Raises:
-            ValueError: it is not finite; names step, photos and terms.
+            ValueError: it is not finite; names step, images and terms.
         """
         values = {field.name: getattr(terms, field.name).detach() for field in fields(terms)}
         total = copy_to_cpu_async(values["total"])
@@ -41,45 +36,34 @@ class NonFiniteCheck:
             self.finish()
 
     def finish(self) -> None:
-        """Look at the last step; see `see`."""
+        """Check the last step; see `observe`."""
         if self._waiting is not None:
             self._waiting()
             self._waiting = None
 
     def _check(
-        self,
-        total: Callable[[], Tensor],
-        values: dict[str, Tensor],
-        step: int,
-        keys: Sequence[str],
+        self, total: Callable[[], Tensor], values: dict[str, Tensor], step: int, keys: Sequence[str]
     ) -> None:
         if bool(total().isfinite()):
             return
         wrong = [name for name, value in values.items() if not bool(value.isfinite())]
-        photos = ", ".join(gather_keys(self.fabric, keys))
+        images = ", ".join(gather_keys(self.fabric, keys))
         raise_on_first_rank(
             self.fabric,
-            f"step {step}: the loss is not finite ({', '.join(wrong)}) on {photos}; lower "
-            "params.yaml: train.lr, or look at these photos; the last checkpoint stays",
+            f"step {step}: the loss is not finite ({', '.join(wrong)}) on {images}; lower "
+            "params.yaml: train.lr, or check these images; the last checkpoint is kept",
         )
 
 
 def check_weights(fabric: "Fabric", model: nn.Module, step: int, *, lr: str) -> None:
-    """Refuse to keep weights that are no numbers: a step may spoil them though its loss was one.
+    """Raise ValueError, with the step and the first such weight, if weights are not finite.
 
-    Args:
-        fabric: the devices.
-        model: its weights and statistics.
-        step: updates so far.
-        lr: the parameter that is to be lowered.
-
-    Raises:
-        ValueError: names the step and the first such weight.
+    A step may spoil them though its loss is finite. ``lr`` names the parameter to lower.
     """
     for name, value in model.state_dict().items():
         if not bool(value.isfinite().all()):
             raise_on_first_rank(
                 fabric,
                 f"step {step}: the weights '{name}' are not finite; lower params.yaml: {lr}; what "
-                "was saved before stays",
+                "was saved before is kept",
             )

@@ -1,11 +1,11 @@
-"""Learning rates as functions of the step, so that a resumed run needs no scheduler state."""
+"""Optimiser, and learning rates as functions of the step: resuming needs no scheduler state."""
 
 import math
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from pipeline.config.params import TrainParams
+from pipeline.config.train import TrainParams
 
 
 def poly_lr(step: int, *, steps: int, lr: float, min_lr: float, power: float = 0.9) -> float:
@@ -15,7 +15,7 @@ def poly_lr(step: int, *, steps: int, lr: float, min_lr: float, power: float = 0
         step: 0 for the first update.
         steps: number of updates.
         lr: first learning rate.
-        min_lr: the one it tends to.
+        min_lr: last learning rate, of step ``steps``.
         power: exponent.
     """
     decay: float = (1 - step / steps) ** power
@@ -23,7 +23,7 @@ def poly_lr(step: int, *, steps: int, lr: float, min_lr: float, power: float = 0
 
 
 def one_cycle_lr(step: int, *, steps: int, lr: float, rise: float = 0.1) -> float:
-    """One cosine up from ``lr / 25`` over the first ``rise`` of the steps, one down to almost 0.
+    """Half a cosine up from ``lr / 25`` over the first ``rise`` of the steps, then down to about 0.
 
     Smith and Topin, arXiv 1708.07120, with the cosine form and factors of torch's ``OneCycleLR``.
     """
@@ -34,7 +34,7 @@ def one_cycle_lr(step: int, *, steps: int, lr: float, rise: float = 0.1) -> floa
     def cosine(start: float, stop: float, share: float) -> float:
         return stop + (start - stop) * (1 + math.cos(math.pi * share)) / 2
 
-    if peak > 0 and step <= peak:  # of ten steps or fewer the first is the peak
+    if peak > 0 and step <= peak:  # with ten steps or fewer the first is the peak
         return cosine(low, lr, step / peak)
     return cosine(lr, end, min(1.0, (step - peak) / last))
 
@@ -47,7 +47,7 @@ def learning_rate(step: int, params: TrainParams) -> float:
 
 
 def make_optimizer(model: nn.Module, params: TrainParams) -> Optimizer:
-    """SGD with momentum (paper) or AdamW over the parameters that learn."""
+    """SGD with momentum (paper) or AdamW over the trainable parameters."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if params.optimizer == "sgd":
         return SGD(

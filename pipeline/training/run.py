@@ -1,20 +1,21 @@
-"""A training run from files to files: what it reads, where it resumes, what it leaves."""
+"""Training run: inputs and their checks, scratch folder, curves, previews, the saved segmenter."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
-from pipeline.config.params import Params
-from pipeline.report.fonts import use_font
-from pipeline.report.previews import Previews
+from pipeline.config.base import Sections, Seed
+from pipeline.config.carb import CarbParams
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import load_encoder
@@ -24,43 +25,77 @@ from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.masks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint
-from pipeline.system.devices import lock_on_rank_zero, start_fabric
-from pipeline.system.files import (
-    atomic_path,
-    bytes_below,
-    check_room,
-    file_digest,
-    fingerprint,
-    remove,
-)
+from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
+from pipeline.system.disk import bytes_below, check_room
+from pipeline.system.distributed import batch_norm_size
+from pipeline.system.files import atomic_path, file_digest, fingerprint, remove, write_json
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
 from pipeline.training.checkpoint import checkpoint_bytes
-from pipeline.training.crops import TrainingPhoto
-from pipeline.training.curves import Curves
-from pipeline.training.fit import fit
+from pipeline.training.crops import CropDataset, TrainingPhoto
+from pipeline.training.fit import LogStep, fit
+from pipeline.training.losses import make_loss
+from pipeline.training.previews import preview_images, write_previews
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-PREVIEW_PHOTOS = 3
-# What another training does not depend on: a run goes on where one of other values stopped.
-_NO_MATTER: Any = {
+# Parameters that do not change the result: a run resumes where one with other values stopped.
+_IRRELEVANT: Any = {
     "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
     "clip": True,
-    "eval": True,
-    "pictures": True,
-    "warm_start": True,
     "train": {"workers", "checkpoint_every"},
 }
-PREVIEWS = "previews"  # folder of pictures in a run's scratch folder
+CURVES = Path("plots/metrics")
+PREVIEWS = "previews"  # folder in the scratch folder and beside the curves
+
+
+class TrainSettings(Sections):
+    """What the stage `train` reads of params.yaml."""
+
+    seed: Seed
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    carb: CarbParams
+    train: TrainParams
+
+
+class Curves:
+    """Curves of a run for ``dvc plots``: one TSV file per metric, and the last step's metrics.
+
+    Args:
+        directory: of curves that are part of the result: the same run gives the same bytes.
+        speed_directory: of images/s, which differ from run to run; not an output for DVC.
+    """
+
+    def __init__(self, directory: Path, speed_directory: Path) -> None:
+        self.directory, self.speed_directory = directory, speed_directory
+        for folder in (directory, speed_directory):
+            remove(folder)
+            (folder / CURVES).mkdir(parents=True)
+
+    def log_step(self, metrics: dict[str, float]) -> None:
+        """Add a point to every curve, at the metric ``step``."""
+        step, last = int(metrics["step"]), dict[str, float]()
+        for name, value in metrics.items():
+            speed = name == "images_per_s"
+            if name != "step":
+                file = (self.speed_directory if speed else self.directory) / CURVES / f"{name}.tsv"
+                head = "" if file.exists() else f"step\t{name}\n"
+                with file.open("a", encoding="utf-8") as handle:
+                    handle.write(f"{head}{step}\t{value}\n")
+                last |= {} if speed else {name: value}
+        write_json(self.directory / "metrics.json", last | {"step": step})
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that training sees; see `read`."""
+    """All inputs of training; see `read`."""
 
     index: SceneIndex
     labels: ImageLabels
@@ -70,12 +105,12 @@ class Inputs:
 
     @classmethod
     def read(
-        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: Params
+        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: TrainSettings
     ) -> "Inputs":
         """Open the inputs and check that they belong together.
 
         Raises:
-            ValueError: a file is missing or was made for other classes or photos.
+            ValueError: a file is missing or was made for other classes or images.
         """
         scenes, store = SceneIndex.read(index), PseudoMaskStore.open(masks)
         classes = scenes.label_space.names
@@ -87,7 +122,7 @@ class Inputs:
         labels = read_image_labels(image_labels, classes)
         name = fingerprint(
             {
-                "params": params.model_dump(mode="json", exclude=_NO_MATTER),
+                "params": params.model_dump(mode="json", exclude=_IRRELEVANT),
                 "store": [store.attributes, store.shard_digests()],
                 "labels": file_digest(image_labels),
                 "encoder": file_digest(encoder) if encoder.is_file() else None,
@@ -96,7 +131,7 @@ class Inputs:
         return cls(scenes, labels, store, encoder, name)
 
     def photos(self, split: str, root: Path) -> list[TrainingPhoto]:
-        """The photos of a split that have image-level labels."""
+        """The images of a split that have image-level labels."""
         return [
             TrainingPhoto(photo.key, photo.path(root), photo.size, self.labels[photo.key])
             for photo in self.index.of_split(split)
@@ -104,8 +139,46 @@ class Inputs:
         ]
 
 
-def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
-    """The untrained segmenter, its encoder with the weights that the encoder stage chose.
+def train_segmenter(
+    inputs: Inputs, params: TrainSettings, *, out: Path, curves: Path, scratch: Path
+) -> None:
+    """Train and save; work in progress is in a scratch folder named by the run's fingerprint.
+
+    Args:
+        inputs: what training reads.
+        params: the sections that this stage reads.
+        out: folder for the segmenter.
+        curves: folder for curves and previews.
+        scratch: folder for work in progress.
+    """
+    work = scratch / f"train-{inputs.fingerprint[:16]}"
+    fabric = start_fabric(params.train.precision)
+    with lock_on_rank_zero(fabric, work):
+        model = initial_segmenter(inputs, params)
+        if fabric.global_rank > 0:
+            fit_segmenter(fabric, model, inputs, params, work=work)
+            return
+        state = checkpoint_bytes(model, params.train.optimizer)
+        check_room({out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))})
+        _warn_of_unused_settings(inputs.store, params)
+        with atomic_path(curves) as draft:
+            live = Curves(draft, scratch / "speed" / work.name)
+            model = fit_segmenter(fabric, model, inputs, params, work=work, log_step=live.log_step)
+            shutil.copytree(work / PREVIEWS, draft / PREVIEWS)
+        save_segmenter(
+            out,
+            model,
+            classes=inputs.store.classes,
+            palette=inputs.index.label_space.palette,
+            **normalisation_of(params.segmenter.normalisation)._asdict(),
+            base_size=params.views.base_size,
+            extra=training_metadata(inputs, params, precision_of(fabric)),
+        )
+        remove(work)
+
+
+def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
+    """The untrained segmenter, its encoder with the weights of the encoder stage.
 
     Raises:
         ValueError: the architecture does not exist, or crops or the batch do not fit it.
@@ -123,58 +196,76 @@ def first_segmenter(inputs: Inputs, params: Params) -> nn.Module:
     check_crop(model, params.views.crop)
     check_batch_norm(
         model,
-        batch_size=params.train.batch_size,
+        batch_size=batch_norm_size(params.train.batch_size),
         crop=params.views.crop,
         name="train.batch_size",
     )
     return model
 
 
-def train_segmenter(
-    inputs: Inputs, params: Params, *, out: Path, curves: Path, scratch: Path
-) -> None:
-    """Train and save; work in progress lies in a scratch folder named by the run's fingerprint.
+def fit_segmenter(
+    fabric: "Fabric",
+    model: nn.Module,
+    inputs: Inputs,
+    params: TrainSettings,
+    *,
+    work: Path,
+    log_step: LogStep = lambda metrics: None,
+) -> nn.Module:
+    """Train a model on the training images; checkpoint and previews are written to ``work``."""
+    root, train, store = Path(params.dataset.root), params.train, inputs.store
+    photos = inputs.photos("train", root)
+    normalisation = normalisation_of(params.segmenter.normalisation)
+    previewed = preview_images(inputs.photos("val", root) or photos)
 
-    Args:
-        inputs: what training sees.
-        params: all parameters.
-        out: folder for the segmenter.
-        curves: folder for curves and pictures.
-        scratch: folder for work in progress.
-    """
-    work = scratch / f"train-{inputs.fingerprint[:16]}"
-    fabric = start_fabric(params.train.precision)
-    # For the previews; a change of it does not train again: dvc.yaml does not name it there.
-    use_font(params.pictures.font, [*inputs.store.classes, *inputs.store.keys])
-    with lock_on_rank_zero(fabric, work):
-        model = first_segmenter(inputs, params)
-        state = checkpoint_bytes(model, params.train.optimizer)
-        room = {out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))}
+    def preview(step: int, current: nn.Module) -> None:
+        segmenter = Segmenter(
+            model=current,
+            classes=store.classes,
+            palette=inputs.index.label_space.palette,
+            **normalisation._asdict(),
+            base_size=params.views.base_size,
+            stride=size_divisor(current),
+            extra={},
+        )
+        write_previews(work / PREVIEWS, segmenter, store, previewed, step=step, tau=params.carb.tau)
+
+    crops = CropDataset(
+        photos,
+        store,
+        global_level=store.global_level,
+        local_levels=store.local_levels if train.local_term else [],
+        views=params.views,
+        augment=params.augment,
+        seed=params.seed,
+    )
+    with memory_hint(
+        f"lower params.yaml: train.batch_size ({train.batch_size}), views.crop or "
+        f"train.workers ({train.workers})"
+    ):
+        model = fit(
+            fabric,
+            model,
+            make_loss(store, photos, carb=params.carb, train=train),
+            crops,
+            train,
+            normalisation=normalisation,
+            checkpoint=work / "checkpoint.safetensors",
+            log_step=log_step,
+            preview=preview,
+        )
         if fabric.global_rank == 0:
-            check_room(room)
-            _warn_of_idle_settings(inputs.store, params)
-        with _live_curves(fabric, curves, scratch / "speed" / work.name, work) as live:
-            model = _train(fabric, model, inputs, params, live=live, work=work)
-        if fabric.global_rank == 0:
-            save_segmenter(
-                out,
-                model,
-                classes=inputs.store.classes,
-                palette=inputs.index.label_space.palette,
-                **normalisation_of(params.segmenter.normalisation)._asdict(),
-                base_size=params.views.base_size,
-                extra=known_of(inputs, params),
-            )
-            remove(work)
+            preview(train.steps, model)
+    return model
 
 
-def _warn_of_idle_settings(store: PseudoMaskStore, params: Params) -> None:
-    """Name what params.yaml asks for and this training does not do."""
+def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> None:
+    """Name parameters that have no effect on this training."""
     carb, steps = params.carb, params.train.steps
-    if params.train.local_term and not store.far:
+    if params.train.local_term and not store.local_levels:
         log.warning(
             "params.yaml: train.local_term is true, but clip.levels has no local level; training "
-            "sees the global view only"
+            "uses the global view only"
         )
     if carb.warmup_steps is not None and carb.warmup_share is not None:
         log.warning(
@@ -191,8 +282,8 @@ def _warn_of_idle_settings(store: PseudoMaskStore, params: Params) -> None:
         )
 
 
-def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
-    """What the segmenter's card tells of its training, JSON values without anybody's paths."""
+def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> dict[str, Any]:
+    """What the segmenter's card says of its training, JSON values without absolute paths."""
     train, root = params.train, Path(params.dataset.root)
     return {
         "dataset": inputs.index.label_space.name,
@@ -203,93 +294,14 @@ def known_of(inputs: Inputs, params: Params) -> dict[str, Any]:
         "clip_sha256": inputs.store.attributes["recipe"]["weights"],
         "encoder": params.segmenter.encoder,
         "encoder_weights": without_folders(params.segmenter.encoder_weights),
+        "precision": precision,
         "settings": {
-            "Photos a step": train.batch_size,
+            "Photos per step": train.batch_size,
             "Crop, height x width": "{} x {}".format(*params.views.crop),
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
             "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
+            "Precision": precision,
             "Seed": params.seed,
         },
     }
-
-
-def _train(
-    fabric: "Fabric",
-    model: nn.Module,
-    inputs: Inputs,
-    params: Params,
-    *,
-    live: Curves | None,
-    work: Path,
-) -> nn.Module:
-    """Train with curves, pictures and checkpoints."""
-    root, palette = Path(params.dataset.root), inputs.index.label_space.palette
-    shown = inputs.photos("val", root) or inputs.photos("train", root)
-    every = max(1, len(shown) // PREVIEW_PHOTOS)
-    previews = Previews(
-        shown[::every][:PREVIEW_PHOTOS], inputs.store, params.carb, steps=params.train.steps
-    )
-
-    def log_step(figures: dict[str, float]) -> None:
-        if live is not None:
-            live.log_step(figures)
-
-    def show(step: int, current: nn.Module) -> None:
-        if live is not None:
-            segmenter = as_segmenter(current, inputs, params, palette)
-            _keep_picture(live, work, step, previews.draw(segmenter, step))
-
-    with memory_hint(
-        f"lower params.yaml: train.batch_size ({params.train.batch_size}), views.crop or "
-        f"train.workers ({params.train.workers})"
-    ):
-        return fit(
-            fabric,
-            model,
-            inputs.store,
-            inputs.photos("train", root),
-            params,
-            checkpoint=work / "checkpoint.safetensors",
-            log_step=log_step,
-            show=show,
-        )
-
-
-@contextmanager
-def _live_curves(
-    fabric: "Fabric", directory: Path, speed: Path, work: Path
-) -> Iterator[Curves | None]:
-    """The curves of a run, whole or not there; only the first process draws them."""
-    if fabric.global_rank > 0:
-        yield None
-        return
-    with atomic_path(directory) as draft:
-        live = Curves(draft, speed)
-        for picture in sorted((work / PREVIEWS).glob("*.png")):  # of before the run was stopped
-            with Image.open(picture) as opened:
-                live.log_picture(f"preview/{picture.stem}", opened)
-        yield live
-        live.close()
-
-
-def _keep_picture(live: Curves, work: Path, step: int, picture: Image.Image) -> None:
-    """Show a picture, and keep it for the case that the run is stopped."""
-    live.log_picture(f"preview/{step:06d}", picture)
-    with atomic_path(work / PREVIEWS / f"{step:06d}.png") as draft:
-        picture.save(draft, format="PNG")
-
-
-def as_segmenter(
-    model: nn.Module, inputs: Inputs, params: Params, palette: np.ndarray
-) -> Segmenter:
-    """The model in training, as it would be loaded."""
-    return Segmenter(
-        model=model,
-        classes=inputs.store.classes,
-        palette=palette,
-        **normalisation_of(params.segmenter.normalisation)._asdict(),
-        base_size=params.views.base_size,
-        stride=size_divisor(model),
-        extra={},
-    )

@@ -12,7 +12,7 @@ from bench.report import write_report
 from bench.settings import LABEL_NOISE, TABLES, recipe_changes, write_changed
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import SHORT, write_params
 
 
@@ -38,7 +38,7 @@ def test_a_setting_is_trained_and_scored_once(
     assert row["setting"] == "fused view"
     assert float(row["mIoU"]) == pytest.approx(100 * metrics["mIoU"], abs=0.005)
     assert {"iou.png", "miou.png", "weight.png", "table.md"} <= {p.name for p in table.iterdir()}
-    assert PseudoMaskStore.open(folder / "masks.zarr").near == "fused"
+    assert PseudoMaskStore.open(folder / "masks.zarr").global_level == "fused"
     assert "CLIP: 0 views to make; 12 stand in the cache" in (folder / "log.txt").read_text()
     assert "pseudo-masks, fused" in (table / "table.md").read_text()
     trained = (folder / "0/log.txt").read_bytes()
@@ -55,7 +55,7 @@ def test_a_recipe_is_compared_by_what_it_does_otherwise(tmp_path: Path) -> None:
         "clip.fused",
         "train.local_term",
         "train.class_weight_power",
-        "train.dice",
+        "train.dice_weight",
         "eval.flip",
         "eval.edge_radius",
     }

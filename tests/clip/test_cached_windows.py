@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
-from pipeline.config.params import LevelParams
+from pipeline.config.clip import LevelParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.views import Box, View, cover, grid_positions, level_size, sample_grid
 from tests.helpers import clip_folder

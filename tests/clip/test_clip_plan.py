@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.clip.build_store import plan_store
 from pipeline.clip.dense import DenseClip, load_clip
-from pipeline.config.params import ClipParams, Params
+from pipeline.config.clip import ClipParams
+from pipeline.config.params import Params
 from pipeline.scenes.index import IndexedPhoto, SceneIndex
-from pipeline.store.reader import Plan
+from pipeline.store.plan import Plan
 from pipeline.system.files import file_digest
 from tests.helpers import clip_folder
 from tests.helpers.clip_photos import LEVELS, SIZES, SPACE, TEMPLATES, asked_of, index_of, photo_of

@@ -17,7 +17,8 @@ import pipeline.guided_filter
 from pipeline.clip.build_store import build_store
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.logits import REPAIRED, probe_logits
-from pipeline.config.params import ClipParams, FusedParams, LevelParams, Params
+from pipeline.config.clip import ClipParams, FusedParams, LevelParams
+from pipeline.config.params import Params
 from pipeline.store.probe import FILE, differences, read_probe
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import clip_folder

@@ -13,7 +13,8 @@ import pipeline.clip.windows
 from pipeline.clip.build_store import build_store
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
-from pipeline.config.params import ClipParams, FusedParams, Params
+from pipeline.config.clip import ClipParams, FusedParams
+from pipeline.config.params import Params
 from pipeline.guided_filter import fuse_levels
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import clip_folder
@@ -132,7 +133,7 @@ def test_the_fused_level_is_made_of_what_the_others_hold(
 ) -> None:
     make("ab", params=with_fused(asked))
     store = PseudoMaskStore.open(tmp_path / "masks.zarr")
-    assert (store.levels, store.near, store.far) == (
+    assert (store.levels, store.global_level, store.local_levels) == (
         ["global", "local", "fused"],
         "fused",
         ["local"],
@@ -197,7 +198,7 @@ def test_a_new_photo_is_all_that_clip_looks_at(clip: DenseClip, make: Make) -> N
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, clip: DenseClip, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.store.reader.SHARD_PHOTOS", 1)
+    monkeypatch.setattr("pipeline.store.plan.SHARD_PHOTOS", 1)
     undisturbed = make("abc", "undisturbed.zarr")
     make("b")
 

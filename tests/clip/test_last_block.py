@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.clip.dense import load_clip
 from pipeline.clip.last_block import DENSE_MODES, dense_block
-from pipeline.config.params import ClipParams
+from pipeline.config.clip import ClipParams
 from tests.helpers import clip_folder
 
 GRID = (3, 5)

@@ -11,8 +11,7 @@ from pipeline.clip.dense import load_clip
 from pipeline.clip.outliers import NEIGHBOURS, outlier_factor, repair_outliers
 from pipeline.config.params import load_params
 from pipeline.store.masks import clip_settings
-from tests.helpers import clip_folder
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT, clip_folder
 
 GRID = (6, 7)
 

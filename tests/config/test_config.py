@@ -71,7 +71,9 @@ def test_a_number_with_an_exponent_and_no_point_is_a_number_as_for_dvc(tmp_path:
 
 
 def test_yaml_12_leaves_no_alone(tmp_path: Path) -> None:
-    assert load(tmp_path, changed({"clip.words": {"car": ["no"]}})).clip.words == {"car": ["no"]}
+    assert load(tmp_path, changed({"clip.class_prompts": {"car": ["no"]}})).clip.class_prompts == {
+        "car": ["no"]
+    }
 
 
 def test_a_file_of_an_earlier_version_has_no_share(tmp_path: Path) -> None:
@@ -159,16 +161,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"carb": None}, f"carb {SECTION}, got null"),
     ({"carb": [1]}, f"carb {SECTION}, got [1]"),
     ({"clip.levels.local": 2}, f"clip.levels.local {SECTION}, got 2"),
-    ({"clip.words": None}, f"clip.words {SECTION}, got null"),
-    ({"clip.words": {3: ["x"]}}, f"clip.words {SECTION}, got {{3: ['x']}}"),
+    ({"clip.class_prompts": None}, f"clip.class_prompts {SECTION}, got null"),
+    ({"clip.class_prompts": {3: ["x"]}}, f"clip.class_prompts {SECTION}, got {{3: ['x']}}"),
     (
-        {"clip.words": {"car": "auto"}},
-        "clip.words.car must be a list that is not empty, each value text that is not empty, "
+        {"clip.class_prompts": {"car": "auto"}},
+        "clip.class_prompts.car must be a list that is not empty, each value text that is not "
+        "empty, "
         "got 'auto'",
     ),
     (
-        {"clip.words": {"car": ["auto", ""]}},
-        "clip.words.car must be a list that is not empty, each value text that is not empty, "
+        {"clip.class_prompts": {"car": ["auto", ""]}},
+        "clip.class_prompts.car must be a list that is not empty, each value text that is not "
+        "empty, "
         "got ['auto', '']",
     ),
     ({"clip.levels": {}}, "clip.levels must start with 'global', got []"),
@@ -200,6 +204,23 @@ def test_a_wrong_parameter_is_answered_by_one_sentence(
     tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     assert refusal(tmp_path, changed(changes)) == f"params.yaml: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("clip.words", "renamed to clip.class_prompts; rename it"),
+        ("carb.floor", "renamed to carb.min_weight; rename it"),
+        ("train.dice", "renamed to train.dice_weight; rename it"),
+        ("warm_start", "renamed to distillation; rename it"),
+        (
+            "dataset.label_noise",
+            "removed (`python -m bench.label_noise` writes noisy labels); delete it",
+        ),
+    ],
+)
+def test_a_key_of_an_earlier_version_is_told_its_new_name(tmp_path, old, new):
+    assert refusal(tmp_path, changed({old: 1})) == f"params.yaml: {old} was {new}"
 
 
 UNREADABLE: list[tuple[str | bytes, str]] = [

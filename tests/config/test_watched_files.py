@@ -15,8 +15,8 @@ from bench.settings import write_changed
 from pipeline.config.params import Params, load_params
 from pipeline.config.watched_files import watch, watch_all
 from stages.inputs import app
+from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
-from tests.helpers.import_closure import ROOT
 from tests.helpers.tiny_run import TINY
 
 NAMED: dict[str, Any] = {

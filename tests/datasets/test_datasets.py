@@ -12,7 +12,7 @@ from PIL import Image
 
 from demo.drawn_dataset import draw_split
 from demo.street import CLASSES, draw_scene
-from pipeline.config.params import DatasetParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import ADAPTERS, load_scenes, open_dataset
 from pipeline.datasets.base import Scene
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
@@ -124,7 +124,7 @@ def test_words_of_a_class_are_replaced_and_those_of_no_class_refused() -> None:
     assert words[13] == ["automobile", "car"]
     assert usual[13] == ["car"]
     assert words[:13] + words[14:] == usual[:13] + usual[14:]
-    with pytest.raises(ValueError, match=r"params\.yaml: clip\.words names 'cra', which is no"):
+    with pytest.raises(ValueError, match=r"params\.yaml: clip\.class_prompts names 'cra'"):
         space.words({"cra": ["car"]})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config.params import DatasetParams, LabelNoiseParams
+from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Scene, read_scene_mask
 from pipeline.datasets.collect import (
@@ -16,7 +16,6 @@ from pipeline.datasets.collect import (
     drop_unlabelled,
     simulate_image_labels,
     warn_unlabelled,
-    with_noise,
 )
 from pipeline.scenes.image_labels import write_image_labels
 
@@ -101,10 +100,7 @@ def test_a_photo_without_any_class_is_left_out_and_named(
 
 def dataset_params(root: Path, image_labels: Path | None) -> DatasetParams:
     labels = None if image_labels is None else str(image_labels)
-    noise = LabelNoiseParams(miss=0, false_alarm=0, seed=0)
-    return DatasetParams(
-        name="camvid", root=str(root), image_labels=labels, min_pixels=2, label_noise=noise
-    )
+    return DatasetParams(name="camvid", root=str(root), image_labels=labels, min_pixels=2)
 
 
 def test_without_a_file_labels_are_simulated(tmp_path: Path) -> None:
@@ -156,29 +152,3 @@ def test_a_line_says_where_labels_come_from(
         caplog.clear()
         collect_image_labels([scene], CAMVID, dataset_params(tmp_path, path))
         assert f"image labels: {says}" in caplog.text
-
-
-MANY = {f"train/{number}": np.arange(40) % 4 == number % 4 for number in range(500)}
-
-
-def test_noise_misses_and_raises_alarms_at_its_rates() -> None:
-    noisy = with_noise(MANY, miss=0.3, false_alarm=0.1, seed=0)
-    true, found = (np.stack(list(labels.values())) for labels in (MANY, noisy))
-    assert (~found[true]).mean() == pytest.approx(0.3, abs=0.02)
-    assert found[~true].mean() == pytest.approx(0.1, abs=0.02)
-
-
-def test_noise_of_a_photo_depends_on_nothing_but_its_key_and_the_seed() -> None:
-    rates = {"miss": 0.5, "false_alarm": 0.5}
-    noisy = with_noise(MANY, **rates, seed=3)
-    alone = with_noise({"train/7": MANY["train/7"]}, **rates, seed=3)
-    assert np.array_equal(alone["train/7"], noisy["train/7"])
-    other = with_noise(MANY, **rates, seed=4)
-    assert any(not np.array_equal(other[key], noisy[key]) for key in MANY)
-
-
-def test_noise_at_its_limits_changes_nothing_or_names_everything() -> None:
-    same = with_noise(MANY, miss=0, false_alarm=0, seed=0)
-    assert all(np.array_equal(same[key], MANY[key]) for key in MANY)
-    everything = with_noise(MANY, miss=0, false_alarm=1, seed=0)
-    assert all(row.all() for row in everything.values())

@@ -10,7 +10,7 @@ from tests.datasets.test_folder import NAMES, photo, write_classes
 from tests.helpers.tiny_run import prepare_folder, run_stage
 
 SIZES = [(128, 64), (96, 80), (64, 128), (300, 40), (70, 66), (33, 17)]
-SHORT = {"warm_start.steps": 2, "warm_start.batch_size": 4, "segmenter.encoder_weights": "clip"}
+SHORT = {"distillation.steps": 2, "distillation.batch_size": 4, "segmenter.encoder_weights": "clip"}
 
 
 def learned(folder: Path, changes: dict[str, Any]) -> Any:

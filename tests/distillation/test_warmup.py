@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.params import CarbParams, load_params
-from tests.helpers.import_closure import ROOT
+from pipeline.config.carb import CarbParams
+from pipeline.config.params import load_params
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

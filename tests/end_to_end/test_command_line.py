@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from stages.__main__ import PIPELINE, stage_names
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 EXAMPLE = re.compile(r"^ *(?:carb |python -m stages\.|typer stages/).*$", re.MULTILINE)
 STAGES = stage_names()

@@ -1,20 +1,15 @@
 """docs/experiments.md: most of its commands run, on six scenes and with two values of tau."""
 
-import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from bench.settings import write_changed
-from bench.spread import app
+from tests.helpers import ROOT
 from tests.helpers.faults.project import PATIENCE_S, Project
-from tests.helpers.import_closure import ROOT
 from tests.helpers.tiny_run import TINY, run_stage, run_until
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
@@ -76,19 +71,6 @@ def swept(project: Project) -> Project:
     status = wait_for_queue(project)
     assert status.count("Success") == 2, status
     return project
-
-
-def test_a_recipe_shows_clip_its_new_levels_alone(
-    swept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    recipe = re.search(r"cp (\S+) params.yaml", block("Recipes"))
-    assert recipe is not None
-    monkeypatch.chdir(shutil.copytree(swept.folder, tmp_path / "copy"))
-    changes = TINY | {"clip.fused.size": [64, 128]}
-    write_changed(ROOT / recipe[1], Path("params.yaml"), changes)
-    result = run_stage("pseudo")
-    assert result.exit_code == 0, result.output
-    assert "CLIP: 12 views to make; 12 stand in the cache" in caplog.text
 
 
 def test_a_sweep_is_shown_compared_applied_and_undone(swept: Project) -> None:
@@ -170,53 +152,3 @@ def test_every_block_is_sound_shell() -> None:
     assert len(blocks) > 10
     for commands in blocks:
         subprocess.run(["bash", "-n"], input=commands, text=True, check=True)
-
-
-def told(tau: Any, seed: int, value: float, **other: Any) -> dict[str, Any]:
-    """A run as `dvc exp show --json` tells it."""
-    params = {"seed": seed, "carb": {"tau": tau, "weight": None}, **other}
-    data = {
-        "params": {"params.yaml": {"data": params}},
-        "metrics": {"results/segmenter.json": {"data": {"mIoU": value, "pixel accuracy": 0.5}}},
-        "deps": {"pipeline/carb.py": {"hash": "1"}, "models/segmenter": {"hash": str(value)}},
-    }
-    return {"rev": "0123456789", "name": f"run-{seed}", "data": data, "experiments": None}
-
-
-def experiment(run: dict[str, Any], state: str = "success") -> dict[str, Any]:
-    return {"revs": [run], "executor": {"state": state}, "name": run["name"]}
-
-
-def spread(shown: list[dict[str, Any]]) -> list[str]:
-    result = CliRunner().invoke(app, input=json.dumps(shown))
-    assert result.exit_code == 0, result.output
-    return result.stdout.splitlines()[2:]
-
-
-def test_spread_of_seeds_by_hand() -> None:
-    commit, edited = told(0.0, 0, 0.30), told(0.9, 0, 0.30) | {"rev": "workspace"}
-    runs = [told(0, 2, 0.34), told(0, 1, 0.32), told(0.5, 0, 0.31), told(0, 0, 0.30)]
-    commit["experiments"] = [*map(experiment, runs), experiment(told(0.7, 0, 0.9), "running")]
-    assert spread([edited, commit]) == [
-        "| carb.tau 0 | 32.0 ± 2.0 | 30.0 32.0 34.0 | 50.0 ± 0.0 |",
-        "| carb.tau 0.5 | 31.0 | 31.0 | 50.0 |",
-    ]
-
-
-def test_runs_of_other_code_are_kept_apart_by_name() -> None:
-    old, new = told(0, 0, 0.30), told(0, 1, 0.32)
-    new["data"]["deps"]["pipeline/carb.py"]["hash"] = "2"
-    assert spread([old, new]) == [
-        "| run-1 | 32.0 | 32.0 | 50.0 |",
-        "| run-0 | 30.0 | 30.0 | 50.0 |",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [("[]", "no run has figures in results/segmenter.json"), ("no json", "must be JSON")],
-)
-def test_nothing_to_spread_is_told(given: str, sentence: str) -> None:
-    result = CliRunner().invoke(app, input=given)
-    assert result.exit_code == 2
-    assert sentence in result.output

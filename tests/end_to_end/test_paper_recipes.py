@@ -6,7 +6,7 @@ import torch
 from pipeline.config.params import load_params
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.segmenter.network import build_segmenter
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 # tools/maskclip_utils/prompt_engineering.py: cityscape_carb, wilddash2 and camvid
 CLASS_WORDS = {
@@ -23,7 +23,7 @@ CLASS_WORDS = {
 @pytest.mark.parametrize("recipe", CLASS_WORDS)
 def test_clip_is_asked_for_the_authors_class_words(recipe):
     params = load_params(ROOT / f"recipes/{recipe}.yaml")
-    words = LABEL_SPACES[params.dataset.name].words(params.clip.words)
+    words = LABEL_SPACES[params.dataset.name].words(params.clip.class_prompts)
     assert words == [[word] for word in CLASS_WORDS[recipe].split(", ")]
 
 

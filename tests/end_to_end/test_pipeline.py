@@ -62,7 +62,8 @@ def test_curves_hold_every_term(here: Path) -> None:
     names = {path.stem for path in (here / "results/train/plots/metrics").glob("*.tsv")}
     terms = {"total", "reliable", "noisy", "local_reliable", "local_noisy"}
     assert names == terms | {"weight", "reliable_fraction", "lr"}
-    assert (here / "results/train/plots/images/preview/000010.png").is_file()
+    previews = json.loads((here / "results/train/previews/previews.json").read_text())
+    assert previews["step"] == load_params(here / "params.yaml").train.steps
     (speed,) = (here / "scratch/speed").iterdir()  # experiments may share the scratch folder
     assert (speed / "plots/metrics/images_per_s.tsv").is_file()
 
@@ -159,8 +160,8 @@ def test_text_classifier_trains_and_saves_a_plain_model(run_copy: Path, tmp_path
 
 
 def test_encoder_learns_from_clip(run_copy: Path, tmp_path: Path) -> None:
-    changes = {"segmenter.encoder_weights": "clip", "warm_start.steps": 3}
-    write_params(tmp_path, changes | {"warm_start.batch_size": 2})
+    changes = {"segmenter.encoder_weights": "clip", "distillation.steps": 3}
+    write_params(tmp_path, changes | {"distillation.batch_size": 2})
     out = tmp_path / "encoder.safetensors"
     params = str(tmp_path / "params.yaml")
     result = run_stage("encoder", "--params", params, "--out", str(out))

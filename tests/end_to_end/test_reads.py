@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config.params import load_params
 from pipeline.system.files import LIST
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.recorded_reads import opened_files, read_parameters
 from tests.helpers.tiny_run import APPS, prepare_folder, run_stage, write_params
 
@@ -18,8 +18,10 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 NAMED = {
     "dataset.image_labels": "labels.csv",
     "segmenter.encoder_weights": "clip",
-    "warm_start.steps": 3,
-    "warm_start.batch_size": 2,
+    "train.steps": 4,
+    "train.preview_every": 4,
+    "distillation.steps": 3,
+    "distillation.batch_size": 2,
     "eval.photos": "half.txt",
 }
 # What is read and not watched, and why nothing is missed.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
-from tests.helpers.import_closure import ROOT
 from tests.helpers.process_runs import free_port
 
 PAGE = (ROOT / "docs/processes.md").read_text("utf-8")
@@ -47,6 +47,3 @@ def test_the_script_runs_all_stages(tmp_path: Path) -> None:
     assert (project.folder / "results/report.html").is_file()
     for stage in ("pseudo", "encoder", "train"):
         assert stages[stage]["cmd"] == f"python -m stages.{stage}"  # as the script calls it
-    again = project.finish("bash", "-c", SRUN + script, **batch)
-    assert "train 2/2" in said
-    assert "train 2/2" not in again, "what is finished was done again"

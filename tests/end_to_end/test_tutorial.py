@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 def test_the_notebook_runs_to_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,5 +16,5 @@ def test_the_notebook_runs_to_overlays(tmp_path: Path, monkeypatch: pytest.Monke
     notebook = nbformat.read(ROOT / "docs/tutorial.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": ROOT}}).execute()
     shown = [o for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
-    assert sum("image/png" in output["data"] for output in shown) == 5
+    assert sum("image/png" in output["data"] for output in shown) == 4
     assert (tmp_path / "work/models/segmenter").is_dir()

@@ -50,7 +50,7 @@ def classes(content: str | bytes | None, *says: str) -> Case:
 def image_of_index(path: str, *says: str) -> Case:
     """An index with another path."""
     spoil = edit(INDEX, lambda content: content["photos"][0].update(image=path))
-    return Case("pseudo", (*says,), {"clip.words": {"car": ["auto"]}}, spoil)
+    return Case("pseudo", (*says,), {"clip.class_prompts": {"car": ["auto"]}}, spoil)
 
 
 DATA_SETS = {
@@ -92,7 +92,7 @@ DATA_SETS = {
     "index cut short": Case("pseudo", (INDEX, "dvc repro prepare"), spoil=cut(INDEX)),
     "index that leads up": image_of_index("../x.png", "../x.png", "leads out"),
     "photo gone since prepare": Case(
-        "pseudo", ("no such file",), {"clip.words": {"car": ["auto"]}}, unlink(IMAGE)
+        "pseudo", ("no such file",), {"clip.class_prompts": {"car": ["auto"]}}, unlink(IMAGE)
     ),
 }
 PICTURES = {

@@ -21,7 +21,7 @@ from tests.helpers.bad_input import (
 
 STORE, SEGMENTER = "data/masks.zarr", "models/segmenter"
 PHOTOS = "data/demo/val/images"
-AUTO: dict[str, Any] = {"clip.words": {"car": ["auto"]}}  # so that CLIP has work to do
+AUTO: dict[str, Any] = {"clip.class_prompts": {"car": ["auto"]}}  # so that CLIP has work to do
 
 
 def yaml(old: str, new: str, *says: str) -> Case:
@@ -72,7 +72,7 @@ PARAMS = {
     "parameter out of range": Case("train", ("carb.tau", "1.5"), {"carb.tau": 1.5}),
     "parameter not a number": Case("train", ("train.lr", "nan"), {"train.lr": float("nan")}),
     "parameter beyond what counts": Case(
-        "train", ("warm_start.seed", "below 2147483648"), {"warm_start.seed": 2**70}
+        "train", ("distillation.seed", "below 2147483648"), {"distillation.seed": 2**70}
     ),
     "options without end": Case("train", ("segmenter.options", "1000"), spoil=bomb),
     "parameter named twice": yaml("seed: 0", "seed: 0\nseed: 1", "duplicate key", "seed"),
@@ -141,7 +141,7 @@ MODELS = {
         ),
     ),
     "words of an unknown class": Case(
-        "pseudo", ("clip.words", "zebra"), {"clip.words": {"zebra": ["zebra"]}}
+        "pseudo", ("clip.class_prompts", "zebra"), {"clip.class_prompts": {"zebra": ["zebra"]}}
     ),
     "window no multiple of the patch": Case(
         "pseudo", ("window", "multiple", "16"), {"clip.levels.global.window": [40, 40]}
@@ -201,7 +201,9 @@ STORES = {
         (STORE, REMAKE),
         spoil=replace(f"{STORE}/zarr.json", '"local": [', '"../local": ['),
     ),
-    "store made for other words": Case("train", (STORE, "clip.words", "dvc repro pseudo"), AUTO),
+    "store made for other words": Case(
+        "train", (STORE, "clip.class_prompts", "dvc repro pseudo"), AUTO
+    ),
     "loss not finite": Case(
         "train", ("step", "not finite", "train.lr", "train/"), {"train.lr": 1e30}
     ),

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from pipeline.clip.dense import DenseClip
-from pipeline.config.params import ClipParams, LevelParams, Params
+from pipeline.config.clip import ClipParams, LevelParams
+from pipeline.config.params import Params
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.scenes.index import IndexedPhoto, SceneIndex
 from pipeline.system.files import file_digest

@@ -19,7 +19,7 @@ from pipeline.scenes.image_io import read_image
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.saved import Metadata, read_metadata
 from pipeline.store.reader import PseudoMaskStore
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 CLASSES = ["road", "car", "traffic light"]
 IDS = (np.arange(48, dtype=np.uint8) % 3).reshape(6, 8)

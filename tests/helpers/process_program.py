@@ -1,6 +1,6 @@
 """What each process does in test_processes.py: stages, then trainings in both precisions.
 
-torchrun --nproc_per_node 2 tests/process_program.py FOLDER
+torchrun --nproc_per_node 2 tests/helpers/process_program.py FOLDER
 """
 
 import json
@@ -10,29 +10,26 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 
 from pipeline.config.params import Params, load_params
 from pipeline.system.devices import start_fabric
 from pipeline.training import fit as training
+from pipeline.training.augment import normalisation_of
+from pipeline.training.losses import make_loss
 from pipeline.training.run import Inputs
 from stages import encoder, pseudo, train
+from tests.helpers.small_training import Data, crops_of
 
 
 class Net(nn.Module):
-    """A segmenter with all that sees the whole batch, or draws from the random stream."""
+    """A segmenter without batch statistics and dropout: the number of processes changes nothing."""
 
     def __init__(self, classes: int, dtype: torch.dtype) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Conv2d(3, 8, 3, padding=1)
-        self.norm = nn.BatchNorm2d(8)
-        self.drop = nn.Dropout(0.2)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.act = BatchNormAct2d(8)
-        self.path = DropPath(0.3)
-        self.channels = nn.Dropout2d(0.2)
+        self.norm = nn.GroupNorm(2, 8)
         self.last = nn.Conv2d(8, classes, 1)
         self.unused = nn.Conv2d(8, 8, 1)  # smp's encoders have stages that some architectures skip
         self.dtype = dtype
@@ -40,9 +37,7 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the images' size."""
-        features = self.drop(self.norm(self.first(images.to(self.dtype))).relu())
-        features = features + self.path(self.act(self.second(features)))
-        return self.last(self.channels(features))
+        return self.last(self.norm(self.first(images.to(self.dtype))).relu())
 
 
 def learn(fabric: Fabric, params: Params, dtype: torch.dtype, name: str) -> None:
@@ -55,15 +50,17 @@ def learn(fabric: Fabric, params: Params, dtype: torch.dtype, name: str) -> None
         params=params,
     )
     losses: list[float] = []
+    photos = inputs.photos("train", Path(params.dataset.root))
     net = training.fit(
         fabric,
         Net(len(inputs.store.classes), dtype),
-        inputs.store,
-        inputs.photos("train", Path(params.dataset.root)),
-        params,
+        make_loss(inputs.store, photos, carb=params.carb, train=params.train),
+        crops_of(Data(photos, inputs.store), params),
+        params.train,
+        normalisation=normalisation_of(params.segmenter.normalisation),
         checkpoint=Path(f"{name}.safetensors"),
-        log_step=lambda figures: losses.append(figures["total"]),
-        show=lambda step, model: None,
+        log_step=lambda metrics: losses.append(metrics["total"]),
+        preview=lambda step, model: None,
     )
     if fabric.global_rank == 0:
         Path(f"{name}.json").write_text(json.dumps(losses), "utf-8")

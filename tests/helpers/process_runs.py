@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_stage, run_until
 
 LIMIT_S = 240  # a run that hangs fails; on two cores that are free each takes ten seconds
@@ -29,15 +29,15 @@ SMALL: dict[str, Any] = {
     "views.base_size": [32, 64],
     "views.crop": [32, 64],
     "views.local_window": [16, 32],
-    "segmenter.arch": "fpn",  # it has dropout
+    "segmenter.arch": "fpn",
     "segmenter.encoder": "tu-test_resnet",
     "segmenter.options": {
-        "encoder_depth": 3,  # deeper maps have 2 pixels here, whose statistics say nothing
+        "encoder_depth": 3,
         "decoder_pyramid_channels": 32,
         "decoder_segmentation_channels": 32,
     },
-    "warm_start.steps": 4,
-    "warm_start.batch_size": 6,
+    "distillation.steps": 4,
+    "distillation.batch_size": 6,
 }
 
 

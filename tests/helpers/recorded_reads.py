@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pipeline.config.params import Params, Section
+from pipeline.config.base import Section
+from pipeline.config.params import Params
 
 _noted: set[Path] | None = None  # an audit hook stays for good; it notes nothing where this is None
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from pipeline.config.params import Params
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.training.crops import TrainingPhoto
-from pipeline.training.fit import ShowModel, fit
+from pipeline.training.augment import normalisation_of
+from pipeline.training.crops import CropDataset, TrainingPhoto
+from pipeline.training.fit import Preview, fit
+from pipeline.training.losses import make_loss
 
 CLASSES = 3
 
@@ -34,7 +36,7 @@ class Net(nn.Module):
 
 
 class BreaksAtStep(Net):
-    """Its logits are no numbers from the given forward pass on."""
+    """Its logits are not finite from the given forward pass on."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
@@ -66,8 +68,8 @@ class Outcome:
     """What a run left."""
 
     model: nn.Module
-    figures: list[dict[str, float]] = field(default_factory=list)
-    shown: list[int] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    previews: list[int] = field(default_factory=list)
 
 
 def run(
@@ -78,32 +80,46 @@ def run(
     model: nn.Module | None = None,
     stop_at: int = 0,
     accelerator: str = "cpu",
-    show: ShowModel | None = None,
+    preview: Preview | None = None,
 ) -> Outcome:
-    """Train; ``stop_at`` is the step whose picture somebody interrupts."""
+    """Train; ``stop_at`` is the step whose preview somebody interrupts."""
     outcome = Outcome(model or Net())
 
     def note(step: int, current: nn.Module) -> None:
         assert not current.training
-        outcome.shown.append(step)
+        outcome.previews.append(step)
         if step == stop_at:
             raise KeyboardInterrupt
 
     fit(
         Fabric(accelerator=accelerator, devices=1, precision=params.train.precision),
         outcome.model,
-        data.store,
-        data.photos,
-        params,
+        make_loss(data.store, data.photos, carb=params.carb, train=params.train),
+        crops_of(data, params),
+        params.train,
+        normalisation=normalisation_of(params.segmenter.normalisation),
         checkpoint=checkpoint,
-        log_step=outcome.figures.append,
-        show=show or note,
+        log_step=outcome.metrics.append,
+        preview=preview or note,
     )
     return outcome
 
 
-def without_speed(figures: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{k: v for k, v in each.items() if k != "images_per_s"} for each in figures]
+def crops_of(data: Data, params: Params) -> CropDataset:
+    """The crops of a run."""
+    return CropDataset(
+        data.photos,
+        data.store,
+        global_level=data.store.global_level,
+        local_levels=data.store.local_levels if params.train.local_term else [],
+        views=params.views,
+        augment=params.augment,
+        seed=params.seed,
+    )
+
+
+def without_speed(metrics: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in each.items() if k != "images_per_s"} for each in metrics]
 
 
 def assert_equal_weights(model: nn.Module, other: nn.Module) -> None:

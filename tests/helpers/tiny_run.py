@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from bench.settings import write_changed
 from stages import draw, encoder, eval_pseudo, inputs, prepare, pseudo, report, train
 from stages import eval as evaluate
+from tests.helpers import ROOT
 from tests.helpers.clip_folder import VIT, model_config, random_weights, write_clip
-from tests.helpers.import_closure import ROOT
 
 APPS = {
     "draw": draw.app,

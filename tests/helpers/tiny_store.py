@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.store.reader import Grid, Photo, Plan, PseudoMaskStore
+from pipeline.store.plan import Grid, Photo, Plan
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter
 
 CLASSES = ["road", "car", "sky"]

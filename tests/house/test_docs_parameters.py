@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from docs import parameters as program
 from pipeline.config.params import Params
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 FILES = [YAML().load(path) for path in (program.PARAMS, ROOT / "recipes/demo-best.yaml")]
 ROWS = list(program.parameters(FILES, Params))
@@ -24,7 +24,7 @@ def test_every_parameter_says_what_it_means() -> None:
 
 def test_schema_is_described_to_the_last_level() -> None:
     names = [row.name for row in ROWS]
-    assert {"seed", "carb.tau", "dataset.label_noise.miss", "clip.fused.radius"} <= set(names)
+    assert {"seed", "carb.tau", "dataset.min_pixels", "clip.fused.radius"} <= set(names)
     assert "clip.levels.<level>.zoom" in names
     assert len(names) == len(set(names))
 
@@ -44,7 +44,7 @@ def test_comment_of_several_lines_is_joined_and_ends_at_the_next_section(tmp_pat
         ("carb.tau", "train"),
         ("clip.levels.<level>.zoom", "pseudo, encoder"),
         ("clip.levels", "pseudo, encoder"),
-        ("clip.words", "pseudo"),
+        ("clip.class_prompts", "pseudo"),
         ("seed", ""),
     ],
 )

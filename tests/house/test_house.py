@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.params import load_params
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 CODE = sorted(
     path for name in ("pipeline", "stages", "bench", "demo") for path in (ROOT / name).rglob("*.py")

@@ -2,7 +2,7 @@
 
 import tomllib
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 def test_the_constraints_are_the_lower_bounds_of_the_direct_dependencies() -> None:

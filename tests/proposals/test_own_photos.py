@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from bench.settings import write_changed
 from demo.own_photos import app
 from tests.end_to_end.test_recipes import SIZES
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import APPS, run_stage, write_random_clip
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config.params import LevelParams
+from pipeline.config.clip import LevelParams
 from pipeline.datasets.label_files import read_label_file
 from pipeline.proposals.page import Proposal, write_page
 from pipeline.proposals.propose import (

@@ -33,27 +33,34 @@ def scene(tmp_path: Path) -> Scene:
     Image.new("RGB", (640, 320), (90, 90, 90)).save(tmp_path / "a.png")
     left = np.zeros((160, 320), np.uint8)
     left[:, :160] = 1
-    maps = {"global": left, "segmenter": 1 - left, "noisy": 255 * left}
+    maps = {"global": left, "segmenter-1": left, "segmenter-2": 1 - left, "noisy": 255 * left}
     for name, values in maps.items():
         image = Image.fromarray(values)
         if name != "noisy":
             image.putpalette(PALETTE.ravel().tolist())
-        image.save(tmp_path / f"a-{name}.png")
-    images = [{"key": "val/a", "maps": {name: f"a-{name}.png" for name in maps}}]
-    content = {"step": 20, "classes": ["road", "car"], "images": images}
+        image.save(tmp_path / f"{name}.png")
+    steps = []
+    for step in (10, 20):
+        files = {"global": "global.png", "segmenter": f"segmenter-{step // 10}.png"}
+        images = [{"key": "val/a", "maps": {**files, "noisy": "noisy.png"}}]
+        steps.append({"step": step, "images": images})
+    content = {**steps[1], "classes": ["road", "car"], "earlier": steps[:1]}
     (tmp_path / "previews.json").write_text(json.dumps(content))
     return Scene(tmp_path / "a.png", None, "val", "val/a")
 
 
-def test_previews_stand_beside_their_images(scene: Scene, tmp_path: Path) -> None:
+def test_previews_of_each_step_stand_beside_their_image(scene: Scene, tmp_path: Path) -> None:
     panel = preview_panel(tmp_path, [scene], PALETTE)
     assert panel is not None
-    assert panel.width == 8 + 4 * (320 + 8)
-    row = np.asarray(panel)[98 + 80, 8:]
-    lefts, rights = ([row[328 * k + x].tolist() for k in range(4)] for x in (80, 240))
-    assert lefts[:3] == [[90, 90, 90], [0, 100, 0], [200, 0, 0]]
-    assert rights == [[90, 90, 90], [200, 0, 0], [0, 100, 0], [90, 90, 90]]
-    assert lefts[3] != [90, 90, 90]  # marked
+    assert panel.width == 8 + 3 * (320 + 8)  # 6 cells in two lines
+    lines = [np.asarray(panel)[98 + 80 + top, 8:] for top in (0, 160 + 8 + 30)]
+    lefts, rights = (
+        [line[328 * k + x].tolist() for line in lines for k in range(3)] for x in (80, 240)
+    )
+    grey, red, green = [90, 90, 90], *PALETTE.tolist()
+    assert lefts[:4] == [grey, green, green, red]
+    assert rights == [grey, red, red, green, grey, grey]
+    assert grey not in lefts[4:]  # marked
 
 
 def test_without_previews_nothing_is_drawn_and_damage_is_named(
@@ -61,7 +68,7 @@ def test_without_previews_nothing_is_drawn_and_damage_is_named(
 ) -> None:
     assert preview_panel(tmp_path / "none", [scene], PALETTE) is None
     assert preview_panel(tmp_path, [], PALETTE) is None
-    (tmp_path / "a-noisy.png").unlink()
+    (tmp_path / "noisy.png").unlink()
     with pytest.raises(ValueError, match=r"previews\.json: damaged .*; run `dvc repro --force tra"):
         preview_panel(tmp_path, [scene], PALETTE)
     (tmp_path / "previews.json").write_text("{")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from pipeline.scenes.image_io import open_picture, read_image
+from tests.helpers import ROOT
 from tests.helpers.bad_input import png
-from tests.helpers.import_closure import ROOT
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.datasets.base import Scene
 from pipeline.evaluation.photos import listed
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 SCENES = [Scene(Path(f"{name}.png"), Path("m.png"), "val", f"val/{name}") for name in "abc"]
 

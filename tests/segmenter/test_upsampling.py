@@ -147,10 +147,3 @@ def test_segmenters_saved_with_smp_s_own_upsampling_predict_as_they_did(arch, tm
     plain(images)
     old = F.interpolate(found[0], scale_factor=factor, mode="bilinear", align_corners=True)
     torch.testing.assert_close(wanted, old)
-
-
-@pytest.mark.parametrize("arch", ["deeplabv3", "unet"])
-def test_the_factor_is_not_the_user_s_to_set(arch):
-    message = r"^params.yaml: segmenter.options: 'upsampling' is set by the pipeline.*; remove it$"
-    with pytest.raises(ValueError, match=message):
-        built(arch, options={"upsampling": 4})

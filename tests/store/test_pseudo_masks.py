@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.params import ClipParams, Params
+from pipeline.config.clip import ClipParams
+from pipeline.config.params import Params
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.store.masks import check_photos, check_store, clip_settings, hard_mask
 from pipeline.store.reader import PseudoMaskStore
@@ -22,7 +23,7 @@ def store(store_of: Callable[..., PseudoMaskStore], params: Params) -> PseudoMas
     one = {"train/a": np.zeros((11, 1, 1), np.float32) + 0.5}
     made = store_of({"global": one, "local": one}, {"train/a": (16, 16)})
     made.classes = SPACE.names
-    made.attributes["recipe"] = clip_settings(params.clip, SPACE.words(params.clip.words))
+    made.attributes["recipe"] = clip_settings(params.clip, SPACE.words(params.clip.class_prompts))
     return made
 
 
@@ -38,7 +39,12 @@ def test_a_store_of_other_classes_is_refused(store: PseudoMaskStore, params: Par
         check_store(store, params.clip, LABEL_SPACES["demo"])
 
 
-CHANGES = {"words": {"car": ["automobile"]}, "templates": "other", "dense": "other", "levels": {}}
+CHANGES = {
+    "class_prompts": {"car": ["automobile"]},
+    "templates": "other",
+    "dense": "other",
+    "levels": {},
+}
 CHANGES |= {"normalisation": "imagenet", "activation": "gelu"}
 
 
@@ -56,7 +62,7 @@ def test_a_store_made_for_other_parameters_is_refused_by_their_name(
 
 def test_a_store_of_other_pictures_is_refused(store: PseudoMaskStore) -> None:
     check_photos(store, {"train/a": "train/a", "train/new": "x"})  # its digest is its key here
-    with pytest.raises(ValueError, match=r"another picture than 'train/a' is now \(1 of 2 photos"):
+    with pytest.raises(ValueError, match=r"'train/a' has changed since .* \(1 of 2 photos"):
         check_photos(store, {"train/new": "x", "train/a": "y"})
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
-import pipeline.store.reader
-from pipeline.store.reader import PseudoMaskStore, shard_record
+import pipeline.store.plan
+from pipeline.store.plan import shard_record
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter
 from pipeline.system.files import file_digest, write_json
 from tests.helpers.tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logits_of, plan_of, write
@@ -18,7 +19,7 @@ from tests.helpers.tiny_store import CLASSES, RECIPE, TEXT, Clip, digests, logit
 
 @pytest.fixture(autouse=True)
 def _two_photos_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.store.reader, "SHARD_PHOTOS", 2)
+    monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", 2)
 
 
 def test_logits_come_back_to_float16_at_the_size_of_each_photo(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline.store.reader
-from pipeline.store.reader import Plan, PseudoMaskStore
+import pipeline.store.plan
+from pipeline.store.plan import Plan
+from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter
 from tests.helpers.tiny_store import TEXT, Clip, digests, plan_of, write
 
@@ -22,7 +23,7 @@ Work = list[tuple[str, int]]
 @pytest.fixture(autouse=True, scope="module")
 def _two_photos_a_shard() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(pipeline.store.reader, "SHARD_PHOTOS", 2)
+        monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", 2)
         yield
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.store.reader
-from pipeline.store.reader import Photo, Plan
+import pipeline.store.plan
+from pipeline.store.plan import Photo, Plan
 from tests.helpers.tiny_store import CLASSES, digests, plan_of, write
 
 
@@ -24,7 +24,7 @@ from tests.helpers.tiny_store import CLASSES, digests, plan_of, write
 def test_shards_hold_every_photo_once_in_order(
     monkeypatch: pytest.MonkeyPatch, count: int, photos: int, rows: list[int]
 ) -> None:
-    monkeypatch.setattr(pipeline.store.reader, "SHARD_PHOTOS", photos)
+    monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", photos)
     plan = Plan(
         {},
         CLASSES,
@@ -40,16 +40,16 @@ def test_a_shard_stays_below_its_bytes_and_holds_one_photo_at_least(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = plan_of("abcde")  # the global level takes 3 classes x 4 x 4 cells x 2 bytes = 96 a photo
-    monkeypatch.setattr(pipeline.store.reader, "SHARD_PHOTOS", 4)
+    monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", 4)
     for limit, photos in ((383, 3), (384, 4), (9999, 4), (95, 1)):
-        monkeypatch.setattr(pipeline.store.reader, "SHARD_BYTES", limit)
+        monkeypatch.setattr(pipeline.store.plan, "SHARD_BYTES", limit)
         assert plan.shard_size("global") == photos
 
 
 def test_photos_at_the_end_leave_full_shards_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.store.reader, "SHARD_PHOTOS", 2)
+    monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", 2)
     before = digests(write(tmp_path / "before", plan_of("dbc"))[0])
     after = digests(write(tmp_path / "after", plan_of("dbcae"))[0])
     for level in ("global", "local"):

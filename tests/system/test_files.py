@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what names their content."""
+"""Atomic writing, locks, JSON and digests."""
 
 import json
 import subprocess
@@ -13,11 +13,12 @@ from pipeline.system.files import (
     atomic_path,
     file_digest,
     fingerprint,
+    locked,
     put_in_place,
     remove,
     write_json,
 )
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 
 
 def write_file(path: Path, text: str) -> None:
@@ -32,7 +33,6 @@ def write_folder(path: Path, text: str) -> None:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file below, followed by nothing: what a reader of ``folder`` finds."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
@@ -42,7 +42,7 @@ Write = Callable[[Path, str], None]
 
 
 @KINDS
-def test_what_was_written_takes_the_place_of_the_old_whole(tmp_path: Path, write: Write) -> None:
+def test_what_was_written_replaces_the_old_whole(tmp_path: Path, write: Write) -> None:
     target = tmp_path / "deep" / "er" / "out"
     for text in ("old", "new"):
         with atomic_path(target) as draft:
@@ -51,7 +51,7 @@ def test_what_was_written_takes_the_place_of_the_old_whole(tmp_path: Path, write
     assert list(tree(target.parent).values()) == ["new"]  # 'stale.txt' is gone with the old
 
 
-def test_a_file_is_readable_as_the_umask_says_whatever_wrote_it(tmp_path: Path) -> None:
+def test_a_file_gets_the_mode_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "usual").write_text("x")
     with atomic_path(tmp_path / "out") as draft:
         draft.mkdir()
@@ -77,15 +77,6 @@ def test_an_error_leaves_the_old_content_and_no_draft(
 
 
 @KINDS
-def test_a_block_that_writes_nothing_leaves_the_old_content(tmp_path: Path, write: Write) -> None:
-    write(tmp_path / "out", "old")
-    before = tree(tmp_path)
-    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "out"):
-        pass
-    assert tree(tmp_path) == before
-
-
-@KINDS
 @pytest.mark.parametrize("dangling", [False, True])
 def test_a_link_is_replaced_and_never_written_through(
     tmp_path: Path, write: Write, dangling: bool
@@ -105,24 +96,16 @@ def test_a_link_is_replaced_and_never_written_through(
         assert (cached.read_text() if write is write_file else tree(cached)) == (before or "old")
 
 
-def test_a_draft_that_a_killed_run_left_is_not_taken_up(tmp_path: Path) -> None:
+def test_a_folder_replaces_a_file_and_the_draft_of_a_killed_run_is_not_used(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "out") as draft:
-        pass_by = draft
-        write_folder(draft, "new")
-    write_folder(pass_by, "old")
-    with atomic_path(tmp_path / "out") as draft:
-        write_folder(draft, "new")
-    assert tree(tmp_path) == {"out/inner/a.txt": "new"}
-
-
-def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("old")
+        draft.write_text("old")
+    write_folder(draft, "old")
     with atomic_path(tmp_path / "out") as draft:
         write_folder(draft, "new")
     assert tree(tmp_path) == {"out/inner/a.txt": "new"}
 
 
-def test_removing_a_link_spares_what_it_leads_to(tmp_path: Path) -> None:
+def test_removing_a_link_spares_its_target(tmp_path: Path) -> None:
     write_folder(tmp_path / "cache", "old")
     (tmp_path / "link").symlink_to(tmp_path / "cache")
     for name in ("link", "absent"):
@@ -133,12 +116,15 @@ def test_removing_a_link_spares_what_it_leads_to(tmp_path: Path) -> None:
 
 
 HOLD = """
-import sys, time
+import os, sys
 from pathlib import Path
 from pipeline.system.files import locked
 with locked(Path(sys.argv[1])):
+    if not os.fork():  # as a loader's worker
+        sys.stdin.read()
+        os._exit(0)
     print("held", flush=True)
-    sys.stdin.read()
+    os.wait()
 """
 
 
@@ -154,7 +140,7 @@ def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def test_what_another_run_writes_is_refused_until_it_ends(
+def test_a_path_that_another_run_writes_is_refused_until_it_ends(
     holder: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
     message = r"out: another run is writing it; wait for it to end, or stop it"
@@ -166,7 +152,7 @@ def test_what_another_run_writes_is_refused_until_it_ends(
     assert sorted(tree(tmp_path)) == ["other", "out"]
 
 
-def test_a_run_that_was_killed_holds_nothing(
+def test_a_killed_run_holds_nothing_though_its_child_lives(
     holder: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
     holder.kill()
@@ -176,11 +162,15 @@ def test_a_run_that_was_killed_holds_nothing(
     assert sorted(tree(tmp_path)) == ["out"]
 
 
-def test_what_is_made_elsewhere_takes_the_place_of_the_old(tmp_path: Path) -> None:
-    write_folder(tmp_path / "old", "old")
-    write_folder(tmp_path / "made", "new")
-    put_in_place(tmp_path / "made", tmp_path / "old")
-    assert tree(tmp_path) == {"old/inner/a.txt": "new"}
+def test_locks_of_one_path_may_be_nested(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    check = "from pathlib import Path; from pipeline.system.files import locked\n"
+    check += f"with locked(Path({str(out)!r})): pass"
+    with locked(out):
+        write_json(out, [1])
+        other = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True)
+        assert b"another run is writing it" in other.stderr
+    assert sorted(tree(tmp_path)) == ["out"]
 
 
 def test_what_cannot_be_moved_leaves_the_old_in_its_place(tmp_path: Path) -> None:
@@ -190,31 +180,18 @@ def test_what_cannot_be_moved_leaves_the_old_in_its_place(tmp_path: Path) -> Non
     assert tree(tmp_path / "old") == {"inner/a.txt": "old", "stale.txt": "old"}
 
 
-def test_json_has_null_for_what_is_no_finite_number(tmp_path: Path) -> None:
-    nan, content = float("nan"), {"b": 1, "a": [0.1, (2.0, None)], "name": "caf\u00e9"}
-    write_json(tmp_path / "x.json", {**content, "nan": nan, "deep": [{"x": (nan, 1e999)}]})
-    read = json.loads((tmp_path / "x.json").read_text("utf-8"))
-    assert read == {
-        "b": 1,
-        "a": [0.1, [2.0, None]],
-        "name": "caf\u00e9",
-        "nan": None,
-        "deep": [{"x": [None, None]}],
-    }
-
-
-def test_json_is_written_to_the_byte_and_keeps_the_order_of_keys(tmp_path: Path) -> None:
+def test_json_is_written_to_the_byte_with_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    path, nan = tmp_path / "x.json", float("nan")
     for _ in range(2):
-        write_json(tmp_path / "x.json", {"b": [1, 0.5], "a": None})
+        write_json(path, {"b": [1, 0.5], "a": None})
         expected = b'{\n  "b": [\n    1,\n    0.5\n  ],\n  "a": null\n}\n'
-        assert (tmp_path / "x.json").read_bytes() == expected
-
-
-def test_what_is_no_json_leaves_the_old_file(tmp_path: Path) -> None:
-    write_json(tmp_path / "x.json", [1])
+        assert path.read_bytes() == expected
+    write_json(path, {"name": "caf\u00e9", "nan": nan, "deep": [{"x": (nan, 1e999, 2.0)}]})
+    read = json.loads(path.read_text("utf-8"))
+    assert read == {"name": "caf\u00e9", "nan": None, "deep": [{"x": [None, None, 2.0]}]}
     with pytest.raises(TypeError, match="not JSON serializable"):
-        write_json(tmp_path / "x.json", {"x": {1, 2}})
-    assert tree(tmp_path) == {"x.json": "[\n  1\n]\n"}
+        write_json(path, {"x": {1, 2}})
+    assert json.loads(path.read_text("utf-8")) == read
 
 
 def test_a_files_digest_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:
@@ -223,7 +200,7 @@ def test_a_files_digest_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:
     assert file_digest(tmp_path / "x") == expected
 
 
-def test_a_fingerprint_knows_values_and_order_of_lists_not_of_keys() -> None:
+def test_a_fingerprint_depends_on_values_and_order_of_lists_not_of_keys() -> None:
     one = {"a": [1, 2], "b": {"c": 0.1, "d": None}}
     same = {"b": {"d": None, "c": 0.1}, "a": [1, 2]}
     assert fingerprint(one) == fingerprint(same)

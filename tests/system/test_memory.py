@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import prepare_folder, run_until, write_params
 
 # The libraries map gigabytes that they never use; the stage gets one more than those.

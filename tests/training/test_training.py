@@ -1,32 +1,38 @@
 """Training on cached pseudo-masks."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
+from pipeline.carb import CarbLoss
 from pipeline.config.params import Params
+from pipeline.segmenter.inference import Segmenter, predict_logits
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.stop import Interrupted, graceful_shutdown
-from pipeline.system.tensor_files import load_tensors
 from pipeline.training.crops import TrainingPhoto
 from pipeline.training.fit import _loader
 from pipeline.training.losses import class_frequency, make_loss
 from pipeline.training.optimizer import learning_rate
+from pipeline.training.previews import preview_images, write_previews
 from tests.helpers.small_training import (
     CLASSES,
     BreaksAtStep,
     Data,
+    Net,
     assert_equal_weights,
     changed,
+    crops_of,
     run,
     without_speed,
 )
@@ -80,100 +86,54 @@ def data(tmp_path: Path, store_of: Callable[..., PseudoMaskStore]) -> Data:
 
 
 def test_the_loss_is_as_the_parameters_say(data, small):
-    carb = make_loss(changed(small, carb={"tau": 0.5, "weight": 0.1}), data.store, data.photos)
+    def loss(**sections: dict[str, Any]) -> CarbLoss:
+        params = changed(small, **sections)
+        return make_loss(data.store, data.photos, carb=params.carb, train=params.train)
+
+    carb = loss(carb={"tau": 0.5, "weight": 0.1})
     assert (carb.tau, carb.warmup_steps, carb.weight) == (0.5, 4, 0.1)
     assert carb.recent.shape == (2, 3)
     both = class_frequency(data.store, data.photos, ["global", "local"])
     torch.testing.assert_close(carb.class_weights, both.pow(-0.5).float())
-    near = changed(small, train={"local_term": False})
     one = class_frequency(data.store, data.photos, ["global"])
-    torch.testing.assert_close(
-        make_loss(near, data.store, data.photos).class_weights, one.pow(-0.5).float()
-    )
-    plain = changed(small, train={"class_weight_power": 0.0})
-    assert make_loss(plain, data.store, data.photos).class_weights is None
-    off = make_loss(changed(small, carb={"enabled": False}), data.store, data.photos)
+    near = loss(train={"local_term": False})
+    torch.testing.assert_close(near.class_weights, one.pow(-0.5).float())
+    assert loss(train={"class_weight_power": 0.0}).class_weights is None
+    off = loss(carb={"enabled": False})
     off.step = small.train.steps
     assert off.warming_up
 
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(
-    data, small, tmp_path, optimizer
+    data, small, tmp_path, optimizer, device
 ):
     params = changed(small, train={"optimizer": optimizer})
-    whole = run(data, params, tmp_path / "none")
-    assert [each["step"] for each in whole.figures] == [10]
+    whole = run(data, params, tmp_path / "none", accelerator=device)
+    assert [each["step"] for each in whole.metrics] == [10]
     checkpoint = tmp_path / "work" / "checkpoint.safetensors"
     params = changed(params, train={"checkpoint_every": 11, "preview_every": 13})
     with pytest.raises(KeyboardInterrupt):
-        run(data, params, checkpoint, stop_at=13)
-    resumed = run(data, params, checkpoint)
-    assert_equal_weights(resumed.model, whole.model)
-    assert resumed.figures == without_speed(whole.figures)  # the tenth step, told again
+        run(data, params, checkpoint, stop_at=13, accelerator=device)
+    resumed = run(data, params, checkpoint, accelerator=device)
+    if device == "cpu":  # a GPU's sums are not repeatable
+        assert_equal_weights(resumed.model, whole.model)
+    assert resumed.metrics[0]["step"] == 10  # logged again
+    assert resumed.metrics == without_speed(whole.metrics) or device == "cuda"
     assert not resumed.model.training
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_run_resumes_on_a_gpu(data, small, tmp_path):
-    params = changed(small, train={"checkpoint_every": 4, "preview_every": 6})
-    with pytest.raises(KeyboardInterrupt):
-        run(data, params, tmp_path / "state", stop_at=6, accelerator="cuda")
-    resumed = run(data, params, tmp_path / "state", accelerator="cuda")
-    assert resumed.shown == [6, 12]
-    assert [each["step"] for each in resumed.figures] == [10]
-
-
-def test_resuming_a_finished_run_trains_no_further(data, small, tmp_path):
-    params = changed(small, train={"steps": 4, "checkpoint_every": 2})
-    first = run(data, params, tmp_path / "state")
-    again = run(data, params, tmp_path / "state")
-    assert_equal_weights(again.model, first.model)
-
-
-def test_pictures_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
-    params = changed(small, train={"steps": 6})
-    plain = run(data, params, tmp_path / "none")
-    busy = changed(params, train={"preview_every": 1, "checkpoint_every": 1})
-    observed = run(data, busy, tmp_path / "state")
-    assert observed.shown == [1, 2, 3, 4, 5, 6]
-    assert_equal_weights(observed.model, plain.model)
-
-
-def test_the_run_is_the_same_with_a_worker(data, small, tmp_path):
-    params = changed(small, train={"steps": 3})
-    alone = run(data, params, tmp_path / "none")
-    helped = run(data, changed(params, train={"workers": 1}), tmp_path / "none")
-    assert_equal_weights(helped.model, alone.model)
-
-
-def test_the_seed_decides_what_is_learned(data, small, tmp_path):
-    params = changed(small, train={"steps": 2})
-    runs = [run(data, params.model_copy(update={"seed": s}), tmp_path / "none") for s in (0, 0, 1)]
-    weights = [each.model.last.weight for each in runs]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
-def test_every_tenth_step_tells_its_figures(data, small, tmp_path):
-    (figures,) = run(data, small, tmp_path / "none").figures
-    assert figures["step"] == 10
-    local = figures["local_reliable"] + figures["weight"] * figures["local_noisy"]
-    wanted = figures["reliable"] + figures["weight"] * figures["noisy"] + local
-    assert figures["total"] == pytest.approx(wanted, rel=1e-5)
-    assert figures["local_reliable"] > 0
-    assert 0 < figures["reliable_fraction"] < 1
-    assert figures["images_per_s"] > 0
-    assert figures["lr"] == learning_rate(9, small.train)  # the first update is number 0
-
-
-def test_local_term_false_trains_without_local_terms(data, small, tmp_path):
-    params = changed(small, train={"steps": 10, "local_term": False})
-    (figures,) = run(data, params, tmp_path / "none").figures
-    assert figures["local_reliable"] == figures["local_noisy"] == 0
-    assert figures["reliable"] > 0
-    assert figures["noisy"] > 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(data, small, tmp_path):
@@ -181,12 +141,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(data,
     params = changed(small, train={"checkpoint_every": 1})
     message = (
         r"step 3: the loss is not finite \((total, reliable.*)\) on train/\d, train/\d; "
-        r"lower params.yaml: train.lr, or look at these photos; the last checkpoint stays"
+        r"lower params.yaml: train.lr, or check these images; the last checkpoint is kept"
     )
     with pytest.raises(ValueError, match=message):
         run(data, params, checkpoint, model=BreaksAtStep(3))
-    with safe_open(checkpoint, framework="pt") as handle:
-        assert int(handle.get_tensor("carb._extra_state")) == 2
+    assert int(load_file(checkpoint)["carb._extra_state"]) == 2
     whole = run(data, params, tmp_path / "other")
     assert_equal_weights(run(data, params, checkpoint).model, whole.model)
 
@@ -199,7 +158,7 @@ def test_a_run_that_is_asked_to_stop_keeps_the_step_in_hand(data, small, tmp_pat
         os.kill(os.getpid(), signal.SIGTERM)
 
     with graceful_shutdown(), pytest.raises(Interrupted, match="SIGTERM, train 5/14; what is"):
-        run(data, params, tmp_path / "state", show=ask)
+        run(data, params, tmp_path / "state", preview=ask)
     resumed = run(data, small, tmp_path / "state")
     assert_equal_weights(resumed.model, whole.model)
 
@@ -211,19 +170,9 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_anew(data, small, tmp
     content[-1] ^= 1
     (tmp_path / "state").write_bytes(content)
     again = run(data, params, tmp_path / "state")
-    assert "state: not a whole checkpoint (" in caplog.text
+    assert "state: not a complete checkpoint (" in caplog.text
     assert "training starts anew" in caplog.text
     assert_equal_weights(again.model, whole.model)
-
-
-def test_weights_that_are_no_numbers_never_reach_a_checkpoint(data, small, tmp_path):
-    params = changed(small, train={"checkpoint_every": 1, "lr": 1e30, "schedule": "poly"})
-    with pytest.raises(ValueError, match=r"step \d: the (loss is|weights '.*' are) not finite"):
-        run(data, params, tmp_path / "state")
-    if (tmp_path / "state").exists():
-        tensors, _ = load_tensors(tmp_path / "state", ours=True)
-        learned = [value for name, value in tensors.items() if name.startswith("model.")]
-        assert all(value.isfinite().all() for value in learned)
 
 
 def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(data, small):
@@ -232,4 +181,64 @@ def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(data, small):
         r"params.yaml: train.batch_size must be a multiple of the number of devices \(3\), got 2"
     )
     with pytest.raises(ValueError, match=message):
-        _loader(three, data.store, data.photos, small, start=0)
+        _loader(three, crops_of(data, small), small.train, start=0)
+
+
+def test_workers_previews_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
+    params = changed(small, train={"steps": 6})
+    plain = run(data, params, tmp_path / "none")
+    busy = changed(params, train={"preview_every": 1, "checkpoint_every": 1, "workers": 1})
+    observed = run(data, busy, tmp_path / "state")
+    assert observed.previews == [1, 2, 3, 4, 5, 6]
+    assert_equal_weights(observed.model, plain.model)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_every_tenth_step_logs_its_metrics(data, small, tmp_path, local):
+    params = changed(small, train={"local_term": local})
+    (metrics,) = run(data, params, tmp_path / "none").metrics
+    assert metrics["step"] == 10
+    local_terms = metrics["local_reliable"] + metrics["weight"] * metrics["local_noisy"]
+    wanted = metrics["reliable"] + metrics["weight"] * metrics["noisy"] + local_terms
+    assert metrics["total"] == pytest.approx(wanted, rel=1e-5)
+    assert (local_terms > 0) is local
+    assert 0 < metrics["reliable_fraction"] < 1
+    assert metrics["images_per_s"] > 0
+    assert metrics["lr"] == learning_rate(9, params.train)  # the first update is number 0
+
+
+def test_weights_that_are_not_finite_never_reach_a_checkpoint(data, small, tmp_path):
+    params = changed(small, train={"checkpoint_every": 1, "lr": 1e30, "schedule": "poly"})
+    with pytest.raises(ValueError, match=r"step \d: the (loss is|weights '.*' are) not finite"):
+        run(data, params, tmp_path / "state")
+    if (tmp_path / "state").exists():
+        tensors = load_file(tmp_path / "state")
+        assert all(v.isfinite().all() for name, v in tensors.items() if name.startswith("model."))
+
+
+def test_previews_are_class_maps_with_palette_and_the_noisy_region(data, tmp_path):
+    palette = np.array([[9, 8, 7], [90, 80, 70], [200, 100, 0]], np.uint8)
+    images = preview_images(data.photos)
+    assert [photo.key for photo in images] == ["train/0", "train/1", "train/2"]
+    segmenter = Segmenter(
+        Net().eval(), list("abc"), palette, (0.5,) * 3, (0.5,) * 3, SIZE, 8, extra={}
+    )
+    for step in (5, 10, 15, 10):  # resumed after step 5
+        write_previews(tmp_path / "p", segmenter, data.store, images, step=step, tau=0.0)
+    found = json.loads((tmp_path / "p" / "previews.json").read_text())
+    assert (found["step"], found["classes"]) == (10, list("abc"))
+    assert [earlier["step"] for earlier in found["earlier"]] == [5]
+    for photo, entry in zip(images, found["images"], strict=True):
+        assert entry["key"] == photo.key
+        assert list(entry["maps"]) == ["global", "local", "segmenter", "noisy"]
+        maps = {name: Image.open(tmp_path / "p" / file) for name, file in entry["maps"].items()}
+        assert {image.mode for name, image in maps.items() if name != "noisy"} == {"P"}
+        assert maps["global"].getpalette()[:9] == palette.flatten().tolist()
+        values = {name: np.asarray(image) for name, image in maps.items()}
+        assert all(value.shape == SIZE for value in values.values())
+        present = torch.from_numpy(photo.image_labels)
+        with Image.open(photo.path) as opened:
+            logits = predict_logits(segmenter, [opened], SIZE)[0]
+        assert np.array_equal(values["segmenter"], logits.argmax(dim=0))
+        vote = logits.masked_fill(~present[:, None, None], -torch.inf).argmax(dim=0)
+        assert np.array_equal(values["noisy"], 255 * (vote.numpy() != values["global"]))

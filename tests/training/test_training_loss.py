@@ -1,22 +1,22 @@
-"""The loss of a training step, and what it weighs."""
+"""The loss of a training step: class weights, both views, the Dice loss."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
 
 import pipeline.training.losses
 from pipeline.carb import CarbLoss
-from pipeline.training.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
+from pipeline.config.segmenter import NormalisationParams
+from pipeline.scenes.classes import IGNORE_INDEX
+from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
-from pipeline.training.losses import (
-    class_frequency,
-    class_weights,
-    loss_of,
-)
+from pipeline.training.losses import batch_loss, class_frequency, class_weights, dice_loss
 from pipeline.views import Box
 
 
@@ -25,14 +25,21 @@ def net() -> nn.Module:
     return nn.Conv2d(3, 3, 3, padding=1)
 
 
-def test_normalise_is_imagenet_s():
-    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
-    out = normalise(images)
-    for channel in range(3):
-        wanted = (images[:, channel] / 255 - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
-        torch.testing.assert_close(out[:, channel], wanted)
-    assert out.dtype == torch.float32
-    assert out.is_contiguous(memory_format=torch.channels_last)
+def test_pixels_are_normalised_as_the_encoder_s_weights_expect():
+    pixel = torch.tensor([10, 127, 255], dtype=torch.uint8)[None, :, None, None]
+    by_hand = {
+        "imagenet": [(10 / 255 - 0.485) / 0.229, (127 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225],
+        "half": [10 / 127.5 - 1, 127 / 127.5 - 1, 1.0],
+        "lite": [(10 - 127) / 128, 0.0, (255 - 127) / 128],
+    }
+    assert by_hand.keys() == NORMALISATIONS.keys()
+    for name, wanted in by_hand.items():
+        found = normalise(pixel, normalisation_of(name))[0, :, 0, 0]
+        torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
+    asked = NormalisationParams(mean=[0.4, 0.5, 0.6], std=[0.1, 0.2, 0.3])
+    wanted = torch.tensor([(10 / 255 - 0.4) / 0.1, (127 / 255 - 0.5) / 0.2, (1 - 0.6) / 0.3])
+    torch.testing.assert_close(normalise(pixel, normalisation_of(asked))[0, :, 0, 0], wanted)
+    assert normalise(pixel).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_class_frequency_counted_by_hand(store_of):
@@ -59,14 +66,13 @@ def test_class_frequency_counted_by_hand(store_of):
     assert class_frequency(store, photos, store.levels).tolist() == [11 / 16, 5 / 16, 0]
 
 
-@pytest.mark.parametrize(("most", "counted"), [(7, range(7)), (6, [0, 2, 4, 6]), (3, [0, 3, 6])])
-def test_of_many_photos_some_are_counted(store_of, monkeypatch, most, counted):
+def test_of_many_images_some_are_counted(store_of, monkeypatch):
     rng, size = np.random.default_rng(0), (16, 16)
     logits = {f"{number}": rng.normal(size=(3, 2, 2)) for number in range(7)}
     store = store_of({"global": logits}, dict.fromkeys(logits, size))
     photos = [TrainingPhoto(key, Path(key), size, np.ones(3, bool)) for key in logits]
-    wanted = class_frequency(store, [photos[number] for number in counted], ["global"])
-    monkeypatch.setattr(pipeline.training.losses, "COUNTED_PHOTOS", most)
+    wanted = class_frequency(store, photos[::3], ["global"])
+    monkeypatch.setattr(pipeline.training.losses, "COUNTED_IMAGES", 3)
     assert torch.equal(class_frequency(store, photos, ["global"]), wanted)
 
 
@@ -74,11 +80,10 @@ def test_class_weights_are_a_power_of_the_frequency():
     frequency = torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64)
     weights = class_weights(frequency, 0.5)
     torch.testing.assert_close(weights, torch.tensor([2.0, 0.75**-0.5, 100.0]))  # 0 counts as 1e-4
-    assert class_weights(frequency, 0) is None
 
 
-def grid_cut(logits: Tensor) -> SampledLogits:
-    """Grids read at their own cells."""
+def sampled(logits: Tensor) -> SampledLogits:
+    """Grids sampled at their own cells."""
     rows, columns = (
         torch.arange(side).float().expand(len(logits), -1) for side in logits.shape[2:]
     )
@@ -90,34 +95,97 @@ def drawn_batch(*, local: bool) -> Batch:
     return Batch(
         images=torch.randint(0, 256, (2, 3, 8, 8), generator=generator, dtype=torch.uint8),
         image_labels=torch.tensor([[True, True, False], [True, True, True]]),
-        near=grid_cut(torch.randn(2, 3, 8, 8, generator=generator)),
-        far=grid_cut(torch.randn(2, 3, 4, 4, generator=generator)) if local else None,
+        global_logits=sampled(torch.randn(2, 3, 8, 8, generator=generator)),
+        local_logits=sampled(torch.randn(2, 3, 4, 4, generator=generator)) if local else None,
         local_boxes=[Box(1, 2, 4, 4), Box(4, 0, 4, 4)] if local else [],
         keys=["a", "b"],
     )
 
 
 def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
-    batch, model = drawn_batch(local=True), net()
-    terms = loss_of(batch, model, CarbLoss(tau=0, warmup_steps=9))
-    logits = model(normalise(batch.images))
-    masks = batch.near.grids.clone()
-    masks[0, 2] = -torch.inf  # class 2 is not in the first photo
+    batch, model, own = drawn_batch(local=True), net(), NORMALISATIONS["half"]
+    terms = batch_loss(batch, model, CarbLoss(tau=0, warmup_steps=9), normalisation=own)
+    logits = model(normalise(batch.images, own))
+    masks = batch.global_logits.grids.clone()
+    masks[0, 2] = -torch.inf  # class 2 is not in the first image
     torch.testing.assert_close(terms.reliable, F.cross_entropy(logits, masks.argmax(1)))
     windows = torch.stack([logits[0, :, 1:5, 2:6], logits[1, :, 4:8, 0:4]])
-    masks = batch.far.grids.clone()
-    masks[0, 2] = -torch.inf
-    torch.testing.assert_close(terms.local_reliable, F.cross_entropy(windows, masks.argmax(1)))
+    local_masks = batch.local_logits.grids.clone()
+    local_masks[0, 2] = -torch.inf
+    local = F.cross_entropy(windows, local_masks.argmax(1))
+    torch.testing.assert_close(terms.local_reliable, local)
     torch.testing.assert_close(terms.total, terms.reliable + terms.local_reliable)
+    with_dice = batch_loss(
+        batch, model, CarbLoss(tau=0, warmup_steps=9), dice_weight=0.5, normalisation=own
+    )
+    added = 0.5 * dice_loss(logits, masks.argmax(1))
+    torch.testing.assert_close(with_dice.total, terms.total + added)
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 9])
 def test_without_a_local_view_its_terms_are_0_and_the_others_unchanged(warmup_steps):
     with_local, without = (
-        loss_of(drawn_batch(local=local), net(), CarbLoss(tau=0, warmup_steps=warmup_steps))
+        batch_loss(drawn_batch(local=local), net(), CarbLoss(tau=0, warmup_steps=warmup_steps))
         for local in (True, False)
     )
     assert without.local_reliable == without.local_noisy == 0
     assert without.reliable == with_local.reliable
     assert without.noisy == with_local.noisy
     torch.testing.assert_close(without.total, without.reliable + without.weight * without.noisy)
+
+
+def scene(classes: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(3, classes, 6, 8, generator=generator)
+    masks = torch.randint(0, classes, (3, 6, 8), generator=generator)
+    masks[:, :2] = IGNORE_INDEX
+    return logits, masks
+
+
+def test_dice_is_the_library_s_with_the_mean_over_present_classes():
+    logits, masks = scene()
+    logits.requires_grad_()
+    masks[masks == 2] = 0
+    # Theirs halves numerator and denominator, and averages over all four classes.
+    theirs = DiceLoss("multiclass", smooth=0.5, ignore_index=IGNORE_INDEX)(logits, masks)
+    ours = dice_loss(logits, masks)
+    torch.testing.assert_close(ours, theirs * 4 / 3)
+    (wanted,) = torch.autograd.grad(theirs * 4 / 3, logits)
+    (found,) = torch.autograd.grad(ours, logits)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_dice_of_ignored_pixels_is_0_without_gradient():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = dice_loss(logits, torch.full((1, 4, 4), IGNORE_INDEX))
+    assert float(loss.detach()) == 0
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def _one_of_two(rank: int, folder: Path) -> None:
+    """Each process holds its own images; process 0 has one, process 1 two."""
+    torch.set_num_threads(1)  # a forked process has none of OpenMP's threads
+    rendezvous = f"file://{folder / 'rendezvous'}"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    logits, masks = scene()
+    own = slice(0, 1) if rank == 0 else slice(1, 3)
+    part = logits[own].clone().requires_grad_()
+    loss = dice_loss(part, masks[own])
+    (gradient,) = torch.autograd.grad(loss, part)
+    torch.save([loss.detach(), gradient], folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA's autograd threads do not fork")
+def test_two_processes_give_the_dice_loss_and_the_gradient_of_one(tmp_path: Path):
+    torch.multiprocessing.start_processes(_one_of_two, (tmp_path,), 2, start_method="fork")
+    logits, masks = scene()
+    logits.requires_grad_()
+    loss = dice_loss(logits, masks)
+    (wanted,) = torch.autograd.grad(loss, logits)
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for value, _ in parts:
+        torch.testing.assert_close(value, loss.detach())
+    averaged = torch.cat([gradient for _, gradient in parts]) / 2  # as data-parallel training does
+    torch.testing.assert_close(averaged, wanted)

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.helpers.import_closure import ROOT
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import prepare_folder
 
 DRAWN = "--train 120 --val 40 --seed 2"  # in dvc.yaml

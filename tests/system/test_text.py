@@ -1,4 +1,4 @@
-"""What others wrote, as short text."""
+"""Short texts for error messages."""
 
 from datetime import date
 

@@ -52,8 +52,8 @@ def test_train_and_encoder_name_their_parameter(
     result = run_stage("train")
     assert result.exit_code == 2, result.output
     assert "error: params.yaml: train.batch_size is 1" in result.stderr
-    small = {"views.crop": [32, 32], "views.local_window": [32, 32], "warm_start.batch_size": 1}
+    small = {"views.crop": [32, 32], "views.local_window": [32, 32], "distillation.batch_size": 1}
     write_params(tmp_path, small | {"segmenter.encoder_weights": "clip"})
     result = run_stage("encoder")
     assert result.exit_code == 2, result.output
-    assert "error: params.yaml: warm_start.batch_size is 1" in result.stderr
+    assert "error: params.yaml: distillation.batch_size is 1" in result.stderr

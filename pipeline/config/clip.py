@@ -1,0 +1,54 @@
+"""Section ``clip`` of params.yaml."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.base import Count, Precision, Section, Size, Text, Zoom
+
+
+class LevelParams(Section):
+    """One view level of CLIP: how much the photo is magnified, and by which windows it is
+    covered."""
+
+    zoom: Zoom
+    window: Size
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+
+
+class FusedParams(Section):
+    """One level more: all others summed and smoothed along the edges of the photo."""
+
+    size: Size
+    stride: Count
+    radius: Count
+
+
+class ClipParams(Section):
+    """The frozen CLIP, what it is asked, and how it looks at a photo."""
+
+    model: Text
+    pretrained: Text | None
+    dense: Literal["value", "vv", "sclip", "clearclip", "naclip"]
+    repair_outliers: bool
+    templates: Literal["carb", "plain"]
+    class_prompts: dict[str, Annotated[list[Text], Field(min_length=1)]]
+    normalisation: Literal["clip", "imagenet"]
+    activation: Literal["trained", "gelu", "quick_gelu"]
+    precision: Precision
+    levels: dict[str, LevelParams]
+    fused: FusedParams | None
+
+    @model_validator(mode="after")
+    def _levels_are_global_then_local(self) -> Self:
+        if list(self.levels)[:1] != ["global"]:
+            raise ValueError(f"levels: must start with 'global', got {list(self.levels)}")
+        for name in self.levels:  # each names a folder of the store, beside its own
+            taken = name in ("text", "finished", "fused")
+            if taken or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    "levels: must have names of letters, digits, '-' and '_', not 'text', "
+                    f"'finished' or 'fused', got {name!r}"
+                )
+        return self

@@ -1,0 +1,41 @@
+"""Section ``segmenter`` of params.yaml."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.config.base import Positive, Section, as_tuple
+
+MOST_OPTIONS = 1000
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Means = Annotated[tuple[Finite, Finite, Finite], BeforeValidator(as_tuple)]  # one value per channel
+Deviations = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(as_tuple)]
+
+
+class NormalisationParams(Section):
+    """What is subtracted from RGB in 0 to 1, and what divides it, a value for each channel."""
+
+    mean: Means
+    std: Deviations
+
+
+class SegmenterParams(Section):
+    """The network that is trained."""
+
+    arch: str
+    encoder: str
+    encoder_weights: str
+    normalisation: Literal["imagenet", "half", "lite"] | NormalisationParams
+    classifier: Literal["learned", "text"]
+    options: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _options_are_few(self) -> Self:
+        left, seen = list(self.options.values()), 0
+        while left:  # a short YAML can name one list over and over: a billion items
+            item, seen = left.pop(), seen + 1
+            items = item.values() if isinstance(item, dict) else item
+            left += items if isinstance(item, dict | list | tuple | set) else []
+            if seen > MOST_OPTIONS:
+                raise ValueError(f"options: must hold at most {MOST_OPTIONS} values, got more")
+        return self

@@ -1,0 +1,101 @@
+"""Progress lines and bars, prefetching in threads."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from pipeline.system.progress import prefetch_in_threads, progress, stream_to_cpu
+
+
+@pytest.fixture(autouse=True)
+def info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "carb")
+
+
+def test_progress_passes_the_items_through_and_ends_with_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert list(progress(iter("abc"), label="photos", total=5, done=2)) == ["a", "b", "c"]
+    assert list(progress([], label="nothing", total=0)) == []
+    assert [message[:16] for message in caplog.messages] == ["photos 5/5 done ", "nothing 0/0 done"]
+    with pytest.raises(ZeroDivisionError):
+        list(progress((1 / number for number in (1, 0)), label="x", total=2))
+
+
+def test_progress_logs_speed_and_time_left_now_and_then(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        assert len(list(progress(range(6), label="CLIP", total=100, done=50, unit="views"))) == 6
+    assert caplog.messages == [
+        "CLIP 53/100: 0.25 views/s, 3 min left",
+        "CLIP 56/100: 0.25 views/s, 3 min left",
+        "CLIP 56/100 done in 28 s, 0.21 views/s",
+    ]
+
+
+def test_lines_of_a_long_run_become_rarer(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 36_000
+    clock = iter(range(seconds + 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        steps = progress(range(seconds), label="t", total=seconds, unit="steps", images=8)
+        assert len(list(steps)) == seconds
+    assert 50 < len(caplog.messages) < 100
+    assert caplog.messages[0] == "t 10/36000: 1.0 steps/s, 8.0 images/s, 10 h 00 min left"
+    assert caplog.messages[-1] == "t 36000/36000 done in 10 h 00 min, 1.0 steps/s, 8.0 images/s"
+
+
+def test_progress_on_a_terminal_is_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert list(progress("ab", label="photos", total=2, unit="steps", images=8)) == ["a", "b"]
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("photos", "2/2", "steps/s", "images/s"))
+
+
+def test_work_in_threads_keeps_the_order_and_stays_a_few_items_ahead() -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    done = prefetch_in_threads(numbers(), lambda number: number * number, threads=2)
+    assert [next(done) for _ in range(3)] == [0, 1, 4]
+    assert len(taken) <= 3 + 4  # twice as many as threads may wait
+    assert list(done) == [number * number for number in range(3, 50)]
+
+
+def test_an_error_in_a_thread_is_raised_in_place_of_its_result() -> None:
+    done = prefetch_in_threads([1, 2, 0, 4], lambda number: 1 / number, threads=3)
+    assert [next(done), next(done)] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(done)
+
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_tensors_are_copied_in_order(device: str) -> None:
+    made = (torch.full((2,), number, device=device) for number in range(3))
+    assert [tensor.tolist() for tensor in stream_to_cpu(made)] == [[0, 0], [1, 1], [2, 2]]
