@@ -1,4 +1,4 @@
-"""A data set: scenes (an image, and a human mask where there is one), and how masks are read."""
+"""Data sets: scenes (an image and, if there is one, its human mask) and mask reading."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Where the photos and masks of a person's folder lie: names of folders in any capitals, splits,
-annotations among the photos. What cannot be told apart is refused, the rest that is not read is
-listed."""
+"""Layout of a user's folder: folders of photos, splits and masks, and annotations among the photos.
+
+Folder names may have any capitals; ambiguous layouts are refused."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ _SUFFIX = re.compile(
 
 @dataclass(frozen=True)
 class Layout:
-    """A person's folder.
+    """Layout of a user's folder.
 
     Attributes:
         root: the folder itself.

@@ -32,7 +32,7 @@ def split_of(name: str) -> str:
 
 
 class PanopticMasks:
-    """The human masks: pictures of segment ids, whose categories stand in a JSON.
+    """Human masks: images of segment ids, whose categories are in a JSON.
 
     Args:
         root: folder of the data set.
