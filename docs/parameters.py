@@ -1,20 +1,17 @@
-"""Write docs/parameters.md: what each parameter must be, its value here, and what it means.
+"""Generator of docs/parameters.md: name, value here, allowed values, meaning, stages that read it.
 
     python -m docs.parameters            write it
     python -m docs.parameters --check    fail if it is not up to date
 
-Types and bounds come from `pipeline.config.params`, meanings from the comments of params.yaml (of a
-section that is empty there, from recipes/demo-best.yaml), readers from dvc.yaml.
+Allowed values come from the schema in `pipeline.config`, meanings from the comments of params.yaml
+(of a section that is empty there, from recipes/demo-best.yaml), readers from dvc.yaml.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
 from pipeline.config.params import Params
@@ -28,58 +25,48 @@ HEAD = """# Parameters
 
 <!-- Written by `python -m docs.parameters`; change pipeline/config/, params.yaml or recipes/. -->
 
-Every value of the science stands in `params.yaml`; its value there is that of the embedded demo. A
-typing error, a value out of bounds or a missing line is refused in one sentence before any work
-starts. Sizes are `[height, width]` in pixels; "paper" is Kim et al., AAAI 2024. DVC runs a stage
-again when a parameter that it reads has changed.
+`params.yaml` as committed is the embedded demo. A misspelt key, a value out of bounds or a missing
+line is refused in one sentence before any work starts. Sizes are `[height, width]` in pixels;
+"paper" is Kim et al., AAAI 2024. DVC runs a stage again when a parameter that it reads has changed.
 
 ```sh
 dvc exp run -S carb.tau=0.5              # one value, for one run
 cp recipes/folder.yaml params.yaml       # another data set: all values
 ```
 """
-WORDS = {  # of the error messages, shorter
-    f" and below {2**31}": "",
-    "a list of 2 values, each a whole number that is above 0 and at most": "[height, width], up to",
-    "a whole number that is": "whole number",
-    "null or": "empty or",
-    "text that is not empty": "text",
-    "a list of 2 values, each": "2 values, each",
-    "'": "`",
-}
+LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+LIMITS |= {"exclusiveMaximum": "below"}
+TYPES = {"integer": "whole number", "number": "number", "string": "text", "null": "empty"}
+TYPES |= {"boolean": "true or false", "object": "names and values"}
 app = typer.Typer(add_completion=False)
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a parameter file.
-
-    Attributes:
-        name: dotted, ``<level>`` where a section has names of its own.
-        must: what the schema asks for, in words; empty for a section.
-        meaning: the comments beside it, without repetition.
-    """
+class Parameter(NamedTuple):
+    """One line of a parameter file; ``allowed`` is empty for a section."""
 
     name: str
-    must: str
+    allowed: str
     meaning: str
 
 
-def section_in(kind: Any) -> type[BaseModel] | None:
-    """The section that a type annotation holds: itself, or one that may be empty or named.
-
-    None where a word may stand in its place: that is one parameter.
-    """
-    if any(get_origin(one) is Literal for one in get_args(kind)):
-        return None
-    for one in (kind, *get_args(kind)):
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            return one
-    return None
+def allowed(kind: dict[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in kind:
+        return " or ".join(dict.fromkeys(map(allowed, kind["anyOf"])))
+    if "enum" in kind:
+        return ", ".join(f"`{one}`" for one in kind["enum"])
+    if kind["type"] == "array":
+        items = kind.get("prefixItems") or [kind["items"]]
+        count = f"{len(items)} values" if "prefixItems" in kind else "list"
+        return f"{count}, each {allowed(items[0])}"
+    bounds = [
+        f"{word} {kind[name]:g}" for name, word in LIMITS.items() if kind.get(name, 2e9) < 2e9
+    ]
+    return " ".join([TYPES[kind["type"]], " and ".join(bounds)]).strip()
 
 
 def comment_of(mapping: Any, key: str) -> str:
-    """What stands behind a key of a round-trip YAML, its lines joined; empty if nothing does."""
+    """The comment behind a key of a round-trip YAML, its lines joined; empty if there is none."""
     beside = mapping.ca.items.get(key) or []
     within = getattr(getattr(mapping[key], "ca", None), "comment", None) or []
     tokens = [token for token in (*beside, *within) if hasattr(token, "value")]
@@ -105,40 +92,37 @@ def meaning(files: Sequence[Any], section: str, key: str) -> str:
     return ""
 
 
-def parameters(
-    files: Sequence[Any], schema: type[BaseModel], section: str = ""
-) -> Iterator[Parameter]:
-    """The parameters of a section and of those within it, in the schema's order.
+def parameters(files: Sequence[Any]) -> Iterator[Parameter]:
+    """All parameters in the schema's order, each section before what is in it.
 
     Args:
         files: those with comments, read for a round trip.
-        schema: of the section.
-        section: its dotted name, empty for the whole file.
     """
-    for key, field in schema.model_fields.items():
-        name = f"{section}.{key}".removeprefix(".")
-        yield Parameter(name, _must(field), meaning(files, section, key))
-        inner = section_in(field.annotation)
-        if inner:
-            named = get_origin(field.annotation) is dict
-            yield from parameters(files, inner, f"{name}.<level>" if named else name)
+    root = Params.model_json_schema()
 
+    def below(schema: dict[str, Any], section: str) -> Iterator[Parameter]:
+        for key, field in schema["properties"].items():
+            name = f"{section}.{key}".removeprefix(".")
+            options = field.get("anyOf", [field])
+            inner = [root["$defs"][one["$ref"][8:]] for one in options if "$ref" in one]
+            if "enum" in options[0]:  # a section in the place of a word is one parameter
+                words = [allowed(options[0]), *("/".join(one["properties"]) for one in inner)]
+                yield Parameter(name, " or ".join(words), meaning(files, section, key))
+                continue
+            named = field.get("additionalProperties")
+            if isinstance(named, dict) and "$ref" in named:
+                inner = [root["$defs"][named["$ref"][8:]]]
+            yield Parameter(name, "" if inner else allowed(field), meaning(files, section, key))
+            for one in inner:
+                yield from below(one, f"{name}.<level>" if named else name)
 
-def _must(field: FieldInfo) -> str:
-    if section_in(field.annotation):
-        return ""
-    if get_origin(field.annotation) is dict:
-        return "names and values"
-    words = described(field.annotation, tuple(field.metadata))
-    for old, new in WORDS.items():
-        words = words.replace(old, new)
-    return words
+    yield from below(root, "")
 
 
 def value_of(content: Any, row: Parameter) -> str:
     """A parameter's value as a file has it; those of several levels; empty for a section."""
     section, _, key = row.name.rpartition(".")
-    values = [_text(one[key]) for one in sections(content, section)] if row.must else []
+    values = [_text(one[key]) for one in sections(content, section)] if row.allowed else []
     return "; ".join(dict.fromkeys(values))
 
 
@@ -170,31 +154,32 @@ def _code(text: str) -> str:
 
 
 def section_table(rows: Sequence[Parameter], here: Any, stages: Any) -> list[str]:
-    """The heading, the schema's words and the table of one section, which is the first row."""
-    first = rows[0]
-    schema = section_in(Params.model_fields[first.name].annotation)
-    about = [" ".join((schema.__doc__ or "").split()), ""] if schema else []
-    note = [f"Note: {first.meaning}.", ""] if schema and first.meaning else []
-    lines = [f"## {first.name}", "", *about, *note]
-    lines += ["| parameter | here | must be | meaning | read by |", "|---|---|---|---|---|"]
-    for row in rows[1:] if schema else rows:
-        name = row.name if row.must else f"**{row.name}**"
+    """The heading, the schema's docstring and the table of one section, which is the first row."""
+    first, *inner = rows
+    about: list[str] = []
+    if inner:
+        schema: Any = Params.model_fields[first.name].annotation
+        about = [" ".join((schema.__doc__ or "").split()), ""]
+        about += [f"Note: {first.meaning}.", ""] if first.meaning else []
+    lines = [f"## {first.name}", "", *about]
+    lines += ["| parameter | here | allowed | meaning | read by |", "|---|---|---|---|---|"]
+    for row in inner or rows:
+        name = row.name if row.allowed else f"**{row.name}**"
         value = _code(value_of(here, row))
-        lines.append(_cells(name, value, row.must, row.meaning, readers(row.name, stages)))
+        lines.append(_cells(name, value, row.allowed, row.meaning, readers(row.name, stages)))
     return [*lines, ""]
 
 
 def recipe_table(rows: Sequence[Parameter], files: dict[str, Any]) -> list[str]:
-    """What the recipes set otherwise than params.yaml does."""
+    """Values of the recipes that differ from params.yaml."""
     here, *recipes = files.values()
     lines = [
         "## Recipes",
         "",
-        "Where a recipe says something else than `params.yaml`; an empty cell is the same value.",
+        "Values that differ from `params.yaml`; an empty cell: the same.",
         "",
-        _cells("parameter", "here", *list(files)[1:]),
-        "|" + "---|" * (1 + len(files)),
     ]
+    lines += [_cells("parameter", "here", *list(files)[1:]), "|" + "---|" * (1 + len(files))]
     for row in rows:
         own = value_of(here, row)
         others = [value_of(recipe, row) for recipe in recipes]
@@ -209,7 +194,7 @@ def page() -> str:
     reader = YAML()
     files = {path.stem: reader.load(path) for path in (PARAMS, *RECIPES)}
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    rows = list(parameters([files[name] for name in MEANINGS], Params))
+    rows = list(parameters([files[name] for name in MEANINGS]))
     lines = [HEAD]
     for section in Params.model_fields:
         own = [row for row in rows if row.name.split(".")[0] == section]

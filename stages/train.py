@@ -1,6 +1,6 @@
 """Train the segmenter on the cached pseudo-masks. Reads index, photos, image-level labels,
-masks.zarr and the encoder's first weights; writes the segmenter and its curves. It is shown no
-human mask."""
+masks.zarr and the encoder's first weights, but no human masks; writes the segmenter, curves and
+previews."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,9 @@ def main(
         "models/encoder.safetensors"
     ),
     out: Annotated[Path, typer.Option(help="Segmenter to write.")] = Path("models/segmenter"),
-    curves: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("results/train"),
+    curves: Annotated[Path, typer.Option(help="Folder for curves and previews.")] = Path(
+        "results/train"
+    ),
     scratch: Annotated[
         Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
@@ -32,7 +34,7 @@ def main(
 ) -> None:
     """Train the segmenter on the cached pseudo-masks.
 
-    A stopped run goes on where it was. Beside the one that is there, with other parameters:
+    A stopped run resumes from its last checkpoint. To train another segmenter beside the first:
 
         carb train --params other.yaml --out models/other --curves results/other
     """

@@ -152,8 +152,9 @@ def _sentence(error: ValidationError, content: object) -> str:
         faults[0],
     )
     name, place = "", content
+    missing = fault["loc"][-1:] if fault["type"] == "missing" else ()
     for part in fault["loc"]:
-        if isinstance(place, dict) and (part in place or fault["type"] == "missing"):
+        if isinstance(place, dict) and (part in place or part in missing):
             name, place = f"{name}.{part}".removeprefix("."), place.get(part)
         elif isinstance(place, list) and isinstance(part, int):
             name, place = f"{name}[{part}]", place[part] if part < len(place) else None
@@ -161,7 +162,7 @@ def _sentence(error: ValidationError, content: object) -> str:
     if fault["type"] == "value_error":  # of our own validators
         problem = problem.removeprefix("Value error, ")
         return f"{name}{problem}" if problem.startswith(":") or not name else f"{name}.{problem}"
-    if fault["type"] == "missing":
+    if missing:
         return f"{name}: {problem}; add it (the committed params.yaml shows its meaning)"
     found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
     hint = (

@@ -23,9 +23,7 @@ class CarbParams(Section):
     @model_validator(mode="after")
     def _warmup_has_a_length(self) -> Self:
         if self.warmup_steps is None and self.warmup_share is None:
-            raise ValueError(
-                "warmup_steps: this or carb.warmup_share must be a number, got neither"
-            )
+            raise ValueError("warmup_steps: this or carb.warmup_share must be set, got neither")
         return self
 
     def warmup_of(self, steps: int) -> int:

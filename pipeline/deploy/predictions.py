@@ -25,7 +25,7 @@ M = TypeVar("M")
 K = TypeVar("K")
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 ALPHA = 0.5  # opacity of the class colours in an overlay
-# Prefixes of item names in the output list, see `pipeline.system.output_lists`.
+# Prefixes of item names in the output list, see `pipeline.system.outputs`.
 PHOTO, VIDEO = "photo ", "video "
 NAMED = 10  # skipped files that the final error names
 

@@ -88,7 +88,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def read_curve(path: Path) -> Curve:
-    """A curve that DVCLive wrote: ``[n, 2]`` of step and value."""
+    """A curve that training wrote: ``[n, 2]`` of step and value."""
     with path.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.reader(handle, delimiter="\t"))[1:]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)

@@ -89,7 +89,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     try:
-        found, _ = load_tensors(path, ours=False)
+        found, _ = load_tensors(path, require_digest=False)
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: {path} cannot be read as safetensors "

@@ -44,12 +44,12 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) 
         save_file(here, draft, metadata={_ENTRY: entry})
 
 
-def load_tensors(path: Path, *, ours: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(path: Path, *, require_digest: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file's tensors and notes, and compare them with their digest.
 
     Args:
         path: file to read.
-        ours: it must be of `save_tensors`; other safetensors files have no digest.
+        require_digest: it must be of `save_tensors`; other safetensors files have no digest.
 
     Raises:
         SafetensorError: the file is no safetensors file, or damaged.
@@ -63,6 +63,6 @@ def load_tensors(path: Path, *, ours: bool) -> tuple[dict[str, Tensor], dict[str
     except (ValueError, AttributeError) as error:
         raise SafetensorError(f"its header is damaged: {error}") from None
     digest = notes.pop(_DIGEST, None)
-    if (ours or digest is not None) and digest != _digest(tensors, notes):
+    if (require_digest or digest is not None) and digest != _digest(tensors, notes):
         raise SafetensorError("its values are not those that were written")
     return tensors, notes

@@ -71,7 +71,7 @@ def load_checkpoint(path: Path, *, modules: dict[str, nn.Module], optimizer: Opt
         ValueError: it belongs to another run.
     """
     try:
-        tensors, notes = load_tensors(path, ours=True)
+        tensors, notes = load_tensors(path, require_digest=True)
         progress = Progress(**json.loads(notes["progress"]))
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DamagedError(f"{path}: not a complete checkpoint ({error})") from None

@@ -301,7 +301,6 @@ def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> 
             "Optimizer": f"{train.optimizer}, highest learning rate {train.lr:g}, {train.schedule}",
             "CARB": params.carb.acted(train.steps),
             "Classifier": params.segmenter.classifier,
-            "Precision": precision,
             "Seed": params.seed,
         },
     }

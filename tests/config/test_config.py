@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline.config.params import Params, load_params
+from pipeline.config import Params, load_params
+from pipeline.config.base import Sections, Seed, load_sections
+from pipeline.config.carb import CarbParams
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMITTED = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 GOOD = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 DELETE = ...  # a singleton whose name does not change: it is part of names of tests
@@ -33,8 +36,8 @@ def changed(changes: dict[str, Any]) -> Any:
     return content
 
 
-def load(folder: Path, content: Any) -> Params:
-    """Load ``content`` from a file: bytes and text as they stand, anything else as YAML."""
+def write(folder: Path, content: Any) -> Path:
+    """A parameter file: bytes and text as they are, anything else as YAML."""
     path = folder / "params.yaml"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -42,7 +45,11 @@ def load(folder: Path, content: Any) -> Params:
         path.write_text(content, "utf-8")
     else:
         YAML().dump(content, path)
-    return load_params(path)
+    return path
+
+
+def load(folder: Path, content: Any) -> Params:
+    return load_params(write(folder, content))
 
 
 def refusal(folder: Path, content: Any) -> str:
@@ -55,25 +62,18 @@ def refusal(folder: Path, content: Any) -> str:
 def test_the_committed_parameter_files_load(path: Path) -> None:
     params = load_params(path)
     assert next(iter(params.clip.levels)) == "global"
+    with pytest.raises(ValueError, match="frozen"):
+        params.carb.tau = 0.5  # type: ignore[misc]
 
 
 def test_values_arrive_with_their_types(tmp_path: Path) -> None:
     crop = {"views.crop": [96, 192], "views.local_window": [32, 64]}
-    params = load(tmp_path, changed({"train.lr": 5e-4, "carb.weight": 1} | crop))
-    assert (params.train.lr, params.carb.weight, params.views.crop) == (5e-4, 1.0, (96, 192))
-    assert load(tmp_path, changed({"carb.weight": None})).carb.weight is None
-
-
-def test_a_number_with_an_exponent_and_no_point_is_a_number_as_for_dvc(tmp_path: Path) -> None:
-    load(tmp_path, changed({"train.lr": 0.125}))
-    text = (tmp_path / "params.yaml").read_text("utf-8")
+    words = {"clip.class_prompts": {"car": ["no"]}}  # YAML 1.2: no is a word
+    params = load(tmp_path, changed({"train.lr": 0.125, "carb.weight": 1} | crop | words))
+    assert (params.train.lr, params.carb.weight, params.views.crop) == (0.125, 1.0, (96, 192))
+    assert params.clip.class_prompts == {"car": ["no"]}
+    text = (tmp_path / "params.yaml").read_text("utf-8")  # 5e-4 is a number, as for DVC
     assert load(tmp_path, text.replace("lr: 0.125", "lr: 5e-4")).train.lr == 5e-4
-
-
-def test_yaml_12_leaves_no_alone(tmp_path: Path) -> None:
-    assert load(tmp_path, changed({"clip.class_prompts": {"car": ["no"]}})).clip.class_prompts == {
-        "car": ["no"]
-    }
 
 
 def test_a_file_of_an_earlier_version_has_no_share(tmp_path: Path) -> None:
@@ -81,121 +81,99 @@ def test_a_file_of_an_earlier_version_has_no_share(tmp_path: Path) -> None:
     assert load(tmp_path, changed(carb)).carb.warmup_of(600) == 450
 
 
-def test_parameters_are_read_only() -> None:
-    params = load_params(ROOT / "params.yaml")
-    with pytest.raises(ValueError, match="frozen"):
-        params.carb.tau = 0.5  # type: ignore[misc]
+class Some(Sections):
+    seed: Seed
+    carb: CarbParams
 
 
-TWO = "must be a list of 2 values, each a whole number that is above 0 and at most 32768"
+def test_a_stage_reads_its_own_sections_strictly_and_no_others(tmp_path: Path) -> None:
+    path = write(tmp_path, changed({"eval": 3}))
+    assert load_sections(path, Some).carb.queue_size == GOOD["carb"]["queue_size"]
+    path = write(tmp_path, changed({"carb.tau": DELETE}))
+    with pytest.raises(ValueError, match=r"^params\.yaml: carb\.tau: Field required; add it"):
+        load_sections(path, Some)
+
+
+LOCAL, GLOBAL = GOOD["clip"]["levels"]["local"], GOOD["clip"]["levels"]["global"]
 SECTION = "must be a section of 'key: value' lines"
-COUNT = "must be a whole number that is above 0 and below 2147483648"
-SEED = "must be a whole number that is at least 0 and below 2147483648"
-LOCAL = GOOD["clip"]["levels"]["local"]
-GLOBAL = GOOD["clip"]["levels"]["global"]
+ADD = "Field required; add it (the committed params.yaml shows its meaning)"
+NUMBER, QUOTES = "Input should be a valid number", "; write a number without quotes"
+WHOLE, BOOL = "Input should be a valid integer", "Input should be a valid boolean"
+ROOT_IS = "dataset.root: must be written in full, nothing expands '~' and '$'"
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"cabr": {}}, "cabr is no parameter; did you mean 'carb'?"),
-    ({"carb.taau": 1}, "carb.taau is no parameter; did you mean 'tau'?"),
-    ({"carb.tau": DELETE, "carb.taau": 1}, "carb.taau is no parameter; did you mean 'tau'?"),
-    ({"clip.levels.local.zom": 2}, "clip.levels.local.zom is no parameter; did you mean 'zoom'?"),
-    ({"train.zzz": 2}, "train.zzz is no parameter; remove it"),
-    ({"train": {**GOOD["train"], 3: 4}}, "train.3 is no parameter; remove it"),
-    ({"carb": DELETE}, "carb is missing; add it (the committed params.yaml shows its meaning)"),
+    ({"cabr": {}}, "cabr: no such parameter; did you mean 'carb'?"),
+    ({"carb.tau": DELETE, "carb.taau": 1}, "carb.taau: no such parameter; did you mean 'tau'?"),
+    ({"clip.levels.local.zom": 2}, "clip.levels.local.zom: no such parameter; did you mean 'zoom'"),
+    ({"train": {**GOOD["train"], 3: 4}}, "train.3: no such parameter; remove it"),
+    ({"carb": DELETE}, f"carb: {ADD}"),
+    ({"clip.levels.local.zoom": DELETE}, f"clip.levels.local.zoom: {ADD}"),
+    ({"carb.tau": 1.5}, "carb.tau: Input should be less than or equal to 1, got 1.5"),
+    ({"carb.tau": float("nan")}, "carb.tau: Input should be less than or equal to 1, got nan"),
+    ({"carb.tau": None}, f"carb.tau: {NUMBER}, got null"),
+    ({"carb.tau": [1] * 99}, f"carb.tau: {NUMBER}, got [{'1, ' * 18}1,..."),
+    ({"carb.weight": True}, f"carb.weight: {NUMBER}, got true"),
+    ({"carb.weight": float("inf")}, "carb.weight: Input should be a finite number, got inf"),
+    ({"train.lr": "2e-3"}, f"train.lr: {NUMBER}, got '2e-3'{QUOTES}"),
+    ({"eval.scales": ["1"]}, f"eval.scales[0]: {NUMBER}, got '1'{QUOTES}"),
+    ({"train.steps": 600.0}, f"train.steps: {WHOLE}, got 600.0"),
+    ({"train.steps": True}, f"train.steps: {WHOLE}, got true"),
+    ({"train.steps": date(2024, 1, 2)}, f"train.steps: {WHOLE}, got 2024-01-02"),
+    ({"seed": 2**31}, "seed: Input should be less than 2147483648, got 2147483648"),
+    ({"seed": "two\nlines"}, rf"seed: {WHOLE}, got 'two\nlines'; write a whole number without "),
+    ({"carb.enabled": "no"}, f"carb.enabled: {BOOL}, got 'no'; write true or false"),
+    ({"carb.enabled": 0}, f"carb.enabled: {BOOL}, got 0; write true or false"),
+    ({"train.optimizer": "adam"}, "train.optimizer: Input should be 'sgd' or 'adamw', got 'adam'"),
+    ({"segmenter.normalisation": 2}, "segmenter.normalisation: Input should be 'imagenet', 'half'"),
+    ({"segmenter.normalisation": {}}, "segmenter.normalisation.mean: Field required"),
+    ({"dataset.root": ""}, "dataset.root: String should have at least 1 character, got ''"),
+    ({"dataset.root": 5}, "dataset.root: Input should be a valid string, got 5"),
+    ({"clip.pretrained": b"x"}, "clip.pretrained: Input should be a valid string, got b'x'"),
+    ({"dataset.root": "~/photos"}, f"{ROOT_IS}, got '~/photos'"),
+    ({"dataset.root": "${HOME}/photos"}, f"{ROOT_IS}, got '${{HOME}}/photos'"),
+    ({"views.crop": 64}, "views.crop: Input should be a valid list, got 64"),
+    ({"views.crop": [64]}, "views.crop[1]: Field required"),
+    ({"views.crop": [64, 0]}, "views.crop[1]: Input should be greater than 0, got 0"),
     (
-        {"clip.levels.local.zoom": DELETE},
-        "clip.levels.local.zoom is missing; add it (the committed params.yaml shows its meaning)",
+        {"views.crop": [64] * 3},
+        "views.crop: List should have at most 2 items after validation, not",
     ),
-    ({"carb.tau": 1.5}, "carb.tau must be between 0 and 1, got 1.5"),
-    ({"carb.tau": -1}, "carb.tau must be between 0 and 1, got -1"),
-    ({"carb.tau": "high"}, "carb.tau must be between 0 and 1, got 'high'"),
-    ({"carb.tau": float("nan")}, "carb.tau must be between 0 and 1, got nan"),
-    ({"carb.tau": None}, "carb.tau must be between 0 and 1, got null"),
-    ({"carb.weight": "auto"}, "carb.weight must be null or at least 0, got 'auto'"),
-    ({"carb.weight": True}, "carb.weight must be null or at least 0, got true"),
-    ({"carb.weight": float("inf")}, "carb.weight must be null or at least 0, got inf"),
-    ({"train.lr": 0}, "train.lr must be above 0, got 0"),
-    ({"augment.hue": 0.7}, "augment.hue must be between 0 and 0.5, got 0.7"),
-    ({"augment.contrast": 1}, "augment.contrast must be at least 0 and below 1, got 1"),
-    ({"train.steps": 0}, f"train.steps {COUNT}, got 0"),
-    ({"train.steps": 1.5}, f"train.steps {COUNT}, got 1.5"),
-    ({"train.steps": True}, f"train.steps {COUNT}, got true"),
-    (
-        {"train.workers": -1},
-        "train.workers must be a whole number that is between 0 and 256, got -1",
-    ),
-    ({"seed": 2**31}, f"seed {SEED}, got 2147483648"),
-    ({"seed": "two\nlines"}, f"seed {SEED}, got 'two\\nlines'"),
-    ({"train.local_term": "maybe"}, "train.local_term must be true or false, got 'maybe'"),
-    ({"train.optimizer": "adam"}, "train.optimizer must be 'sgd' or 'adamw', got 'adam'"),
-    (
-        {"clip.precision": "bf16"},
-        "clip.precision must be 'auto', 'bf16-mixed' or '32-true', got 'bf16'",
-    ),
-    ({"dataset.root": ""}, "dataset.root must be text that is not empty, got ''"),
-    ({"dataset.root": 5}, "dataset.root must be text that is not empty, got 5"),
-    (
-        {"dataset.image_labels": 5},
-        "dataset.image_labels must be null or text that is not empty, got 5",
-    ),
-    ({"segmenter.arch": None}, "segmenter.arch must be text, got null"),
-    ({"views.crop": 64}, f"views.crop {TWO}, got 64"),
-    ({"views.crop": [64]}, f"views.crop {TWO}, got [64]"),
-    ({"views.crop": [64, 0]}, f"views.crop {TWO}, got [64, 0]"),
-    (
-        {"clip.levels.local.window": [64, 64, 64]},
-        f"clip.levels.local.window {TWO}, got [64, 64, 64]",
-    ),
-    (
-        {"views.scale": [1, "x"]},
-        "views.scale must be a list of 2 values, each between 0.05 and 16, got [1, 'x']",
-    ),
-    (
-        {"train.lr": 1e-3, "train.min_lr": 2e-3},
-        "train.min_lr must be at most train.lr (0.001), got 0.002",
-    ),
-    ({"views.scale": [2, 1]}, "views.scale must be [smallest, largest], got [2.0, 1.0]"),
+    ({"train.min_lr": 1}, "train.min_lr: must be at most train.lr (0.002), got 1.0"),
+    ({"views.scale": [2, 1]}, "views.scale: must be [smallest, largest], got [2.0, 1.0]"),
     (
         {"views.crop": [128, 256], "views.local_window": [129, 64]},
-        "views.local_window must fit into views.crop [128, 256], got [129, 64]",
+        "views.local_window: must fit into views.crop [128, 256], got [129, 64]",
     ),
-    ({"carb": None}, f"carb {SECTION}, got null"),
-    ({"carb": [1]}, f"carb {SECTION}, got [1]"),
-    ({"clip.levels.local": 2}, f"clip.levels.local {SECTION}, got 2"),
-    ({"clip.class_prompts": None}, f"clip.class_prompts {SECTION}, got null"),
-    ({"clip.class_prompts": {3: ["x"]}}, f"clip.class_prompts {SECTION}, got {{3: ['x']}}"),
+    ({"carb": [1]}, f"carb: {SECTION}, got [1]"),
+    ({"clip.levels.local": 2}, f"clip.levels.local: {SECTION}, got 2"),
     (
-        {"clip.class_prompts": {"car": "auto"}},
-        "clip.class_prompts.car must be a list that is not empty, each value text that is not "
-        "empty, "
-        "got 'auto'",
+        {"clip.class_prompts": {3: ["x"]}},
+        "clip.class_prompts.3: Input should be a valid string, got 3",
     ),
     (
         {"clip.class_prompts": {"car": ["auto", ""]}},
-        "clip.class_prompts.car must be a list that is not empty, each value text that is not "
-        "empty, "
-        "got ['auto', '']",
+        "clip.class_prompts.car[1]: String should have at least 1 character, got ''",
     ),
-    ({"clip.levels": {}}, "clip.levels must start with 'global', got []"),
     (
         {"clip.levels": {"local": LOCAL, "global": GLOBAL}},
-        "clip.levels must start with 'global', got ['local', 'global']",
+        "clip.levels: must start with 'global', got ['local', 'global']",
+    ),
+    *(
+        (
+            {"clip.levels": {"global": GLOBAL, name: LOCAL}},
+            "clip.levels: must have names of letters, digits, '-' and '_', not 'text', "
+            f"'finished' or 'fused', got '{name}'",
+        )
+        for name in ("../x", "text", "fused")
     ),
     (
-        {"clip.levels": {"global": GLOBAL, "../x": LOCAL}},
-        "clip.levels must have names of letters, digits, '-' and '_', not 'text', "
-        "'finished' or 'fused', got '../x'",
+        {"carb.warmup_steps": None, "carb.warmup_share": None},
+        "carb.warmup_steps: this or carb.warmup_share must be set, got neither",
     ),
-    (
-        {"clip.levels": {"global": GLOBAL, "text": LOCAL}},
-        "clip.levels must have names of letters, digits, '-' and '_', not 'text', "
-        "'finished' or 'fused', got 'text'",
-    ),
-    (
-        {"clip.levels": {"global": GLOBAL, "fused": LOCAL}},
-        "clip.levels must have names of letters, digits, '-' and '_', not 'text', "
-        "'finished' or 'fused', got 'fused'",
-    ),
-    ({"carb.tau": [1] * 99}, f"carb.tau must be between 0 and 1, got [{'1, ' * 18}1,..."),
+    ({"clip.words": 1}, "clip.words was renamed to clip.class_prompts; rename it"),
+    ({"carb.floor": 1}, "carb.floor was renamed to carb.min_weight; rename it"),
+    ({"train.dice": 1}, "train.dice was renamed to train.dice_weight; rename it"),
+    ({"warm_start": 1}, "warm_start was renamed to distillation; rename it"),
+    ({"dataset.label_noise": 1}, "dataset.label_noise was removed (`python -m bench.label_noise`"),
 ]
 
 
@@ -203,24 +181,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_parameter_is_answered_by_one_sentence(
     tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
-    assert refusal(tmp_path, changed(changes)) == f"params.yaml: {sentence}"
+    found = refusal(tmp_path, changed(changes))
+    assert found.startswith(f"params.yaml: {sentence}")
+    assert "\n" not in found
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("clip.words", "renamed to clip.class_prompts; rename it"),
-        ("carb.floor", "renamed to carb.min_weight; rename it"),
-        ("train.dice", "renamed to train.dice_weight; rename it"),
-        ("warm_start", "renamed to distillation; rename it"),
-        (
-            "dataset.label_noise",
-            "removed (`python -m bench.label_noise` writes noisy labels); delete it",
-        ),
-    ],
-)
-def test_a_key_of_an_earlier_version_is_told_its_new_name(tmp_path, old, new):
-    assert refusal(tmp_path, changed({old: 1})) == f"params.yaml: {old} was {new}"
+@pytest.mark.parametrize("root", [".", "data/", "models", "results", "data/../."])
+def test_a_root_that_stages_write_into_is_refused(tmp_path: Path, root: str) -> None:
+    for name in (root, str(Path(root).resolve())):
+        message = refusal(tmp_path, changed({"dataset.root": name}))
+        assert "dataset.root: must be a folder for photos alone, and stages write into" in message
 
 
 UNREADABLE: list[tuple[str | bytes, str]] = [
@@ -234,7 +204,7 @@ UNREADABLE: list[tuple[str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("content", "place"), UNREADABLE, ids=lambda value: str(value)[:20])
-def test_broken_yaml_is_told_with_its_line_and_fault(
+def test_broken_yaml_is_refused_with_its_line_and_fault(
     tmp_path: Path, content: str | bytes, place: str
 ) -> None:
     message = refusal(tmp_path, content)
@@ -252,10 +222,7 @@ def test_a_file_without_sections_is_refused(tmp_path, content, found):
 
 
 def test_a_missing_file_points_to_the_recipes(tmp_path: Path) -> None:
-    for path, found in (
-        (tmp_path / "absent" / "params.yaml", "no such file"),
-        (tmp_path, "a folder"),
-    ):
+    for path, found in ((tmp_path / "absent/params.yaml", "no such file"), (tmp_path, "a folder")):
         with pytest.raises(ValueError, match="copy one of recipes") as caught:
             load_params(path)
         sentence = f"{path}: {found}; copy one of recipes/*.yaml to params.yaml"
@@ -264,7 +231,6 @@ def test_a_missing_file_points_to_the_recipes(tmp_path: Path) -> None:
 
 SIGNS = [*"{}[]:\n\t'\"#|>", ": ", ", ", "- ", "? ", "\n  "]
 MARKS = ["&a", "*a", "<<", "!!", "!!int", "!!set", "!!binary", "%YAML", "---", "0x", "="]
-MARKS += ["2001-01-01"]
 NAMED = ["seed", "carb", "clip", "levels", "global", "train", "lr", "5e-4", "null", "true", "~"]
 PIECES = st.sampled_from(SIGNS + MARKS + NAMED) | st.text(max_size=3)
 

@@ -1,4 +1,4 @@
-"""The SLURM script of docs/processes.md, run with two tasks a step by a small srun."""
+"""The SLURM script of docs/clusters.md, run with two tasks a step by a small srun."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
 from tests.helpers.process_runs import free_port
 
-PAGE = (ROOT / "docs/processes.md").read_text("utf-8")
+PAGE = (ROOT / "docs/clusters.md").read_text("utf-8")
 # Options are skipped; the command runs as two tasks of one node, which must end well.
 SRUN = """
 srun() {

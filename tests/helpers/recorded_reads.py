@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pipeline.config.base import Section
+from pipeline.config.base import Section, Sections
 from pipeline.config.params import Params
 
 _noted: set[Path] | None = None  # an audit hook stays for good; it notes nothing where this is None
@@ -54,9 +54,9 @@ PLACES = dict(_sections(Params))
 
 def _watched_as(section: Section, name: str) -> list[str]:
     """The parameter's name in dvc.yaml, of two parts at most; none for a section by itself."""
-    if type(section) is Params and name != "seed":
+    if isinstance(section, Sections) and name != "seed":
         return []
-    parts = f"{PLACES[type(section)]}.{name}".removeprefix(".").split(".")
+    parts = f"{PLACES.get(type(section), '')}.{name}".removeprefix(".").split(".")
     return [".".join(parts[:2])]
 
 
@@ -64,7 +64,11 @@ def _watched_as(section: Section, name: str) -> list[str]:
 def read_parameters() -> Iterator[set[str]]:
     """The parameters that code reads once params.yaml was checked, as ``section.name``."""
     found, checking = set[str](), [False]
-    plain, dump, check = Section.__getattribute__, Section.model_dump, Params.model_validate
+    plain, dump, check = (
+        Section.__getattribute__,
+        Section.model_dump,
+        Sections.model_validate.__func__,
+    )
 
     def note(section: Section, name: str) -> Any:
         if name in type(section).model_fields and not checking[0]:
@@ -74,13 +78,13 @@ def read_parameters() -> Iterator[set[str]]:
     def note_all(section: Section, **options: Any) -> dict[str, Any]:
         content = dump(section, **options)
         for name, value in content.items():
-            if type(section) is Params and isinstance(value, dict):
+            if isinstance(section, Sections) and isinstance(value, dict):
                 found.update(f"{name}.{key}" for key in value)
             else:
                 found.update(_watched_as(section, name))
         return content
 
-    def checked(*arguments: Any, **options: Any) -> Params:
+    def checked(*arguments: Any, **options: Any) -> Sections:
         checking[0] = True
         try:
             return check(*arguments, **options)
@@ -90,5 +94,5 @@ def read_parameters() -> Iterator[set[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Section, "__getattribute__", note)
         patch.setattr(Section, "model_dump", note_all)
-        patch.setattr(Params, "model_validate", checked)
+        patch.setattr(Sections, "model_validate", classmethod(checked))
         yield found

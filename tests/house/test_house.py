@@ -1,38 +1,30 @@
-"""The house is in order: short files and functions, one word an idea, nothing that nobody uses."""
+"""Code style: short files and functions, one word per idea, no unused parameter or option."""
 
 import ast
 import re
 import statistics
+import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-import pytest
+from ruamel.yaml import YAML
 
-from pipeline.config.params import load_params
+from pipeline.config import load_params
 from tests.helpers import ROOT
 
 CODE = sorted(
     path for name in ("pipeline", "stages", "bench", "demo") for path in (ROOT / name).rglob("*.py")
 )
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-MOST_LINES, MOST_OF_A_FUNCTION, MEDIAN = 300, 60, 15
+MOST_LINES, MOST_OF_A_FUNCTION, MEDIAN = 350, 60, 15
 # One word an idea: what logits, pseudo-masks, masks, image labels, boxes, sizes, steps and the
 # ignored index are never called. `pred` is a name that outside checks call `metrics.confusion` by.
-NEVER = {
-    *(
-        "seg_logit",
-        "seg_logits",
-        "score_map",
-        "fixed_mask",
-        "gt",
-        "seg",
-        "target_mask",
-        "img_label",
-    ),
-    *("img_labels", "xyxy", "bbox", "bboxes", "sz", "n_iter", "n_steps", "n_classes", "void_index"),
-    *("ignore_label", "local_patch", "partial_view", "num_iters", "max_iters"),
-}
+NEVER = """
+seg_logit seg_logits score_map fixed_mask gt seg target_mask img_label img_labels xyxy bbox
+bboxes sz n_iter n_steps n_classes void_index ignore_label local_patch partial_view num_iters
+max_iters
+"""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -55,12 +47,14 @@ def identifiers(path: Path) -> Iterator[str]:
             yield node.id
 
 
-@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_and_its_functions_are_short(path: Path) -> None:
-    lines = path.read_text("utf-8").count("\n")
-    assert lines <= MOST_LINES, f"{lines} lines; make a module of a part"
-    long = {name: size for name, size in functions(path) if size > MOST_OF_A_FUNCTION}
-    assert not long, f"more than {MOST_OF_A_FUNCTION} lines; make functions of parts"
+def test_files_and_functions_are_short() -> None:
+    long = []
+    for path in (*CODE, *TESTS):
+        lines = path.read_text("utf-8").count("\n")
+        sizes = {name: size for name, size in functions(path) if size > MOST_OF_A_FUNCTION}
+        long += [(path, lines)] if lines > MOST_LINES else []
+        long += [(path, name, size) for name, size in sizes.items()]
+    assert not long, "make modules or functions of parts"
 
 
 def test_most_functions_can_be_read_at_a_glance() -> None:
@@ -68,9 +62,9 @@ def test_most_functions_can_be_read_at_a_glance() -> None:
     assert statistics.median(sizes) < MEDIAN
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_each_idea_has_one_word(path: Path) -> None:
-    assert not NEVER & set(identifiers(path))
+def test_each_idea_has_one_word() -> None:
+    found = {path: set(NEVER.split()) & set(identifiers(path)) for path in CODE}
+    assert not {path: names for path, names in found.items() if names}
 
 
 def test_each_parameter_is_read_by_the_code() -> None:
@@ -108,3 +102,10 @@ def test_each_option_is_used_by_the_pipeline_a_test_or_a_document() -> None:
     assert known
     unused = [name for name in sorted(known) if not re.search(rf"{name}(?![\w-])", text)]
     assert not unused, f"nobody uses {', '.join(unused)}: remove it, or test and tell it"
+
+
+def test_citation_is_of_this_version_and_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    cited = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert "2312.13646" in cited["preferred-citation"]["identifiers"][0]["value"]

@@ -1,6 +1,5 @@
 """Full disks: a real one of a megabyte where the machine permits it."""
 
-import errno
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,13 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.system.disk import (
-    DiskFullError,
-    bytes_below,
-    check_room,
-    explain_full_disk,
-    same_disk,
-)
+from pipeline.system.disk import DiskFullError, check_room, same_disk
 from pipeline.system.files import atomic_path, write_json
 from pipeline.system.tensor_files import save_tensors
 
@@ -51,11 +44,6 @@ def test_disks_are_counted_each_for_itself(disk: Path, tmp_path: Path) -> None:
     check_room({tmp_path / "a": 10 * MEGABYTE, disk / "b": MEGABYTE // 2})
     with pytest.raises(DiskFullError, match=r"disk/b/c: up to 2\.1 MB .+ and 1\.0 MB are free"):
         check_room({tmp_path / "a": 1, disk / "b/c": 2 * MEGABYTE})
-
-
-def test_other_errors_of_a_disk_are_left_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), explain_full_disk(tmp_path, tmp_path):
-        raise PermissionError(errno.EACCES, "no")
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_draft(disk: Path) -> None:
@@ -103,11 +91,3 @@ def test_tensors_are_refused_before_a_byte_is_written_and_after_a_look_that_was_
     with pytest.raises(DiskFullError, match=r"disk/state: cannot be written, the disk is full"):
         save_tensors(disk / "state", tensors, {})
     assert list(disk.iterdir()) == []
-
-
-def test_bytes_below_counts_files_folders_and_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "a/b/c").write_bytes(b"123")
-    assert bytes_below(tmp_path / "a/b/c") == 3
-    assert bytes_below(tmp_path / "a") >= 3
-    assert bytes_below(tmp_path / "nothing") == 0

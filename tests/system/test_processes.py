@@ -31,7 +31,7 @@ Runs = dict[int, Path]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five training photos and two others, without a store; and a second parameter file."""
     folder = tmp_path_factory.mktemp("processes") / "project"
-    prepared(folder, "encoder", {})
+    prepared(folder, "encoder", {"train.steps": 20})
     shutil.rmtree(folder / "data/masks.zarr")
     text = (folder / "params.yaml").read_text("utf-8")
     changed = text.replace("encoder_weights: none", "encoder_weights: clip")

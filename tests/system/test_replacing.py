@@ -48,17 +48,11 @@ def test_a_mounted_folder_is_filled(mounted: Path) -> None:
     for text in ("old", "new"):
         write(mounted, text)
         assert tree(mounted) == {".DS_Store": "hidden", f"inner/{text}.txt": text}
+    write(mounted.with_name("made"), "made")
+    put_in_place(mounted.with_name("made"), mounted)  # maybe from another disk
+    assert tree(mounted) == {".DS_Store": "hidden", "inner/made.txt": "made"}
     assert (mounted / "lost+found").is_dir()
     assert [path.name for path in mounted.parent.iterdir() if path.name.startswith(".")] == []
-
-
-def test_what_was_made_on_another_disk_fills_a_mounted_folder(
-    mounted: Path, tmp_path: Path
-) -> None:
-    write(mounted, "old")
-    write(tmp_path / "made", "new")
-    put_in_place(tmp_path / "made", mounted)
-    assert tree(mounted) == {"inner/new.txt": "new"}
 
 
 def test_a_mounted_file_is_written_by_its_content(tmp_path: Path) -> None:
