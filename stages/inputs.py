@@ -1,5 +1,5 @@
-"""Show DVC the files that params.yaml names and what linked folders of the data set contain. Runs
-each time; writes links and digests."""
+"""List for DVC the files that params.yaml names and those of the data set. Runs each time; writes
+links and a manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def main(
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Show DVC the files that params.yaml names, and folders that links in the data set lead to.
+    """List for DVC the files that params.yaml names and those that the data set consists of.
 
     Editing one of them then makes the stages run again that read it:
 
@@ -29,8 +29,12 @@ def main(
     """
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch_all
+    from pipeline.datasets.manifest import dataset_manifest
 
-    watch_all(load_params(params), memory=scratch / "linked_files.json")
+    settings = load_params(params)
+    named = settings.dataset
+    manifest = dataset_manifest(named.name, Path(named.root), scratch / "dataset_files.json")
+    watch_all(settings, manifest=manifest)
 
 
 if __name__ == "__main__":

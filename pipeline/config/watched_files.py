@@ -1,21 +1,20 @@
-"""Files that params.yaml names and folders behind links, as dependencies that DVC can watch.
+"""Files that params.yaml names and the data set's files, as dependencies that DVC can watch.
 
-DVC has no dependency that a parameter may leave empty, and its walk of a folder does not follow
-links to folders. So what a stage reads lies in a folder of its own, ``data/inputs/<stage>``: links
-to files, through which DVC sees their content, and digests of what links in the data set's folder
-lead to. The stage ``inputs`` writes them all, in every run; each stage also writes its own, so that
-DVC, which records dependencies after a stage, records what was read.
+DVC has no dependency that a parameter may leave empty, and as a dependency the data set's folder
+would be hashed with everything else in it, but without what links in it lead to. So the inputs of a
+stage are in a folder of its own, ``data/inputs/<stage>``: links to files, and a manifest of the
+data set's files. The stage ``inputs`` writes them all, in every run; each stage also writes its own
+links, so that DVC, which records dependencies after a stage, records what was read.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.system.devices import process_number
-from pipeline.system.files import file_digest, fingerprint, remove, write_json
+from pipeline.system.files import atomic_path, file_digest, remove, write_json
 
 if TYPE_CHECKING:
     from pipeline.config.clip import ClipParams
@@ -23,13 +22,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
-LINKED = "linked_folders.json"  # beside the links
+MANIFEST = "dataset.jsonl"  # beside the links
 STAGES = ("prepare", "pseudo", "encoder", "eval", "eval_pseudo")  # that have such a folder
-OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that read the data set's folder themselves
+OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
 LOCAL_DIR, SAFETENSORS = "local-dir:", ".safetensors"
 # Of a folder of CLIP: its configuration and weights, and what tokenizers read.
 _CLIP_FILES = ("open_clip_model.safetensors", "*.json", "*.txt", "*.model")
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
 class NamedFile(NamedTuple):
@@ -77,7 +75,7 @@ def _clip_files(clip: "ClipParams") -> list[NamedFile]:
     return [NamedFile("clip.model", path, weights=True) for path in sorted(found)]
 
 
-def watch_all(params: "Params", *, memory: Path, folder: Path = FOLDER) -> None:
+def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Path = FOLDER) -> None:
     """Write the folders of all stages.
 
     Weights that are missing are named in one line and leave their stage without a folder: DVC then
@@ -85,7 +83,8 @@ def watch_all(params: "Params", *, memory: Path, folder: Path = FOLDER) -> None:
 
     Args:
         params: all parameters.
-        memory: file of the digests of linked files, by size and times; updated.
+        manifest: of the data set, see `pipeline.datasets.manifest`; None: it cannot be opened, so
+            that its stages run and say why.
         folder: parent of the stages' folders.
 
     Raises:
@@ -101,15 +100,14 @@ def watch_all(params: "Params", *, memory: Path, folder: Path = FOLDER) -> None:
                 found = (name, path, reason, stage)
                 log.warning("params.yaml: %s: %s: %s; stage '%s' cannot run without it", *found)
         _write_links(folder / stage, [file.path for file in files])
-    linked = linked_folders(Path(params.dataset.root), memory)
     for stage in OF_DATASET:
-        _write_linked(folder / stage, linked)
+        _write_manifest(folder / stage, manifest)
 
 
 def watch(stage: str, params: Any, path: Path, *, folder: Path = FOLDER) -> None:
     """Write the folder of one stage, at its end: one that fails leaves everything as it was.
 
-    Digests of linked folders are left as the stage ``inputs`` wrote them, if it ran.
+    The manifest of the data set is left as the stage ``inputs`` wrote it.
 
     Args:
         stage: its name.
@@ -121,8 +119,6 @@ def watch(stage: str, params: Any, path: Path, *, folder: Path = FOLDER) -> None
         return
     try:
         _write_links(folder / stage, [file.path for file in named_files(stage, params)])
-        if stage in OF_DATASET and not (folder / stage / LINKED).is_file():
-            _write_linked(folder / stage, linked_folders(Path(params.dataset.root), None))
     except OSError as error:  # a clone on a disk that is read only, and results that go elsewhere
         reason = error.strerror or error
         log.warning("%s: cannot be written (%s); DVC will not see what was read", folder, reason)
@@ -148,7 +144,7 @@ def _write_links(folder: Path, files: list[Path]) -> None:
     targets = {file.name: _target(file, folder) for file in files}
     for entry in folder.iterdir():
         kept = entry.is_symlink() and os.readlink(entry) == targets.get(entry.name)
-        if not kept and entry.name != LINKED:
+        if not kept and entry.name != MANIFEST:
             remove(entry)
     for name, target in targets.items():
         if not (folder / name).is_symlink():
@@ -165,69 +161,13 @@ def _target(file: Path, folder: Path) -> str:
     return os.path.relpath(path, os.path.realpath(folder)) if inside else path
 
 
-def _write_linked(folder: Path, linked: dict[str, Any]) -> None:
-    """Write the digests of linked folders, where they changed."""
-    file = folder / LINKED
-    if not file.is_file() or json.loads(file.read_text("utf-8")) != linked:
-        write_json(file, linked)
-
-
-def linked_folders(root: Path, memory: Path | None) -> dict[str, Any]:
-    """Digests of what links to folders lead to, by the link's path under ``root``.
-
-    They depend on names and content alone, so that they are the same on another machine.
-
-    Args:
-        root: folder of the data set.
-        memory: file of the digests of single files, by size and times; None: read them all.
-    """
-    known = _remembered(memory)
-    read: dict[str, list[Any]] = {}
-    found: dict[str, Any] = {}
-    for folder in _links_below(root):
-        content = []
-        for file in _files_below(folder):
-            status = file.stat()
-            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-            name = os.path.abspath(file)
-            *before, digest = known.get(name) or [None]
-            if before != stamp:
-                digest = file_digest(file)
-            read[name] = [*stamp, digest]
-            content.append([file.relative_to(folder).as_posix(), digest])
-        named = folder.relative_to(root).as_posix()
-        found[named] = {"files": len(content), "sha256": fingerprint(content)}
-    if memory is not None and read != known:
-        write_json(memory, read)
-    return found
-
-
-def _remembered(memory: Path | None) -> dict[str, list[Any]]:
-    """Size, times and digest of files at the last run; nothing if there is no sound record."""
-    try:
-        content = json.loads(memory.read_text("utf-8")) if memory is not None else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _links_below(root: Path) -> Iterator[Path]:
-    """The links to folders below a folder, in order."""
-    for place, folders, _ in os.walk(root):
-        folders.sort()
-        yield from (Path(place, name) for name in folders if Path(place, name).is_symlink())
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """The files behind a link, in order, links followed and no folder entered twice."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if name[0] != "." and real not in seen)
-        if real in seen:
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            hidden = name[0] == "." or name.lower() in _SYSTEM_FILES
-            if not hidden and Path(place, name).is_file():
-                yield Path(place, name)
+def _write_manifest(folder: Path, manifest: list[list[str]] | None) -> None:
+    """Write the list of the data set's files where it changed; None: there is none."""
+    file = folder / MANIFEST
+    if manifest is None or not folder.is_dir():
+        remove(file)
+        return
+    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in manifest)
+    if not file.is_file() or file.read_text("utf-8") != text:
+        with atomic_path(file) as draft:
+            draft.write_text(text, "utf-8")

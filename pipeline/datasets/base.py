@@ -1,4 +1,4 @@
-"""A data set: scenes (an image, and a human mask where there is one), and how masks are read."""
+"""Data sets: scenes (an image and, if there is one, its human mask) and mask reading."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ class Dataset:
         read_mask: reads a human mask as class indices, ``[H, W]`` uint8 with ``IGNORE_INDEX``.
         layout: what the folder holds, in words.
         image_labels: file of image-level labels that lies in the folder, or None.
+        tables: other files that are read, such as the list of classes.
         remarks: lines that say what in the folder is not read or was guessed, given the scenes.
     """
 
@@ -63,6 +64,7 @@ class Dataset:
     read_mask: MaskReader
     layout: str
     image_labels: Path | None = None
+    tables: tuple[Path, ...] = ()
     remarks: Callable[[list[Scene]], list[str]] = no_remarks
 
     def scenes(self, split: str) -> list[Scene]:

@@ -1,8 +1,8 @@
-"""``labels.npy`` of CARB's authors, read without unpickling it.
+"""Safe reader for the CARB authors' ``labels.npy``, a pickle that is never unpickled.
 
-The format is a pickle: a program for a machine that may call any function. Here its instructions
-are only read. Those that numpy writes for a dict of arrays build strings, numbers, lists and notes
-of what numpy was to be asked for; an instruction, a name or an array of another kind is refused.
+A pickle is a program that may call any function. Here its instructions are only parsed: those that
+numpy writes for a dict of arrays build strings, numbers, lists and records of what numpy would be
+called with; any other instruction, name or kind of array is refused.
 Python's own unpickler with a list of allowed names is not enough: numpy's constructors, fed by a
 hostile file, make arrays of pointers or of terabytes.
 """
@@ -40,14 +40,14 @@ _TAKE_TO_MARK = ("TUPLE", "APPENDS", "SETITEMS")
 
 @dataclass(frozen=True)
 class _Name:
-    """One of numpy's names; never the thing itself."""
+    """One of numpy's names; never the object itself."""
 
     name: str
 
 
 @dataclass
 class _Made:
-    """What numpy was to make, as a note: by which name, of which arguments, in which state."""
+    """Record of an object that numpy would build: name, arguments and state."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -76,7 +76,7 @@ def labels_in(content: bytes) -> Any:
 
 
 def _built(file: io.BytesIO) -> Any:
-    """What the instructions build; numpy's things as notes."""
+    """What the instructions build; numpy's objects as records."""
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(file):
@@ -101,7 +101,7 @@ def _built(file: io.BytesIO) -> Any:
 
 
 def _combine(name: str, argument: Any, stack: list[Any]) -> None:
-    """Run an instruction that takes things from the stack."""
+    """Run an instruction that takes items from the stack."""
     items = []
     if name in _TAKE_TO_MARK:
         while (top := stack.pop()) is not MARK:
@@ -136,7 +136,7 @@ def _expect(kind: type, value: Any) -> Any:
 
 
 def _value(item: Any) -> Any:
-    """An array of plain numbers, made of its note; anything else as it is."""
+    """An array of plain numbers from its record; anything else unchanged."""
     if not isinstance(item, _Made):
         return item
     if item.name != RECONSTRUCT or item.arguments[0] != _Name(ARRAY):

@@ -24,7 +24,7 @@ PHOTO, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
 def label_id_table() -> np.ndarray:
-    """LabelIds -> trainIds; ids without a trainId count nowhere."""
+    """LabelIds -> trainIds; ids without a trainId are ignored."""
     table = np.full(256, -1, dtype=np.int16)
     table[:NUM_IDS] = IGNORE_INDEX
     table[IGNORE_INDEX] = IGNORE_INDEX  # -1, the license plate, in 8 bits

@@ -1,4 +1,4 @@
-"""Image-level labels of a data set: all the supervision there is. Taken from a file, or simulated
+"""Collect what `prepare` writes: the index and the image-level labels, from a file or simulated
 from human masks."""
 
 import logging
@@ -31,7 +31,7 @@ def simulate_image_labels(
         scenes: photos; those without a mask get no labels.
         read_mask: reads the data set's masks.
         num_classes: number of classes.
-        min_pixels: a class is in the image from so many pixels on.
+        min_pixels: pixels that a class needs to count as present.
 
     Raises:
         ValueError: masks are unreadable or of another size than their photos; names them.
@@ -48,7 +48,7 @@ def simulate_image_labels(
 
 
 def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
-    """Leave out photos without a single class: nothing can be learned from them. Says which."""
+    """Leave out photos without any class, which training cannot use, and log their keys."""
     empty = [key for key, row in labels.items() if not row.any()]
     for key in empty:
         log.warning("image labels: %s has no class at all; left out", key)
@@ -56,7 +56,7 @@ def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
 
 
 def warn_unlabelled(labels: ImageLabels, keys: list[str], path: Path) -> None:
-    """Say which photos a file of labels does not name: they are not used with labels.
+    """Log which photos a file of labels does not name.
 
     Of validation photos only where others have labels: they need none.
     """
@@ -181,7 +181,7 @@ def used_scenes(dataset: Dataset) -> list[Scene]:
 
 
 def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:
-    """Look at every photo once: that it decodes whole, its size, its digest.
+    """Decode each photo once and record its size and digest.
 
     Raises:
         ValueError: photos cannot be read; the message names them.

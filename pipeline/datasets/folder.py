@@ -1,14 +1,14 @@
-"""Anybody's own photos: a folder of images, a list of classes, and image-level labels.
+"""A user's own photos: a folder of images, a list of classes, and image-level labels.
 
-``classes.csv``    a line a class: ``class``, and if wanted ``words`` (what CLIP is asked for,
-                   several apart by ``|``) and ``colour`` (``#rrggbb``); or ``classes.txt``, names
+``classes.csv``    one line per class: ``class``, optionally ``words`` (for CLIP's prompts,
+                   separated by ``|``) and ``colour`` (``#rrggbb``); or ``classes.txt``, names
 ``labels.csv``     or ``.json``: which classes are in which photo, see `label_table`
 ``images/...``     photos to learn from, in any sub-folders; or ``images/train`` and
                    ``images/val``, photos to look at and to score
 ``masks/...``      human masks where there are any: the same paths, ``.png`` of class indices
 
 Where there is no folder ``images``, the photos lie in the folder itself, in the same way. Names of
-files and folders may be written in any capitals; splits may have the names of `photo_names.SPLITS`.
+files and folders may be written in any capitals; splits may have the names of `image_names.SPLITS`.
 """
 
 import colorsys
@@ -209,6 +209,7 @@ def open_dataset(root: Path) -> Dataset:
         layout=f"{CLASSES[0]} and *.jpg, or images/*.jpg, or images/train/*.jpg and "
         "images/val/*.jpg",
         image_labels=labels,
+        tables=(classes,),
         remarks=partial(_remarks, layout, read_mask),
     )
 

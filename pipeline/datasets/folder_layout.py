@@ -1,6 +1,6 @@
-"""Where the photos and masks of a person's folder lie: names of folders in any capitals, splits,
-annotations among the photos. What cannot be told apart is refused, the rest that is not read is
-listed."""
+"""Layout of a user's folder: folders of photos, splits and masks, and annotations among the photos.
+
+Folder names may have any capitals; ambiguous layouts are refused."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ _SUFFIX = re.compile(
 
 @dataclass(frozen=True)
 class Layout:
-    """A person's folder.
+    """Layout of a user's folder.
 
     Attributes:
         root: the folder itself.
@@ -167,64 +167,34 @@ def look_at_split(layout: Layout, split: str) -> Below:
 
 
 def annotations(photos: dict[str, Path], is_mask: Callable[[Path], bool]) -> list[str]:
-    """The keys of pictures among photos that are their annotations, by names or content.
+    """The keys of images that are annotations of others, by their names or content.
+
+    An annotation has the name of another image, with or without a suffix such as ``_mask``. It is
+    in a folder named so, has such a suffix and a lossless format, or is a mask of class indices. A
+    folder named so whose files mostly are annotations has no photos.
 
     Args:
         photos: files by path without ending.
         is_mask: whether a file is a mask of the data set's classes.
     """
-    folders = tuple(f"{folder}/" for folder in _annotation_folders(photos, is_mask))
-    found = []
+    names = Counter(key.rpartition("/")[2] for key in photos)
+    found, folders = set[str](), Counter[str]()
     for key, path in photos.items():
-        suffixed = path.suffix.lower() in LOSSLESS and _MASK_SUFFIX.search(key)
-        if key.startswith(folders) or (suffixed and key[: suffixed.start()] in photos):
-            found.append(key)
-    return found
+        folder, _, name = key.rpartition("/")
+        lossless, suffix = path.suffix.lower() in LOSSLESS, _MASK_SUFFIX.search(name)
+        twin = names[name] > 1 or bool(suffix and names[name[: suffix.start()]])
+        beside = lossless and suffix and key[: len(key) - len(suffix[0])] in photos
+        if beside or (twin and (_named_so(folder) or (lossless and is_mask(path)))):
+            found.add(key)
+            folders[folder] += 1
+    count = Counter(key.rpartition("/")[0] for key in photos)
+    whole = {folder for folder, n in folders.items() if _named_so(folder) and 2 * n > count[folder]}
+    return [key for key in photos if key in found or key.rpartition("/")[0] in whole]
 
 
-def _annotation_folders(photos: dict[str, Path], is_mask: Callable[[Path], bool]) -> list[str]:
-    """Folders that hold nothing but annotations."""
-    folders: dict[str, dict[str, list[str]]] = {}  # folder -> folder in it -> keys
-    for key in photos:
-        parts = key.split("/")
-        for depth in range(len(parts)):
-            inner = parts[depth] if depth < len(parts) - 1 else ""
-            folders.setdefault("/".join(parts[:depth]), {}).setdefault(inner, []).append(key)
-    found: list[str] = []
-    for parent, inside in folders.items():
-        start = len(parent) + 1 if parent else 0
-        # Names of photos beside a folder and in those beside it -> folders that have them.
-        owners: dict[str, set[str]] = {}
-        for inner, keys in inside.items():
-            for key in keys:
-                owners.setdefault(key[start:], set()).add(inner)
-                owners.setdefault(key[start:].partition("/")[2], set()).add(inner)
-        for name, keys in inside.items():
-            path = f"{parent}/{name}" if parent else name
-            if name and not f"{path}/".startswith(tuple(f"{one}/" for one in found)):
-                own = {key[len(path) + 1 :]: photos[key] for key in keys}
-                others = {key for key in own if owners.get(key, {name}) - {name}}
-                if _is_annotation(name, own, others, is_mask):
-                    found.append(path)
-    return found
-
-
-def _is_annotation(
-    name: str, own: dict[str, Path], same: set[str], is_mask: Callable[[Path], bool]
-) -> bool:
-    """Whether a folder of annotations has this name and these files.
-
-    Args:
-        name: of the folder.
-        own: its files by path without ending.
-        same: those that are named like a photo elsewhere.
-        is_mask: whether a file is a mask of the data set's classes.
-    """
-    known = re.sub("[^a-z]", "", name.casefold()) in ANNOTATIONS
-    if known and 2 * len(same) > len(own):
-        return True
-    lossless = all(path.suffix.lower() in LOSSLESS for path in own.values())
-    return lossless and (known or len(same) == len(own)) and is_mask(next(iter(own.values())))
+def _named_so(folder: str) -> bool:
+    """Whether a folder or one above it has a name of folders of masks."""
+    return any(re.sub("[^a-z]", "", part.casefold()) in ANNOTATIONS for part in folder.split("/"))
 
 
 def shorter(name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Image-level labels as people have them: a CSV, a JSON, or ``labels.npy`` of CARB's authors."""
+"""Image-level labels from outside: CSV, JSON, or the CARB authors' ``labels.npy``."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def read_label_file(path: Path, classes: list[str]) -> ImageLabels:
     """Read image-level labels; the ending of the file's name tells its format.
 
     Args:
-        path: ``.csv`` or ``.tsv`` with a column a class or with tags, see
+        path: ``.csv`` or ``.tsv`` with one column per class or with tags, see
             `label_table`; or ``.json``, an object of ``key: [class, ...]``; or ``.npy``
             as CARB's authors ship, a pickled dict of ``key: [C] 0/1``, of which only arrays,
             numbers and strings are read.
@@ -117,9 +117,8 @@ def match_keys(labels: ImageLabels, keys: list[str], path: Path) -> ImageLabels:
             unknown.append(written)
         elif len(meant) > 1:
             raise ValueError(
-                f"{path}: {line_of(path, written)}labels {short_repr(written)}, and two photos end "
-                "so "
-                f"({short_repr(meant[0])}, {short_repr(meant[1])}); write more of their paths"
+                f"{path}: {line_of(path, written)}{short_repr(written)} is ambiguous: it matches "
+                f"{short_repr(meant[0])} and {short_repr(meant[1])}; give a longer path"
             )
         elif meant[0] in found:
             raise ValueError(

@@ -1,8 +1,8 @@
 """Image-level labels in a CSV: a table of classes, or the tags of each photo in one cell.
 
-``photo,road,car``   a column a class: 1, x or TRUE where it is in the photo; 0, FALSE or nothing
+``photo,road,car``   one column per class: 1, x or TRUE where it is present; 0, FALSE or nothing
                      where it is not
-``photo,tags``       the classes that are in the photo, apart by ``|``, ``;`` or commas
+``photo,tags``       the classes present, separated by ``|``, ``;`` or commas
 """
 
 import csv
@@ -19,9 +19,9 @@ Row = tuple[int, list[str]]  # line number, cells
 DELIMITERS = ",;\t"
 PHOTO_COLUMNS = ("photo", "key", "image", "file", "filename", "name")
 TAG_COLUMNS = ("tags", "labels", "classes")
-# Also as spreadsheets in German and French write true and false, and pandas numbers beside gaps.
-_YES = {"1", "1.0", "x", "true", "yes", "wahr", "vrai"}
-_NO = {"0", "0.0", "", "-", "false", "no", "falsch", "faux"}
+# pandas writes 1.0 in columns with gaps.
+_YES = {"1", "1.0", "x", "true", "yes"}
+_NO = {"0", "0.0", "", "-", "false", "no"}
 
 
 class Names:

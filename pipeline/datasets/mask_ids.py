@@ -71,7 +71,7 @@ def find_masks(photos: Mapping[str, Path], masks: Path, ids: str) -> dict[str, P
 
 
 def _base(key: str) -> str:
-    """A photo's name without what its data set puts behind all of them."""
+    """A photo's name without the suffix that its data set adds."""
     return next((key.removesuffix(end) for end in PHOTO_ENDS if key.endswith(end)), key)
 
 
@@ -107,7 +107,7 @@ def id_tables(predicted: PredictedClasses) -> dict[str, np.ndarray]:
 
 
 def _table(ids: Sequence[int], count: int) -> np.ndarray:
-    """Ids below ``count`` -> class indices; those of no class count nowhere."""
+    """Ids below ``count`` -> class indices; those of no class are ignored."""
     table = np.full(256, -1, dtype=np.int16)
     table[:count] = table[IGNORE_INDEX] = IGNORE_INDEX
     table[list(ids)] = np.arange(len(ids))

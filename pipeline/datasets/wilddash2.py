@@ -32,7 +32,7 @@ def split_of(name: str) -> str:
 
 
 class PanopticMasks:
-    """The human masks: pictures of segment ids, whose categories stand in a JSON.
+    """Human masks: images of segment ids, whose categories are in a JSON.
 
     Args:
         root: folder of the data set.
@@ -144,6 +144,7 @@ def open_dataset(root: Path) -> Dataset:
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
         read_mask=PanopticMasks(root).read,
+        tables=(root / "panoptic.json",),
         remarks=partial(_remarks, root),
         layout="images/*.jpg, panoptic/*.png and panoptic.json",
     )

@@ -1,7 +1,7 @@
-"""Which classes a data set has: names, colours, and the words CLIP is asked for.
+"""Classes of a data set: names, colours, and the words in CLIP's prompts.
 
 A class index is always the position in its label space: Cityscapes trainIds for Cityscapes, 0..10
-for CamVid. ``IGNORE_INDEX`` marks pixels that count nowhere; it is never a class.
+for CamVid. ``IGNORE_INDEX`` marks pixels that are ignored; it is never a class.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class: its name, its colour in pictures, and the words that name it to CLIP."""
+    """One class: its name, its colour in images, and the words for it in CLIP's prompts."""
 
     name: str
     colour: tuple[int, int, int]
@@ -38,8 +38,7 @@ class LabelSpace:
         return np.array([info.colour for info in self.classes], dtype=np.uint8)
 
     def words(self, overrides: dict[str, list[str]]) -> list[list[str]]:
-        """Words for each class, by index; ``overrides`` (class name -> words) replaces the usual
-        ones.
+        """Words for each class, by index; ``overrides`` (class name -> words) has priority.
 
         Raises:
             ValueError: an override names a class that this label space does not have.

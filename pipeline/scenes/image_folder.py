@@ -24,7 +24,7 @@ LINES = 10  # of links
 
 @dataclass
 class Below:
-    """What lies in a folder and below it; hidden files are not listed.
+    """Contents of a folder and its subfolders, without hidden files.
 
     Attributes:
         photos: files of the endings that were asked for, by path without ending.
@@ -42,7 +42,7 @@ class Below:
 def look_below(
     folder: Path, leave: Collection[str] = (), endings: Sequence[str] = PHOTO_ENDINGS
 ) -> Below:
-    """List a folder and what is below it.
+    """List the files in a folder and its subfolders.
 
     Args:
         folder: where to look.
@@ -75,13 +75,13 @@ def photos_below(
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file or folder of this name is a person's: not hidden, not made by a system."""
+    """Whether a file or folder is a user's: neither hidden nor made by a system."""
     small = name.casefold()
     return not name.startswith(".") and small not in _JUNK and small not in NOT_OURS
 
 
 def _files_below(folder: Path, leave: Collection[str], found: Below) -> Iterable[Path]:
-    """All files of persons; notes in ``found`` which folders are not read."""
+    """All files of the user; adds to ``found`` which folders are not read."""
     if not folder.is_dir():
         return
     read = [os.path.realpath(folder)]  # without links: everything below these is read

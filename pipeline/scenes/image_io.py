@@ -64,7 +64,7 @@ def max_pixels() -> int:
 
 @contextmanager
 def open_picture(path: Path, kind: str) -> Iterator[Image.Image]:
-    """Open a picture that somebody else made; only decode and convert inside the ``with``.
+    """Open an image from outside; only decode and convert it inside the ``with``.
 
     Args:
         path: its file.
@@ -91,7 +91,7 @@ def open_picture(path: Path, kind: str) -> Iterator[Image.Image]:
 
 
 def picture_fault(picture: Image.Image, kind: str, limit: int) -> str:
-    """Why a picture must not be decoded, by its header, or nothing."""
+    """Why an image must not be decoded, according to its header; empty if it may be."""
     width, height = picture.size
     if not width * height:
         return f"a {kind} must have pixels, found {width}x{height}; replace it"
@@ -125,7 +125,7 @@ def stored_mode(picture: Image.Image) -> str:
 
 
 def _found(path: Path, error: Exception) -> str:
-    """What is there in place of a picture."""
+    """What was found instead of an image."""
     if path.is_symlink() and not path.exists():
         return "a link that leads nowhere"
     if not path.exists():

@@ -47,8 +47,7 @@ def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
     if header != ["key", *classes]:
         classes_of = f"'key' and the {len(classes)} classes"
         raise ValueError(f"{path}: its columns are not {classes_of}; {remedy}")
-    labels = {key: np.array([value == "1" for value in row]) for key, *row in rows}
     valid = all(len(row) == len(header) and {*row[1:]} <= {"0", "1"} for row in rows)
-    if not valid or len(labels) < len(rows):
+    if not valid or len({row[0] for row in rows}) < len(rows):
         raise ValueError(f"{path}: a line is damaged or a key occurs twice; {remedy}")
-    return labels
+    return {key: np.array([value == "1" for value in row]) for key, *row in rows}

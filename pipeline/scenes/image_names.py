@@ -1,4 +1,4 @@
-"""Names of photos as people write them, matched to the keys of scenes."""
+"""Names of photos as users write them, matched to the keys of scenes."""
 
 import difflib
 import unicodedata
@@ -40,8 +40,8 @@ def _tails(key: str) -> Iterator[str]:
 
 
 class PhotoNames:
-    """Finds the scene that a written name means: its key or its path, whole or an end of it, with
-    or without the file's ending. The longest end that a key has too decides.
+    """Finds the scene that a written name means: its key, its path or the last parts of it, with or
+    without the file's ending. The longest match decides.
 
     Args:
         keys: keys of the scenes.
@@ -57,7 +57,7 @@ class PhotoNames:
                     self._others.setdefault(tail, key)
 
     def find(self, written: str) -> list[str]:
-        """The key that a name means; two if it may mean either; none if it is unknown."""
+        """The key that a name means; two if it is ambiguous; none if it is unknown."""
         if written in self.keys:
             return [written]
         name = plain(written)

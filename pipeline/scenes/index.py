@@ -1,5 +1,4 @@
-"""The index of a data set: which photos, where, how large, of which bytes. It knows no human
-mask."""
+"""Index of a data set: path, size and digest of each photo. It contains no human masks."""
 
 import json
 import logging
@@ -48,10 +47,10 @@ class IndexedPhoto:
 
 
 def read_unchanged(path: Path, digest: str) -> Image.Image:
-    """Read a photo that is still the one that was indexed: what is cached bears its digest.
+    """Read a photo and check that it has not changed since it was indexed.
 
     Raises:
-        ValueError: it is unreadable, or another one.
+        ValueError: it is unreadable, or has changed.
     """
     image = read_image(path)  # first: it says what is wrong with a file that is gone
     if file_digest(path) != digest:
@@ -99,7 +98,7 @@ class SceneIndex:
 
 
 class _Content(BaseModel):
-    """The file, as pydantic checks it."""
+    """Schema of the file."""
 
     model_config = ConfigDict(strict=True)
 

@@ -1,4 +1,4 @@
-"""Editing a file that params.yaml names, or one behind a link, makes its stages run again."""
+"""Editing a file that params.yaml names, or one of the data set, makes its stages run again."""
 
 import json
 import os
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from bench.settings import write_changed
 from pipeline.config.params import Params, load_params
-from pipeline.config.watched_files import LINKED, linked_folders, watch, watch_all
+from pipeline.config.watched_files import watch, watch_all
 from stages.inputs import app
 from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
@@ -36,6 +37,11 @@ FILES = (
 )
 
 
+def image(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (2, 2), (value, 0, 0)).save(path)
+
+
 def write(path: Path, text: str = "1") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -55,13 +61,15 @@ def stages_to_run(project: Project) -> set[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Named files, photos behind links, and outputs that DVC takes for those of a finished run."""
+    """Named files, images behind a link, and outputs that DVC takes for those of a finished run."""
     project = Project.make(tmp_path_factory.mktemp("watched") / "clone", NAMED)
     folder = project.folder
-    for name in ("labels.csv", "half.txt", "first.safetensors", "scenes/train/own.png"):
+    for name in ("labels.csv", "half.txt", "first.safetensors"):
         write(folder / name)
-    write(folder / "../disk/val/far.png")
-    write(folder / "../other/val/far.png", "2")
+    write(folder / "scenes/classes.txt", "road\ncar\n")
+    image(folder / "scenes/train/own.png")
+    image(folder / "../disk/val/far.png")
+    image(folder / "../other/val/far.png", 2)
     (folder / "scenes/val").symlink_to("../../disk/val")
     for name in OUTS:
         write(folder / name / "file")
@@ -95,29 +103,37 @@ def test_editing_a_named_file_concerns_the_stages_that_read_it(
     assert stages_to_run(project) == set()
 
 
-def test_a_change_behind_a_link_concerns_the_stages_that_read_the_folder(project: Project) -> None:
-    val, disk = project.folder / "scenes/val", project.folder / "../disk/val"
+def test_a_change_of_what_is_read_concerns_the_stages_that_read_the_data_set(
+    project: Project,
+) -> None:
+    scenes, disk = project.folder / "scenes", project.folder / "../disk/val"
 
     def seen() -> set[str]:
         project.finish("python", "-m", "stages.inputs")
         return stages_to_run(project)
 
     readers = {"prepare", "eval", "eval_pseudo"}
-    write(disk / "far.png", "2")
+    image(disk / "far.png", 2)  # behind a link
     assert seen() == readers
-    write(disk / "far.png", "1")
+    image(disk / "far.png")
+    write(scenes / "leftover.zip", "not read")
+    write(disk / "notes.txt")
     assert seen() == set()
-    write(disk / "new.png")
+    image(disk / "new.png")
     assert seen() == readers
     (disk / "new.png").unlink()
-    val.unlink()
-    val.symlink_to("../../other/val")
+    write(scenes / "classes.txt", "road\nbus\n")
     assert seen() == readers
-    val.unlink()
-    shutil.copytree(disk, val)
+    write(scenes / "classes.txt", "road\ncar\n")
+    (scenes / "val").unlink()
+    (scenes / "val").symlink_to("../../other/val")
     assert seen() == readers
-    shutil.rmtree(val)
-    val.symlink_to("../../disk/val")
+    (scenes / "val").unlink()
+    shutil.copytree(disk, scenes / "val")  # the same content, where it lies does not matter
+    assert seen() == set()
+    shutil.rmtree(scenes / "val")
+    assert seen() == readers
+    (scenes / "val").symlink_to("../../disk/val")
     assert seen() == set()
 
 
@@ -145,8 +161,7 @@ def links(stage: str) -> dict[str, str]:
 def test_each_stage_has_links_to_what_it_reads_and_loses_them_with_the_parameter(
     here: Path,
 ) -> None:
-    memory = Path("scratch/linked.json")
-    watch_all(asked(), memory=memory)
+    watch_all(asked(), manifest=None)
     clip = {
         name: str(here / "clip" / name)
         for name in ("open_clip_config.json", "open_clip_model.safetensors")
@@ -156,20 +171,20 @@ def test_each_stage_has_links_to_what_it_reads_and_loses_them_with_the_parameter
     assert links("encoder") == {"first.safetensors": str(here / "first.safetensors")}
     assert links("eval") == links("eval_pseudo") == {"half.txt": str(here / "half.txt")}
     changes: dict[str, Any] = {"eval.photos": None, "dataset.image_labels": None}
-    watch_all(asked(**changes, **{"segmenter.encoder_weights": "clip"}), memory=memory)
+    watch_all(asked(**changes, **{"segmenter.encoder_weights": "clip"}), manifest=None)
     assert links("prepare") == links("eval") == {}
     assert links("encoder") == clip
     changes = {"clip.model": "ViT-B-16-quickgelu", "clip.pretrained": "first.safetensors"}
-    watch_all(asked(**changes), memory=memory)
+    watch_all(asked(**changes), manifest=None)
     assert list(links("pseudo")) == ["first.safetensors"]
-    watch_all(asked(**changes | {"clip.pretrained": "openai"}), memory=memory)
+    watch_all(asked(**changes | {"clip.pretrained": "openai"}), manifest=None)
     assert links("pseudo") == {}
 
 
 def test_a_moved_clone_keeps_its_links(here: Path) -> None:
     far = here / "../far.txt"
     write(far)
-    watch_all(asked(**{"eval.photos": str(far)}), memory=Path("scratch/linked.json"))
+    watch_all(asked(**{"eval.photos": str(far)}), manifest=None)
     shutil.move(here, here.with_name("moved"))
     moved = here.with_name("moved") / "data/inputs"
     assert (moved / "prepare/labels.csv").read_text() == "1"
@@ -178,13 +193,26 @@ def test_a_moved_clone_keeps_its_links(here: Path) -> None:
 
 
 def test_a_stage_run_by_hand_watches_its_own_files_and_leaves_the_others(here: Path) -> None:
-    watch_all(asked(), memory=Path("scratch/linked.json"))
+    watch_all(asked(), manifest=None)
     write(Path("quarter.txt"))
     params = asked(**{"eval.photos": "quarter.txt"})
     watch("eval", params, Path("params.yaml"))
     assert (list(links("eval")), list(links("eval_pseudo"))) == (["quarter.txt"], ["half.txt"])
     watch("eval_pseudo", params, Path("other.yaml"))  # not what DVC reads
     assert list(links("eval_pseudo")) == ["half.txt"]
+
+
+def test_a_data_set_that_cannot_be_opened_is_left_to_prepare(here: Path) -> None:
+    asked()
+    manifest = Path("data/inputs/prepare/dataset.jsonl")
+    write(Path("scenes/classes.txt"), "road\ncar\n")
+    image(Path("scenes/train/own.png"))
+    assert CliRunner().invoke(app, []).exit_code == 0
+    assert len(manifest.read_text().splitlines()) == 2
+    shutil.rmtree("scenes")
+    assert CliRunner().invoke(app, []).exit_code == 0
+    assert not manifest.exists()
+    assert links("prepare")
 
 
 def test_a_stage_run_by_hand_needs_no_place_for_them(
@@ -224,68 +252,8 @@ def test_a_file_that_is_not_there_is_named_before_any_work(
 def test_missing_weights_are_named_and_leave_their_stage_without_a_folder(
     here: Path, change: dict[str, Any], stage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch_all(asked(), memory=Path("scratch/linked.json"))
-    watch_all(asked(**change), memory=Path("scratch/linked.json"))
+    watch_all(asked(), manifest=None)
+    watch_all(asked(**change), manifest=None)
     assert not Path("data/inputs", stage).exists()
     assert "no such file" in caplog.text
     assert f"stage '{stage}' cannot run without it" in caplog.text
-
-
-def test_digests_of_linked_folders_are_of_names_and_content_alone(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write(tmp_path / name / "disk/photos/a.png")
-        write(tmp_path / name / "disk/photos/deep/b.png")
-        (tmp_path / name / "root").mkdir()
-        (tmp_path / name / "root/photos").symlink_to(tmp_path / name / "disk/photos")
-    one, two = (linked_folders(tmp_path / name / "root", None) for name in ("one", "two"))
-    assert one == two
-    assert list(one) == ["photos"]
-    assert one["photos"]["files"] == 2
-    write(tmp_path / "two/disk/photos/.DS_Store")
-    assert linked_folders(tmp_path / "two/root", None) == two
-    (tmp_path / "two/disk/photos/deep/b.png").rename(tmp_path / "two/disk/photos/deep/c.png")
-    assert linked_folders(tmp_path / "two/root", None) != two
-
-
-def test_links_within_links_are_followed_and_loops_end(tmp_path: Path) -> None:
-    root, disk = tmp_path / "root", tmp_path / "disk"
-    write(disk / "a.png")
-    write(tmp_path / "second/b.png")
-    (disk / "deeper").symlink_to(tmp_path / "second")
-    (tmp_path / "second/back").symlink_to(disk)
-    (tmp_path / "second/gone.png").symlink_to(tmp_path / "nowhere")
-    root.mkdir()
-    (root / "photos").symlink_to(disk)
-    (root / "all").symlink_to(root)
-    found = linked_folders(root, None)
-    assert {name: folder["files"] for name, folder in found.items()} == {"photos": 2, "all": 2}
-    write(tmp_path / "second/b.png", "2")
-    assert linked_folders(root, None) != found
-
-
-def test_linked_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "disk/a.png")
-    write(tmp_path / "disk/b.png")
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/photos").symlink_to(tmp_path / "disk")
-    read: list[str] = []
-
-    def digest(path: Path) -> str:
-        read.append(path.name)
-        return path.read_text()
-
-    monkeypatch.setattr("pipeline.config.watched_files.file_digest", digest)
-    memory = tmp_path / "scratch/linked.json"
-    first = linked_folders(tmp_path / "root", memory)
-    assert (read, linked_folders(tmp_path / "root", memory)) == (["a.png", "b.png"], first)
-    write(tmp_path / "disk/b.png", "22")
-    assert linked_folders(tmp_path / "root", memory) != first
-    memory.write_text("[")
-    linked_folders(tmp_path / "root", memory)
-    assert read == ["a.png", "b.png", "b.png", "a.png", "b.png"]
-
-
-def test_folders_without_links_have_an_empty_record(here: Path) -> None:
-    watch_all(asked(), memory=Path("scratch/linked.json"))
-    assert json.loads(Path("data/inputs/prepare", LINKED).read_text()) == {}
-    assert not Path("scratch").exists()

@@ -166,33 +166,6 @@ def test_what_is_no_data_set_is_refused_in_one_sentence(
         load_scenes(name, root, split)
 
 
-def test_a_photo_held_on_its_side_comes_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: the camera was turned; show it rotated 90 degrees clockwise
-    stored = np.zeros((16, 32, 3), dtype=np.uint8)
-    stored[:, :16] = 255  # white on the stored left is on top once upright
-    Image.fromarray(stored).save(tmp_path / "x.jpg", exif=exif, quality=95)
-    photo = np.array(read_image(tmp_path / "x.jpg"))
-    assert photo.shape == (32, 16, 3)
-    assert photo[:14].min() > 240
-    assert photo[18:].max() < 15
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_any_kind_of_picture_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    grey = np.array([[0, 255, 0], [255, 0, 255]], dtype=np.uint8)
-    Image.fromarray(np.dstack([grey] * 3)).convert(mode).save(tmp_path / "x.png")
-    photo = read_image(tmp_path / "x.png")
-    assert photo.mode == "RGB"
-    assert np.array_equal(photo, np.dstack([grey] * 3))
-
-
-def test_a_photo_of_16_bits_is_refused_rather_than_cut_off(tmp_path: Path) -> None:
-    save(tmp_path / "x.png", np.array([[0, 300]], dtype=np.uint16))
-    with pytest.raises(ValueError, match=r"x\.png: a picture must have 8 bits a channel, found 16"):
-        read_image(tmp_path / "x.png")
-
-
 def half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -232,27 +205,3 @@ def test_a_mask_with_an_id_that_the_data_set_lacks_is_refused(tmp_path: Path) ->
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         read_mask(path)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "found"),
-    [
-        (PIXELS, "uint8 of shape (2, 3, 3)"),
-        (np.zeros((2, 3), bool), "bool of shape (2, 3)"),
-    ],
-)
-def test_a_mask_that_is_no_single_8_bit_channel_is_refused(
-    tmp_path: Path, pixels: np.ndarray, found: str
-) -> None:
-    path = save(tmp_path / "x.png", pixels)
-    sentence = f"{path}: a mask must be one 8-bit channel of class ids, found {found}; export it"
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
-        read_mask(path)
-
-
-def test_a_palette_mask_is_read_by_its_ids_not_its_colours(tmp_path: Path) -> None:
-    ids = np.array([[0, 1], [10, 11]], dtype=np.uint8)
-    picture = Image.fromarray(ids)
-    picture.putpalette(LABEL_SPACES["camvid"].palette.tobytes())
-    picture.save(tmp_path / "x.png")
-    assert read_mask(tmp_path / "x.png").tolist() == [[0, 1], [10, IGNORE_INDEX]]

@@ -55,13 +55,6 @@ def test_names_alone_are_a_list_too(tmp_path: Path) -> None:
     ]
 
 
-def test_semicolons_between_columns_are_read(tmp_path: Path) -> None:
-    space = read_classes(
-        write_classes(tmp_path, "Class;Words;Colour\nroad;;\ncar;car|van;#0000ff\n")
-    )
-    assert space.words({}) == [["road"], ["car", "van"]]
-
-
 MISTAKES = {
     "": "the header must be 'class'",
     "name\nroad\ncar\n": "the header must be 'class'.*got 'name'",

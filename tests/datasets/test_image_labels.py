@@ -2,7 +2,6 @@
 
 import logging
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,18 +130,6 @@ def test_no_usable_training_photo_is_an_error(tmp_path: Path, ids: list[list[int
     scenes = [scene_of(tmp_path, "train/a", ids), scene_of(tmp_path, "val/b", [[0] * 4] * 2)]
     with pytest.raises(ValueError, match="no training photo has an image-level label; name a file"):
         collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, None))
-
-
-def test_a_file_outside_of_the_data_set_is_taken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    scene = scene_of(tmp_path / "photos", "train/a", [[0] * 4] * 2)
-    dataset, path = replace(CAMVID, root=tmp_path / "photos"), tmp_path / "x.csv"
-    write_image_labels(path, {"train/a": np.arange(11) == 4}, CAMVID.label_space.names)
-    with caplog.at_level(logging.WARNING, "carb"):
-        found = collect_image_labels([scene], dataset, dataset_params(tmp_path / "photos", path))
-    assert list(found) == ["train/a"]
-    assert caplog.messages == []
 
 
 def test_a_line_says_where_labels_come_from(

@@ -1,7 +1,5 @@
 """``labels.npy`` of CARB's authors: read as written, nothing in it run."""
 
-import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +18,6 @@ def test_the_authors_format_is_a_pickled_dict_of_arrays(tmp_path: Path, dtype: t
     labels = read_label_file(tmp_path / "x.npy", CLASSES)
     assert labels["a"].tolist() == [True, False, True]
     assert labels["a"].dtype == bool
-
-
-class Hostile:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.write_text, (self.path, "harm")
-
-
-def test_a_hostile_pickle_is_refused_and_does_nothing(tmp_path: Path) -> None:
-    content = np.empty((), dtype=object)
-    content[()] = {"a": Hostile(tmp_path / "harm")}
-    np.save(tmp_path / "x.npy", content, allow_pickle=True)
-    assert pickle.dumps(content)  # it can be pickled, so it could act
-    with pytest.raises(ValueError, match=r"x\.npy: not readable as labels\.npy \(it asks for"):
-        read_label_file(tmp_path / "x.npy", CLASSES)
-    assert not (tmp_path / "harm").exists()
 
 
 @pytest.mark.parametrize(
