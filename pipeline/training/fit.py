@@ -93,7 +93,7 @@ def fit(
         Interrupted: the run was asked to stop; the checkpoint is of its last step.
     """
     run = _Run.start(fabric, model, loss, train, checkpoint)
-    rank_zero = fabric.global_rank == 0
+    rank_zero, clock = fabric.global_rank == 0, time.monotonic()
     for metrics in run.done.history if rank_zero else []:
         log_step(metrics)
     start, size = run.done.step, train.batch_size
@@ -101,7 +101,6 @@ def fit(
     steps = progress(
         loader, label="train", total=train.steps, done=start, stops=False, unit="steps", images=size
     )
-    clock = time.monotonic()
     for step, batch in enumerate(steps, start=start + 1):
         terms, lr = run.update(batch, step, seed=crops.seed, normalisation=normalisation)
         if step % LOG_EVERY == 0:  # reading a metric waits for the device

@@ -36,7 +36,7 @@ def test_the_command_writes_labels_and_leaves_out_images_without_classes(tmp_pat
     classes = [f"class {place}" for place in range(11)]
     write_image_labels(tmp_path / "labels.csv", MANY, classes)
     paths = [str(tmp_path / "labels.csv"), str(tmp_path / "new/noisy.csv")]
-    result = CliRunner().invoke(app, [*paths, "--miss", "0.8"])
+    result = CliRunner().invoke(app, [*paths, "--miss", "0.8", "--false-alarm", "0"])
     assert result.exit_code == 0, result.output
     wanted = with_noise(MANY, miss=0.8, false_alarm=0, seed=0)
     wanted = {key: row for key, row in wanted.items() if row.any()}

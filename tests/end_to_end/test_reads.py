@@ -32,14 +32,11 @@ UNWATCHED_FILES = {
 }
 WHERE = {"dataset.root"}  # where photos are, not which
 SPEED = {"train.workers"}
-PREVIEWS = {"pictures.font"}  # a font must not train again
 CLIP = {f"clip.{name}" for name in load_params(ROOT / "params.yaml").clip.model_dump()}
 UNWATCHED = {
     "pseudo": WHERE,
     "encoder": WHERE | SPEED,
-    "train": WHERE
-    | PREVIEWS
-    | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
+    "train": WHERE | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
 }
 
 

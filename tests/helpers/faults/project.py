@@ -21,6 +21,7 @@ FEW = "--train 7 --val 3 --seed 2"
 OUTPUTS = ("data", "models", "results")
 CHANGES: dict[str, Any] = {"train.steps": 30, "train.checkpoint_every": 5, "train.workers": 1}
 PATIENCE_S = 300
+KEPT = (".gitignore", "speed", "dataset_files.json")  # in scratch/, also after a run
 
 
 class Run(subprocess.Popen[str]):
@@ -64,7 +65,6 @@ class Project:
         if git:
             for file in (".gitignore", ".dvcignore", ".dvc/config"):
                 shutil.copy(ROOT / file, folder / file)
-            shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
         return project
 
     def start(self, *command: str, **environment: str) -> Run:
@@ -106,9 +106,7 @@ class Project:
         """Drafts, locks and scratch of work that should be over."""
         hidden = [file for part in OUTPUTS for file in (self.folder / part).rglob(".*")]
         scratch = (self.folder / "scratch").glob("*")
-        return [
-            path.name for path in [*hidden, *scratch] if path.name not in (".gitignore", "speed")
-        ]
+        return [path.name for path in [*hidden, *scratch] if path.name not in KEPT]
 
     def writing(self) -> str:
         """Name of something that is being written just now, or nothing."""
