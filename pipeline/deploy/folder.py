@@ -123,17 +123,13 @@ def evaluate_folder(
     with open_predictions(out, predictor, force=force) as written:
         todo = pending(written, stamps, force=force)
         written.drop(METRICS)
-        predictions = write_predictions(
-            written,
-            predictor,
-            photos,
-            todo,
+        for key, mask, classes in write_predictions(
+            *(written, predictor, photos, todo),
             read=read,
             confidence=False,
             skipped=skipped,
             also=more,
-        )
-        for key, mask, classes in predictions:
+        ):
             if mask is not None:
                 score.add(key, classes, mask)
         finished = {key: path for key, path in photos.items() if masks and PHOTO + key not in todo}

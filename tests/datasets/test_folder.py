@@ -174,7 +174,7 @@ def test_photos_and_tags_alone_give_a_segmenter_and_pictures(
     assert json.loads((tmp_path / "results/segmenter.json").read_text()) == {}
     names = {path.name for path in (tmp_path / "results/eval").iterdir()}
     assert names == {"panels.png", LIST}
-    for picture in ("eval/panels", "eval_pseudo/panels_train", "pseudo/panels", "prepare/photos"):
+    for picture in ("eval/panels", "eval_pseudo/panels_unlabelled", "prepare/photos"):
         with Image.open(tmp_path / f"results/{picture}.png") as panel:
             assert panel.width > 300
     result = run_stage("eval", "--images", str(root / "images"), "--out", "predicted")
