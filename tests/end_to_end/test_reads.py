@@ -24,6 +24,7 @@ NAMED = {
     "distillation.batch_size": 2,
     "eval.photos": "half.txt",
 }
+AS_DVC = {"draw": ("--params", "params.yaml")}
 # What is read and not watched, and why nothing is missed.
 PHOTOS = "data/demo"  # data/scenes.json has their digests, and `pseudo` and `train` compare them;
 # data/inputs/prepare, eval and eval_pseudo contain a manifest of them (tests/datasets)
@@ -62,7 +63,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reads]:
         write_params(folder, NAMED)
         for stage in APPS:
             with opened_files() as files, read_parameters() as parameters:
-                result = run_stage(stage)
+                result = run_stage(stage, *AS_DVC.get(stage, ()))
             assert result.exit_code == 0, result.output
             inside = {path for path in files if path.is_relative_to(folder) and path.is_file()}
             inside = {path for path in inside if path.name != LIST}  # of outputs, not an input

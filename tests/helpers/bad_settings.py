@@ -72,7 +72,7 @@ PARAMS = {
     "parameter out of range": Case("train", ("carb.tau", "1.5"), {"carb.tau": 1.5}),
     "parameter not a number": Case("train", ("train.lr", "nan"), {"train.lr": float("nan")}),
     "parameter beyond what counts": Case(
-        "prepare", ("distillation.seed", "below 2147483648"), {"distillation.seed": 2**70}
+        "prepare", ("distillation.seed", "less than 2147483648"), {"distillation.seed": 2**70}
     ),
     "options without end": Case("train", ("segmenter.options", "1000"), spoil=bomb),
     "parameter named twice": yaml("seed: 0", "seed: 0\nseed: 1", "duplicate key", "seed"),

@@ -26,7 +26,7 @@ APPS = {
     "report": report.app,
 }
 OPTIONS = {
-    "draw": ["--train", "4", "--val", "2", "--seed", "3", "--params", "params.yaml"],
+    "draw": ["--train", "4", "--val", "2", "--seed", "3"],
     "eval": ["--out", "results/eval"],
 }
 TINY: dict[str, Any] = {
