@@ -30,7 +30,8 @@ def copy_tree(target: Path) -> None:
 
 def first_failure(tree: Path, names: Iterable[str]) -> str | None:
     """The first test that fails in a copy of the tree; None: none does."""
-    files = [str(file) for name in names for file in (ROOT / "tests").rglob(f"test_{name}.py")]
+    tests = [next((ROOT / "tests").rglob(f"test_{name}.py")) for name in names]
+    files = [str(test.relative_to(ROOT)) for test in tests]
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
     found = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     if found.returncode == 0:

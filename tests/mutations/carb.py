@@ -78,8 +78,8 @@ MUTATIONS = [
     Mutation(
         "a window is cut as wide as it is high",
         "carb.py",
-        "photo[:, top : top + height, left : left + width]",
-        "photo[:, top : top + height, left : left + height]",
+        "photo[:, *box.slices()]",
+        "photo[:, box.top : box.top + box.height, box.left : box.left + box.height]",
         ("carb_laws",),
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = [
         "system/distributed.py",
         "(all_reduce_sum(own) - part).detach()",
         "(part - part).detach()",
-        ("dice",),
+        ("training_loss",),
     ),
     # metrics
     Mutation(
@@ -107,8 +107,8 @@ MUTATIONS = [
     Mutation(
         "pixels of no class are forgotten in a sum",
         "metrics.py",
-        "total.missed = sum(_missed(item) for item in inputs)",
-        "total.missed = _missed(inputs[0]) + 0 * _missed(inputs[1])",
+        "return counts if counts[:, -1].any() else",
+        "return counts if False else",
         ("metrics",),
     ),
     Mutation(

@@ -85,8 +85,8 @@ MUTATIONS = [
     Mutation(
         "where windows overlap the last one wins",
         "views.py",
-        "left : left + width] += patch",
-        "left : left + width] = patch",
+        "total[:, *box.slices()] += patch",
+        "total[:, *box.slices()] = patch",
         ("views_covers", "views_laws"),
     ),
     # batches: the same place for image and target
