@@ -241,3 +241,10 @@ def test_two_processes_give_the_terms_and_the_gradient_of_one(tmp_path: Path) ->
             first["gradient"] = second["gradient"] = joined
         for share in shares:
             assert_equal(share, wanted)
+
+
+def test_a_probability_of_exactly_tau_is_reliable():
+    logits, masks = torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+    labels = torch.ones(1, 2, dtype=torch.bool)  # two classes of equal logits: 0.5 each
+    for tau, reliable in ((0.5, True), (0.51, False)):
+        assert split_by_consistency(logits, masks, labels, tau=tau)[0].item() is reliable
