@@ -8,6 +8,7 @@ import functools
 import math
 import multiprocessing
 import random
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -159,8 +160,13 @@ def _class_areas(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
 def draw_pool(num_scenes: int, *, seed: int, processes: int) -> ScenePool:
     """Draw ``num_scenes`` scenes of the wide style, with ``processes`` processes."""
     draw = functools.partial(draw_scene, SCENE_SEED + seed, wide=True)
-    with multiprocessing.Pool(processes) as workers:
-        images, masks = zip(*workers.map(draw, range(num_scenes), chunksize=25), strict=True)
+    if processes == 1:
+        drawn = [draw(number) for number in range(num_scenes)]
+    else:  # Forked workers would inherit our handler of SIGTERM and locks of other threads.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, spawn) as workers:
+            drawn = list(workers.map(draw, range(num_scenes), chunksize=25))
+    images, masks = zip(*drawn, strict=True)
     return ScenePool(np.stack(images), np.stack(masks).astype(np.uint8))
 
 

@@ -96,6 +96,12 @@ def test_a_crop_lies_in_its_scene_and_its_caption_names_classes_in_it(pool):
         assert set(crop.classes) <= set(np.unique(inside).tolist())
 
 
+def test_scenes_do_not_depend_on_the_number_of_processes(pool):
+    again = draw_pool(RECIPE.num_scenes, seed=0, processes=2)
+    assert np.array_equal(again.images, pool.images)
+    assert np.array_equal(again.masks, pool.masks)
+
+
 def test_augmented_images_stay_within_the_range_of_clip():
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
     one, two = (augment(images, generator=torch.Generator().manual_seed(1)) for _ in range(2))

@@ -177,9 +177,8 @@ def _one_of_two(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA's autograd threads do not fork")
 def test_two_processes_give_the_dice_loss_and_the_gradient_of_one(tmp_path: Path):
-    torch.multiprocessing.start_processes(_one_of_two, (tmp_path,), 2, start_method="fork")
+    torch.multiprocessing.spawn(_one_of_two, (tmp_path,), nprocs=2)
     logits, masks = scene()
     logits.requires_grad_()
     loss = dice_loss(logits, masks)
