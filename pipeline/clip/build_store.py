@@ -12,15 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
-from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
+from pipeline.clip.levels import fused_grid, fused_logits, level_grid, level_logits, probe_logits
 from pipeline.clip.windows import magnified
 from pipeline.config.clip import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
-from pipeline.store.masks import clip_settings
+from pipeline.store.checks import Probe, clip_settings, other_code
 from pipeline.store.plan import FUSED, Photo, Plan
-from pipeline.store.probe import Probe
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.store.writer import StoreWriter, other_code
+from pipeline.store.writer import StoreWriter
 from pipeline.system.devices import lock_on_rank_zero, precision_of
 from pipeline.system.disk import bytes_below, check_room, same_disk
 from pipeline.system.files import atomic_path, copy_into, locked, put_in_place, remove
@@ -43,18 +42,69 @@ class Row(NamedTuple):
     row: int
 
 
+def build_store(
+    fabric: "Fabric",
+    clip: DenseClip,
+    index: SceneIndex,
+    *,
+    root: Path,
+    params: ClipParams,
+    templates: list[str],
+    out: Path,
+    scratch: Path,
+) -> None:
+    """Bring the store at ``out`` up to date; an interrupted run is resumed.
+
+    Args:
+        fabric: the devices.
+        clip: the frozen model.
+        index: the photos.
+        root: folder of the data set.
+        params: levels, words and dense mode.
+        templates: prompt templates, format strings.
+        out: path of the store.
+        scratch: folder for work in progress.
+    """
+    plan = plan_store(
+        index, clip, params=params, templates=templates, precision=precision_of(fabric)
+    )
+    clip.to(fabric.device)
+    text = clip.embed_text(index.label_space.words(params.class_prompts), templates)
+    probe = _probe(fabric, clip, text, params)
+    draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
+    with lock_on_rank_zero(fabric, draft):
+        previous = _previous(out)
+        if fabric.global_rank == 0:
+            _check_room(plan, draft, out)
+            if previous is not None and (changed := other_code(previous, plan, probe)):
+                _warn_of_other_code(out, changed)
+        finished = write_store(
+            fabric,
+            clip,
+            text,
+            plan,
+            paths=[photo.path(root) for photo in index.photos],
+            params=params,
+            draft=draft,
+            previous=previous,
+            probe=probe,
+        )
+        if fabric.global_rank == 0:
+            _publish(finished, out)
+            remove(draft)
+    fabric.barrier()
+
+
 def plan_store(
     index: SceneIndex,
     clip: DenseClip,
     *,
     params: ClipParams,
-    words: list[list[str]],
     templates: list[str],
-    classes: list[str],
     precision: str,
 ) -> Plan:
     """Everything that determines the content of the store."""
-    recipe = clip_settings(params, words) | {
+    recipe = clip_settings(params, index.label_space.words(params.class_prompts)) | {
         "maths": LOGITS_VERSION,
         "weights": clip.weights_digest(),
         "sentences": templates,
@@ -67,7 +117,7 @@ def plan_store(
     }
     if params.fused is not None:
         grids[FUSED] = [fused_grid(photo.size, params.fused) for photo in photos]
-    return Plan(recipe, classes, photos, grids)
+    return Plan(recipe, index.label_space.names, photos, grids)
 
 
 def write_store(
@@ -84,8 +134,7 @@ def write_store(
 ) -> Path:
     """Run CLIP on the photos that neither the draft nor the previous store holds.
 
-    Processes share the shards; each shard has one writer. The fused level is computed when all
-    others are on disk.
+    Each process writes its share of the shards; the fused level follows the others.
 
     Args:
         fabric: the devices.
@@ -93,10 +142,10 @@ def write_store(
         text: class embeddings, ``[C, D]``.
         plan: what to write.
         paths: file of each photo of the plan.
-        params: the view levels, and how they are fused.
+        params: the levels, and how they are fused.
         draft: scratch folder of this plan.
         previous: an earlier store, or None.
-        probe: probe logits of this code; None: old logits are reused unchecked.
+        probe: see `StoreWriter`.
 
     Returns:
         the finished store within ``draft``.
@@ -135,11 +184,10 @@ def _fuse_levels(
 
     def load(job: Row) -> tuple[Image.Image, list[Tensor]]:
         grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
-        photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
-        return photo, grids
+        return read_unchanged(paths[job.row], writer.plan.photos[job.row].digest), grids
 
-    def fuse_grids(job: Row, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
-        photo, grids = found
+    def fuse_grids(_: Row, loaded: tuple[Image.Image, list[Tensor]]) -> Tensor:
+        photo, grids = loaded
         return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
 
     _write_missing(fabric, writer, [FUSED], load, fuse_grids, label="fuse", threads=READERS)
@@ -167,78 +215,17 @@ def _write_missing(
     own = torch.tensor(len(jobs), device=fabric.device)
     new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
     log.info("%s: %d views to compute, %d in the cache", label, new, views - new)
-    todo = prefetch_in_threads(jobs, lambda job: (job, load(job)), threads=threads)
-    made = stream_to_cpu(compute(job, found).half() for job, found in todo)
+    inputs = prefetch_in_threads(jobs, lambda job: (job, load(job)), threads=threads)
+    computed = stream_to_cpu(compute(job, loaded).half() for job, loaded in inputs)
 
     def rows() -> Iterator[int]:
         new = {(job.level, job.row) for job in jobs}
         for level, shard in shards:
-            written = writer.write_shard(level, shard, lambda row: next(made).numpy())
+            written = writer.write_shard(level, shard, lambda row: next(computed).numpy())
             yield from (row for row in written if (level, row) in new)
 
     for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
         pass
-    fabric.barrier()
-
-
-def build_store(
-    fabric: "Fabric",
-    clip: DenseClip,
-    index: SceneIndex,
-    *,
-    root: Path,
-    params: ClipParams,
-    templates: list[str],
-    out: Path,
-    scratch: Path,
-) -> None:
-    """Bring the store at ``out`` up to date; an interrupted run is resumed.
-
-    Args:
-        fabric: the devices.
-        clip: the frozen model.
-        index: the photos.
-        root: folder of the data set.
-        params: levels, words and dense mode.
-        templates: prompt templates, format strings.
-        out: path of the store.
-        scratch: folder for work in progress.
-    """
-    words = index.label_space.words(params.class_prompts)
-    plan = plan_store(
-        index,
-        clip,
-        params=params,
-        words=words,
-        templates=templates,
-        classes=index.label_space.names,
-        precision=precision_of(fabric),
-    )
-    clip.to(fabric.device)
-    text = clip.embed_text(words, templates)
-    probe = _probe(fabric, clip, text, params)
-    draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
-    paths = [photo.path(root) for photo in index.photos]
-    with lock_on_rank_zero(fabric, draft):
-        previous = _previous(out)
-        if fabric.global_rank == 0:
-            _check_room(plan, draft, out)
-            if previous is not None and (changed := other_code(previous, plan, probe)):
-                _warn_of_other_code(out, changed)
-        finished = write_store(
-            fabric,
-            clip,
-            text,
-            plan,
-            paths=paths,
-            params=params,
-            draft=draft,
-            previous=previous,
-            probe=probe,
-        )
-        if fabric.global_rank == 0:
-            _publish(finished, out)
-            remove(draft)
     fabric.barrier()
 
 
@@ -258,11 +245,7 @@ def _warn_of_other_code(out: Path, changed: dict[str, float]) -> None:
 
 
 def _check_room(plan: Plan, draft: Path, out: Path) -> None:
-    """Refuse a plan that does not fit on the disk; what the draft holds already is subtracted.
-
-    Raises:
-        ValueError: there is too little space.
-    """
+    """Raise a ValueError if the plan does not fit on the disk, less what the draft holds."""
     needed = {draft: max(0, plan.num_bytes() - bytes_below(draft))}
     if not same_disk(draft, out):
         needed[out] = plan.num_bytes()
@@ -270,7 +253,7 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
 
 
 def _publish(finished: Path, out: Path) -> None:
-    """Move a finished store to ``out``; at every moment one of the two paths holds a whole one."""
+    """Move a finished store to ``out``; at any time one of the two paths holds it whole."""
     try:
         with locked(out):
             put_in_place(finished, out)
@@ -282,7 +265,7 @@ def _publish(finished: Path, out: Path) -> None:
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:
-    """The store of an earlier run, or None if there is no whole one."""
+    """The store of an earlier run, or None if there is none or it is damaged."""
     try:
         return PseudoMaskStore.open(path) if path.exists() else None
     except ValueError as error:

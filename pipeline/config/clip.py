@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Count, Precision, Section, Size, Text, Zoom
 
+# Names beside those of the levels: folders of the store, maps of the training previews.
+RESERVED = ("text", "finished", "fused", "segmenter", "noisy")
+
 
 class LevelParams(Section):
     """One view level of CLIP: how much the photo is magnified, and by which windows it is
@@ -44,11 +47,10 @@ class ClipParams(Section):
     def _levels_are_global_then_local(self) -> Self:
         if list(self.levels)[:1] != ["global"]:
             raise ValueError(f"levels: must start with 'global', got {list(self.levels)}")
-        for name in self.levels:  # each names a folder of the store, beside its own
-            taken = name in ("text", "finished", "fused")
-            if taken or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+        for name in self.levels:
+            if name in RESERVED or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
                 raise ValueError(
-                    "levels: must have names of letters, digits, '-' and '_', not 'text', "
-                    f"'finished' or 'fused', got {name!r}"
+                    "levels: must have names of letters, digits, '-' and '_', other than "
+                    f"{', '.join(RESERVED)}; got {name!r}"
                 )
         return self

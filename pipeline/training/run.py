@@ -22,7 +22,7 @@ from pipeline.segmenter.encoder import load_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop, size_divisor
 from pipeline.segmenter.saved import save_segmenter
-from pipeline.store.masks import check_photos, check_store
+from pipeline.store.checks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint
 from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric

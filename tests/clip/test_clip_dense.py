@@ -243,5 +243,5 @@ def test_images_of_another_shape_or_type_are_refused(vit, images):
     [([], ["a {}."]), ([["car"], []], ["a {}."]), ([["car"]], []), ([["car"]], ["a car."])],
 )
 def test_text_without_a_word_or_a_place_for_it_is_refused(vit, words, templates):
-    with pytest.raises(ValueError, match=r"each class needs a word and each prompt a \{\} for it"):
+    with pytest.raises(ValueError, match=r"each class needs a word and each template a \{\}"):
         vit.embed_text(words, templates)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,8 @@ def asked(params: Params) -> ClipParams:
 
 
 def plan_with(clip: DenseClip, index: SceneIndex, params: ClipParams, **changes: object) -> Plan:
-    settings: dict[str, object] = {
-        "words": SPACE.words({}),
-        "templates": TEMPLATES,
-        "precision": "32-true",
-    }
-    return plan_store(index, clip, params=params, classes=SPACE.names, **(settings | changes))  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"templates": TEMPLATES, "precision": "32-true"}
+    return plan_store(index, clip, params=params, **(settings | changes))
 
 
 def test_a_plan_has_the_grids_of_the_magnified_photos(
@@ -55,7 +52,7 @@ def test_a_plan_is_named_by_all_that_determines_a_logit(
     weights = clip_folder.random_weights(config)
     weights["visual.proj"][0, 0] += 1e-3
     moved = load_clip(clip_folder.write_clip(tmp_path / "clip", config, weights), None)
-    words = SPACE.words({"car": ["automobile"]})
+    worded = asked.model_copy(update={"class_prompts": {"car": ["automobile"]}})
     zoomed = {**LEVELS, "local": LEVELS["local"].model_copy(update={"zoom": 1.5})}
     lapped = {**LEVELS, "global": LEVELS["global"].model_copy(update={"overlap": 0.25})}
     photo_of("d").resize((48, 32)).save(tmp_path / "data/train/a.png")
@@ -63,7 +60,7 @@ def test_a_plan_is_named_by_all_that_determines_a_logit(
     first = IndexedPhoto("train/a", "train", "train/a.png", SIZES["a"], digest)
     plans = [
         plan_with(moved, index, asked),
-        plan_with(clip, index, asked, words=words),
+        plan_with(clip, index, worded),
         plan_with(clip, index, asked, templates=["the {}."]),
         plan_with(clip, index, asked, precision="bf16-mixed"),
         plan_with(clip, index, asked.model_copy(update={"levels": zoomed})),

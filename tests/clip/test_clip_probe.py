@@ -16,10 +16,11 @@ import pipeline.clip.windows
 import pipeline.guided_filter
 from pipeline.clip.build_store import build_store
 from pipeline.clip.dense import DenseClip
-from pipeline.clip.logits import REPAIRED, probe_logits
+from pipeline.clip.levels import REPAIRED, probe_logits
 from pipeline.config.clip import ClipParams, FusedParams, LevelParams
 from pipeline.config.params import Params
-from pipeline.store.probe import FILE, differences, read_probe
+from pipeline.store.checks import PROBE_FILE as FILE
+from pipeline.store.checks import differences, read_probe
 from tests.helpers import clip_folder
 from tests.helpers.clip_photos import LEVELS, SPACE, TEMPLATES, asked_of, index_of
 from tests.helpers.tiny_store import digests

@@ -110,11 +110,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "parallel blocks": (
         {"timm_model_name": "vit_small_patch16_18x2_224", "timm_pool": "avg", "image_size": 224},
-        "blocks of another kind (ParallelThingsBlock)",
+        "unsupported blocks (ParallelThingsBlock)",
     ),
     "registers": (
         {"timm_model_name": "test_vit2", "timm_pool": "avg", "timm_proj": "linear"},
-        "patches, registers or positions of another kind",
+        "unsupported patches, registers or positions",
     ),
 }
 

@@ -160,10 +160,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"clip.levels": {"global": GLOBAL, name: LOCAL}},
-            "clip.levels: must have names of letters, digits, '-' and '_', not 'text', "
-            f"'finished' or 'fused', got '{name}'",
+            "clip.levels: must have names of letters, digits, '-' and '_', other than text, "
+            f"finished, fused, segmenter, noisy; got '{name}'",
         )
-        for name in ("../x", "text", "fused")
+        for name in ("../x", "text", "noisy")
     ),
     (
         {"carb.warmup_steps": None, "carb.warmup_share": None},

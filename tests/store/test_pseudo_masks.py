@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.config.clip import ClipParams
 from pipeline.config.params import Params
 from pipeline.scenes.classes import LABEL_SPACES
-from pipeline.store.masks import check_photos, check_store, clip_settings, hard_mask
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.checks import check_photos, check_store, clip_settings
+from pipeline.store.reader import PseudoMaskStore, hard_mask
 
 SPACE = LABEL_SPACES["camvid"]
 

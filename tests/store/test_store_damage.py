@@ -47,20 +47,23 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another key": (
         lambda store: edit(store / "zarr.json", keys=["train/a"] * 3),
-        "'zarr.json' is not as it was written",
+        "'zarr.json' was changed or is missing",
     ),
     "a key too few, with its digest": (
         lambda store: (edit(store / "zarr.json", keys=["train/a"]), sign(store)),
-        "attributes: must have one entry per photo",
+        "its attributes must have one entry per photo",
     ),
     "cut metadata": (lambda store: (store / "zarr.json").write_text("{"), ".*"),
     "null metadata": (lambda store: (store / "zarr.json").write_text("null"), ".*"),
-    "a level gone": (lambda store: shutil.rmtree(store / "local"), "'local/.*zarr.json' is not .*"),
+    "a level gone": (
+        lambda store: shutil.rmtree(store / "local"),
+        "'local/.*zarr.json' was changed .*",
+    ),
     "a shard gone": (
         lambda store: (store / "local/logits/c/0/0/0/0").unlink(),
         "files of 'local/logits' are missing",
     ),
-    "text gone": (lambda store: shutil.rmtree(store / "text/c"), "'text/c/0/0' is not .*"),
+    "text gone": (lambda store: shutil.rmtree(store / "text/c"), "'text/c/0/0' was changed .*"),
     "text damaged": (lambda store: (store / "text/c/0/0").write_bytes(b"x"), "'text/c/0/0' .*"),
 }
 
@@ -71,7 +74,7 @@ def test_what_is_no_whole_store_is_refused_in_one_sentence(tmp_path: Path, kind:
     store, _ = write(tmp_path / "x", plan_of("abc"))
     spoil(store)
     pattern = (
-        rf"zarr: not a whole pseudo-mask store \({found}\); run "
+        rf"zarr: incomplete or damaged pseudo-mask store \({found}\); run "
         r"`dvc repro --force --single-item pseudo` to make it again"
     )
     with pytest.raises(ValueError, match=pattern):
