@@ -110,13 +110,13 @@ class DenseClip(nn.Module):
             found = f"words {words} and templates {templates}"
             raise ValueError(f"each class needs a word and each template a {{}}, got {found}")
         with torch.autocast(self.device.type, enabled=False):
-            return F.normalize(torch.stack([self._mean_prompt(n, templates) for n in words]), dim=1)
-
-    def _mean_prompt(self, names: list[str], templates: list[str]) -> Tensor:
-        tokens = self.tokenizer([template.format(name) for name in names for template in templates])
-        encode: Any = self.model.encode_text
-        embedded: Tensor = encode(tokens.to(self.device), normalize=True)
-        return embedded.mean(dim=0)  # [D]
+            means = []  # of [D]
+            for names in words:
+                prompts = [template.format(name) for name in names for template in templates]
+                encode: Any = self.model.encode_text
+                tokens = self.tokenizer(prompts).to(self.device)
+                means.append(encode(tokens, normalize=True).mean(dim=0))
+            return F.normalize(torch.stack(means), dim=1)
 
     @torch.no_grad()
     def patch_logits(self, images: Tensor, text: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def load_clip(
 ) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
-    Models are refused before anything is downloaded: open_clip itself accepts random weights and
+    Unsuitable models are refused before any download: open_clip would accept random weights and
     pickles.
 
     Args:
@@ -201,8 +201,8 @@ def load_clip(
     if clip.tower.block is None and (repair or dense != "value"):
         asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
         raise ValueError(
-            f"params.yaml: {asked} for {model!r}, whose patches are not mixed last in a "
-            f"transformer's block, got {str(repair).lower() if repair else dense!r}"
+            f"params.yaml: {asked} for {model!r}, which does not end in a transformer block, "
+            f"got {str(repair).lower() if repair else dense!r}"
         )
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
     return clip
@@ -249,7 +249,7 @@ def _explain(model: str, needed: str) -> Iterator[None]:
 
 
 def _check_name(model: str) -> None:
-    """Refuse an unknown name; one of the hub can be checked only by downloading."""
+    """Refuse an unknown name; names of the hub can be checked only by downloading."""
     folder = Path(model.removeprefix(LOCAL_DIR))
     if model.startswith(LOCAL_DIR):
         if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):

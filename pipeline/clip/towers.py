@@ -31,8 +31,8 @@ _CONV_STRIDE = 32  # pixels of one cell of the last stage of a ModifiedResNet or
 VALUE = DENSE_MODES["value"]
 SUPPORTED = (
     "ModifiedResNet; VisionTransformer (pool_type tok or avg, plain attention, or CoCa's "
-    "attentional_pool true); through timm a vision_transformer with plain patches (SigLIP and "
-    "others; pool map, token or avg) or a convnext"
+    "attentional_pool true); timm's vision_transformer with plain patches (SigLIP and others; "
+    "timm_pool map, token or avg) or convnext"
 )
 _ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn", "scaled_cosine_attn")
 _TIMM_MODULES = ("timm.models.vision_transformer", "timm.models.convnext")
@@ -93,8 +93,7 @@ def _value(attention: Any, tokens: Tensor) -> Tensor:
 def _through(block: Any, tokens: Tensor) -> Tensor:
     """An unchanged block of open_clip, ``[B, N, width]``.
 
-    Torch's inference path materialises the attention map: on a CPU 1.3 times as slow at 2049
-    tokens, no faster at 17.
+    The block's own forward pass materialises the attention map: 1.3 times as slow on a CPU.
     """
     attention = block.attn
     if not isinstance(attention, nn.MultiheadAttention):  # with normalised queries and keys
@@ -248,11 +247,11 @@ def read_tower(visual: nn.Module) -> Tower:
         return ConvNext(visual)
     plain = type(trunk.patch_embed) is PatchEmbed and trunk.reg_token is None
     if not plain or trunk.pos_embed is None or getattr(trunk.attn_pool, "pos_embed", None):
-        raise ValueError("one with unsupported patches, registers or positions")
+        raise ValueError("unsupported patches, registers or positions")
     last = trunk.blocks[-1]
     plain = type(last) is Block and type(last.attn) is Attention and last.attn.gate is None
     if trunk.attn_pool is None and not plain:
-        raise ValueError(f"one with unsupported blocks ({type(last).__name__})")
+        raise ValueError(f"unsupported blocks ({type(last).__name__})")
     return TimmVit(visual)
 
 
@@ -300,6 +299,5 @@ def check_tower(tower: Tower, model: nn.Module, size: tuple[int, int]) -> None:
     if not error <= 1e-4:
         versions = f"open_clip {open_clip.__version__} and timm {timm.__version__}"
         raise ValueError(
-            f"an image tower whose embedding this pipeline computes as {versions} do (they differ "
-            f"by {error:.1g})"
+            f"an embedding that differs by {error:.1g} from the one that {versions} compute"
         )
