@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from PIL import Image
@@ -32,14 +32,6 @@ log = logging.getLogger("carb")
 T = TypeVar("T")
 LOGITS_VERSION = 2  # part of every store's recipe; the probe detects changes of the code
 PREFETCH_BYTES = 2**29  # of photos that are decoded and resized in advance
-
-
-class Row(NamedTuple):
-    """A row of the store to compute."""
-
-    level: str
-    shard: int
-    row: int
 
 
 def build_store(
@@ -158,14 +150,14 @@ def write_store(
         raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
     writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
 
-    def load(job: Row) -> Tensor:
-        photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
-        pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
+    def load(level: str, row: int) -> Tensor:
+        photo = read_unchanged(paths[row], plan.photos[row].digest)
+        pixels = magnified(photo, params.levels[level], patch_size=clip.patch_size)
         return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
 
-    def encode(job: Row, pixels: Tensor) -> Tensor:
+    def encode(level: str, pixels: Tensor) -> Tensor:
         with fabric.autocast():
-            return level_logits(pixels, params.levels[job.level], clip, text)
+            return level_logits(pixels, params.levels[level], clip, text)
 
     cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
     threads = max(1, min(READERS, PREFETCH_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
@@ -182,11 +174,11 @@ def _fuse_levels(
     fused = params.fused
     assert fused is not None
 
-    def load(job: Row) -> tuple[Image.Image, list[Tensor]]:
-        grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
-        return read_unchanged(paths[job.row], writer.plan.photos[job.row].digest), grids
+    def load(_: str, row: int) -> tuple[Image.Image, list[Tensor]]:
+        grids = [torch.from_numpy(writer.read(row, name)) for name in params.levels]
+        return read_unchanged(paths[row], writer.plan.photos[row].digest), grids
 
-    def fuse_grids(_: Row, loaded: tuple[Image.Image, list[Tensor]]) -> Tensor:
+    def fuse_grids(_: str, loaded: tuple[Image.Image, list[Tensor]]) -> Tensor:
         photo, grids = loaded
         return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
 
@@ -197,32 +189,32 @@ def _write_missing(
     fabric: "Fabric",
     writer: StoreWriter,
     levels: list[str],
-    load: Callable[[Row], T],
-    compute: Callable[[Row, T], Tensor],
+    load: Callable[[str, int], T],
+    compute: Callable[[str, T], Tensor],
     *,
     label: str,
     threads: int,
 ) -> None:
     """Compute and write this process's share of the missing shards of some levels.
 
-    ``load`` reads the input of a row, in ``threads`` threads and in advance; ``compute`` makes its
-    logits.
+    ``load`` reads the input of a level and row, in advance, in ``threads`` threads; ``compute``
+    makes the logits at a level.
     """
     shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
     fabric.barrier()  # no process writes before all have listed what is missing
-    jobs = [Row(*place, row) for place in shards for row in writer.missing(*place)]
+    jobs = [(level, row) for level, shard in shards for row in writer.missing(level, shard)]
     views = len(writer.plan.photos) * len(levels)
     own = torch.tensor(len(jobs), device=fabric.device)
     new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
     log.info("%s: %d views to compute, %d in the cache", label, new, views - new)
-    inputs = prefetch_in_threads(jobs, lambda job: (job, load(job)), threads=threads)
-    computed = stream_to_cpu(compute(job, loaded).half() for job, loaded in inputs)
+    inputs = prefetch_in_threads(jobs, lambda job: (job[0], load(*job)), threads=threads)
+    computed = stream_to_cpu(compute(level, loaded).half() for level, loaded in inputs)
 
     def rows() -> Iterator[int]:
-        new = {(job.level, job.row) for job in jobs}
+        missing = set(jobs)
         for level, shard in shards:
             written = writer.write_shard(level, shard, lambda row: next(computed).numpy())
-            yield from (row for row in written if (level, row) in new)
+            yield from (row for row in written if (level, row) in missing)
 
     for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
         pass

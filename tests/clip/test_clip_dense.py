@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import pytest
 import torch
@@ -18,41 +17,6 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def test_vit_features_are_the_value_path_written_out(tmp_path: Path) -> None:
-    vision = {"ls_init_value": 0.3, "patch_dropout": 0.5, "image_size": [32, 80]}
-    clip = clip_folder.random_clip(tmp_path, {**clip_folder.VIT, **vision})
-    visual, images = clip.model.visual, noise(2, 3, *clip.image_size)
-    entered: list[torch.Tensor] = []
-    last = visual.transformer.resblocks[-1]
-    hook = last.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
-    visual(images)
-    hook.remove()
-    x = entered[0]  # [B, 1 + h * w, width] of open_clip's own forward pass
-    _, _, w_value = last.attn.in_proj_weight.chunk(3)
-    _, _, b_value = last.attn.in_proj_bias.chunk(3)
-    x = x + last.ls_1.gamma * last.attn.out_proj(last.ln_1(x) @ w_value.T + b_value)
-    x = x + last.ls_2.gamma * last.mlp(last.ln_2(x))
-    expected = F.normalize(visual.ln_post(x)[:, 1:] @ visual.proj, dim=-1)
-    features = clip.patch_features(images)
-    assert features.shape == (2, 24, 2, 5)
-    torch.testing.assert_close(features.flatten(2).transpose(1, 2), expected, rtol=0, atol=1e-5)
-
-
-def test_resnet_logits_are_its_two_projections_cell_by_cell(resnet: DenseClip) -> None:
-    images, text = noise(2, 3, 64, 96), noise(5, 24)
-    visual, pool = resnet.model.visual, resnet.model.visual.attnpool
-    cells = visual.stem(images)
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        cells = layer(cells)
-    logits = resnet.patch_logits(images, text)
-    assert logits.shape == (2, 5, 2, 3)
-    for image, row, column in np.ndindex(2, 2, 3):
-        value = pool.v_proj.weight @ cells[image, :, row, column] + pool.v_proj.bias
-        feature = pool.c_proj.weight @ value + pool.c_proj.bias
-        cosines = text @ feature / (feature.norm() * text.norm(dim=1))
-        torch.testing.assert_close(logits[image, :, row, column], cosines, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(("size", "grid"), [((23, 24), (1, 2)), ((3, 71), (1, 4))])
 def test_any_size_is_stretched_to_the_nearest_whole_patches(
     vit: DenseClip, size: tuple[int, int], grid: tuple[int, int]
@@ -65,7 +29,7 @@ def test_any_size_is_stretched_to_the_nearest_whole_patches(
     torch.testing.assert_close(features, vit.patch_features(stretched))
 
 
-def test_features_and_text_have_norm_one_and_are_float32_under_autocast(vit: DenseClip) -> None:
+def test_logits_are_cosines_in_float32_even_under_autocast(vit: DenseClip) -> None:
     images, words, templates = noise(1, 3, 64, 128), [["car"], ["sky"]], ["a photo of a {}."]
     exact_text = vit.embed_text(words, templates)
     exact = vit.patch_logits(images, exact_text)
