@@ -1,4 +1,4 @@
-"""Small photos of noise for CLIP, their index, and the logits by the slowest way."""
+"""Small photos of noise, their index, and their logits computed window by window."""
 
 from pathlib import Path
 
