@@ -9,8 +9,7 @@ from pipeline.config.base import Count, Precision, Section, Size, Text, Zoom
 
 
 class LevelParams(Section):
-    """One view level of CLIP: how much the photo is magnified, and by which windows it is
-    covered."""
+    """One view level of CLIP: magnification of the photo, and the windows that cover it."""
 
     zoom: Zoom
     window: Size
@@ -18,7 +17,7 @@ class LevelParams(Section):
 
 
 class FusedParams(Section):
-    """One level more: all others summed and smoothed along the edges of the photo."""
+    """An additional level: the sum of all others, smoothed by a guided filter."""
 
     size: Size
     stride: Count
@@ -26,7 +25,7 @@ class FusedParams(Section):
 
 
 class ClipParams(Section):
-    """The frozen CLIP, what it is asked, and how it looks at a photo."""
+    """The frozen CLIP: model, prompts, dense features and view levels."""
 
     model: Text
     pretrained: Text | None
@@ -44,11 +43,11 @@ class ClipParams(Section):
     def _levels_are_global_then_local(self) -> Self:
         if list(self.levels)[:1] != ["global"]:
             raise ValueError(f"levels: must start with 'global', got {list(self.levels)}")
-        for name in self.levels:  # each names a folder of the store, beside its own
-            taken = name in ("text", "finished", "fused")
-            if taken or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+        for name in self.levels:  # each is a folder of the store, next to 'text' and 'finished'
+            reserved = name in ("text", "finished", "fused")
+            if reserved or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
                 raise ValueError(
-                    "levels: must have names of letters, digits, '-' and '_', not 'text', "
-                    f"'finished' or 'fused', got {name!r}"
+                    "levels: names must consist of letters, digits, '-' and '_' and not be "
+                    f"'text', 'finished' or 'fused', got {name!r}"
                 )
         return self

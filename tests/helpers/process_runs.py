@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from tests.helpers import ROOT
-from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_stage, run_until
+from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_until
 
 LIMIT_S = 240  # a run that hangs fails; on two cores that are free each takes ten seconds
 SMALL: dict[str, Any] = {
@@ -49,15 +48,6 @@ def prepared(folder: Path, last: str, changes: dict[str, Any]) -> Path:
         patch.setitem(OPTIONS, "draw", ["--train", "5", "--val", "2", "--seed", "3"])
         patch.chdir(folder)
         run_until(last)
-    return folder
-
-
-def train_here(folder: Path) -> Path:
-    """Train in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        result = run_stage("train")
-        assert result.exit_code == 0, result.output
     return folder
 
 
@@ -112,19 +102,6 @@ def digest(folder: Path) -> str:
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def losses(folder: Path) -> list[float]:
-    """The logged losses of a training run."""
-    lines = (folder / "results/train/plots/metrics/total.tsv").read_text("utf-8").splitlines()
-    return [float(line.split()[1]) for line in lines[1:]]
-
-
-def largest_difference(file: Path, other: Path) -> float:
-    """Between the tensors of two safetensors files, which have the same names."""
-    ours, theirs = load_file(file), load_file(other)
-    assert list(ours) == list(theirs)
-    return max(float((ours[k].double() - theirs[k].double()).abs().max()) for k in ours)
 
 
 def children(pid: int) -> list[int]:
