@@ -45,11 +45,6 @@ class Launch(NamedTuple):
     devices: int
     nodes: int
 
-    @property
-    def single(self) -> bool:
-        """Whether there is only one process."""
-        return self.devices * self.nodes == 1
-
 
 def launcher_of(environ: Mapping[str, str]) -> str:
     """What started this process: ``torchrun``, ``srun``, or ``fabric`` if neither did."""
@@ -276,7 +271,8 @@ def _launch_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric"
     many tasks and wait for the others.
     """
     drop_leftovers(os.environ)
-    if launch.launcher == "fabric" and not launch.single:
+    single = launch.devices * launch.nodes == 1
+    if launch.launcher == "fabric" and not single:
         os.environ[STARTED] = "1"
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -299,7 +295,7 @@ def _launch_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric"
         accelerator=accelerator,
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy="auto" if launch.single else several,
+        strategy="auto" if single else several,
         plugins=[environments[launch.launcher]()],
         precision=precision,  # type: ignore[arg-type]
     )

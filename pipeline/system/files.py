@@ -33,10 +33,10 @@ _JUNK = {
 
 
 class DiskFullError(ValueError):
-    """A disk is full; ``path`` could not be written."""
+    """There is not enough disk space for ``path``."""
 
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(f"{path}: {message}")
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: not enough disk space, {problem}; free some space and run again")
         self.path = path
 
 
@@ -157,7 +157,7 @@ def sync(path: Path) -> None:
     """
     umask = os.umask(0)
     os.umask(umask)
-    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+    for entry in [path, *path.rglob("*")]:
         if entry.is_file() and not entry.is_symlink():
             with suppress(OSError):
                 entry.chmod(0o666 & ~umask)
@@ -192,11 +192,10 @@ def _cannot_be_renamed(path: Path) -> bool:
 
 
 def put_in_place(made: Path, path: Path) -> None:
-    """Replace ``path`` by a finished file or folder on the same disk.
+    """Replace ``path`` by a finished file or folder on the same disk; hidden files in it stay.
 
     At each moment ``made`` or ``path`` is complete, except for a folder that cannot be renamed: its
-    content is replaced. A link (into DVC's cache) is replaced, never written through. Hidden files
-    in a folder stay.
+    content is replaced. A link (into DVC's cache) is replaced, never written through.
     """
     sync(made)
     if not made.is_dir():
@@ -280,22 +279,21 @@ def check_room(needs: Mapping[Path, int]) -> None:
     """Refuse work whose outputs do not fit on the disks, before it begins.
 
     Args:
-        needs: bytes that will be written below each path; paths on one disk share its free space.
+        needs: bytes that will be written below each path.
 
     Raises:
         DiskFullError: names the path that needs most, of those on the full disk.
     """
     disks: dict[int, list[Path]] = defaultdict(list)
     for path in needs:
-        disks[_disk_of(path)].append(path)
+        disks[_folder_of(path).stat().st_dev].append(path)
     for paths in disks.values():
         need = sum(needs[path] for path in paths)
         disk = shutil.disk_usage(_folder_of(paths[0]))
         if need > disk.free and disk.total > 0:  # some file systems report 0
             raise DiskFullError(
                 max(paths, key=lambda path: needs[path]),
-                f"not enough disk space, up to {_bytes_text(need)} needed, "
-                f"{_bytes_text(disk.free)} free; free some space and run again",
+                f"up to {_bytes_text(need)} needed, {_bytes_text(disk.free)} free",
             )
 
 
@@ -319,12 +317,8 @@ def explain_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator[No
                 raise  # about another output
         elif getattr(error, "errno", None) not in _FULL and "No space left" not in str(error):
             raise  # the error of safetensors has no errno
-        known = _bytes_text(max(needs, bytes_below(draft), bytes_below(path)))
-        raise DiskFullError(
-            path,
-            f"not enough disk space, at least {known} needed; free some space and run again, "
-            "finished work is kept",
-        ) from None
+        known = max(needs, bytes_below(draft), bytes_below(path))
+        raise DiskFullError(path, f"at least {_bytes_text(known)} needed") from None
 
 
 def _bytes_text(size: int) -> str:
@@ -339,13 +333,9 @@ def _folder_of(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.is_dir())
 
 
-def _disk_of(path: Path) -> int:
-    return _folder_of(path).stat().st_dev
-
-
 def same_disk(one: Path, other: Path) -> bool:
     """Whether two paths, which need not exist yet, lie on one file system."""
-    return _disk_of(one) == _disk_of(other)
+    return _folder_of(one).stat().st_dev == _folder_of(other).stat().st_dev
 
 
 def bytes_below(path: Path) -> int:

@@ -157,8 +157,7 @@ def _check_folder(named: str, path: Path) -> None:
 
 def _first(names: list[str]) -> str:
     """The first name, and how many others there are."""
-    rest = {1: "", 2: " and 1 other"}.get(len(names), f" and {len(names) - 1} others")
-    return short_repr(names[0]) + rest
+    return short_repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _check_file(named: str, path: Path) -> None:

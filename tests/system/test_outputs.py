@@ -102,7 +102,7 @@ def test_a_copy_is_known_by_its_bytes_and_a_link_to_a_folder_is_not_ours() -> No
     write("photos/a.jpg")
     Path("copy/photos").symlink_to(Path("photos").absolute())
     write("copy/z.txt")
-    refused("contains 'photos' and 1 other, which", folders={"--out": Path("copy")})
+    refused("contains 'photos' and 1 more, which", folders={"--out": Path("copy")})
 
 
 def test_an_output_of_dvc_yaml_at_its_own_place_needs_no_list() -> None:
