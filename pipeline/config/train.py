@@ -17,7 +17,7 @@ from pipeline.config.base import (
 
 
 class TrainParams(Section):
-    """Optimisation of the segmenter; a batch is shared by all devices."""
+    """Optimisation of the segmenter; batch_size is the total of all devices."""
 
     steps: Count
     batch_size: Count

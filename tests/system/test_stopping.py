@@ -37,6 +37,7 @@ def test_the_current_item_is_finished_and_the_exit_code_is_that_of_the_signal(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished: list[int] = []
+    before = [signal.getsignal(number) for number in SIGNALS]
 
     @command
     def main() -> None:
@@ -50,6 +51,7 @@ def test_the_current_item_is_finished_and_the_exit_code_is_that_of_the_signal(
     assert (finished, ended.value.code) == ([0, 1, 2], 128 + number)
     message = f"stopped by {number.name}, photos 7/9; finished work is kept, run again\n"
     assert capsys.readouterr().err == message
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_loop_may_handle_the_stop_itself() -> None:
@@ -75,13 +77,6 @@ def test_sigterm_may_come_twice_and_a_second_ctrl_c_ends_at_once() -> None:
         _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGINT
     assert not stop_requested()
-
-
-def test_handlers_are_restored_after_the_command() -> None:
-    before = [signal.getsignal(number) for number in SIGNALS]
-    with graceful_shutdown():
-        assert [signal.getsignal(number) for number in SIGNALS] != before
-    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_command_started_by_nohup_outlives_its_terminal() -> None:
