@@ -256,8 +256,8 @@ def start_fabric(precision: str) -> "Fabric":
         check_same(
             fabric,
             picked,
-            f"precision auto is {picked} on this node and another one on the first; set "
-            "params.yaml: clip.precision and train.precision",
+            f"params.yaml: precision 'auto' is {picked} on this node and another one on the first; "
+            "set clip.precision and train.precision",
         )
     if fabric.global_rank > 0:
         log.setLevel(logging.WARNING)  # rank zero reports for all

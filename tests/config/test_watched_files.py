@@ -1,6 +1,6 @@
 """Editing a file that params.yaml names, or one of the data set, makes its stages run again."""
 
-import json
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -49,7 +50,8 @@ def write(path: Path, text: str = "1") -> None:
 
 def stages_to_run(project: Project) -> set[str]:
     """What `dvc repro` would run because of dependencies, except for `inputs`."""
-    status = json.loads(project.finish("dvc", "status", "--json"))
+    with contextlib.chdir(project.folder), Repo() as repo:
+        status = repo.status()
     changed = {
         stage
         for stage, found in status.items()
@@ -74,8 +76,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         write(folder / name / "file")
     for name in FILES:
         write(folder / name)
-    project.finish("python", "-m", "stages.inputs")
-    project.finish("dvc", "commit", "--force", "--quiet")
+    with contextlib.chdir(folder), Repo() as repo:
+        assert CliRunner().invoke(app, []).exit_code == 0
+        repo.commit(force=True)
     assert stages_to_run(project) == set()
     yield project
     project.close()
@@ -101,7 +104,8 @@ def test_editing_the_data_set_reruns_the_stages_that_read_it(project: Project) -
     scenes, disk = project.folder / "scenes", project.folder / "../disk/val"
 
     def seen() -> set[str]:
-        project.finish("python", "-m", "stages.inputs")
+        with contextlib.chdir(project.folder):
+            assert CliRunner().invoke(app, []).exit_code == 0
         return stages_to_run(project)
 
     readers = {"prepare", "eval", "eval_pseudo"}
