@@ -255,12 +255,12 @@ def _clear(folder: Path) -> None:
 
 
 def _move_content(source: Path, target: Path, *, replace: bool) -> None:
-    """Move the content of a folder, except for carb's list, into another one."""
+    """Move the content of a folder into another one; without ``replace`` only what it lacks."""
     for entry in source.iterdir():
         place = target / entry.name
         if entry.is_dir() and place.is_dir() and not place.is_symlink():
             _move_content(entry, place, replace=replace)
-        elif entry.name != LIST and (replace or not os.path.lexists(place)):
+        elif replace or (entry.name != LIST and not os.path.lexists(place)):
             _move(entry, place)
 
 
