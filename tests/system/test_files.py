@@ -139,9 +139,9 @@ from pathlib import Path
 from pipeline.system.files import locked
 with locked(Path(sys.argv[1])):
     if not os.fork():  # as a loader's worker
+        print("held", flush=True)  # only here the fork is complete
         sys.stdin.read()
         os._exit(0)
-    print("held", flush=True)
     os.wait()
 """
 
