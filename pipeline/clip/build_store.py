@@ -21,8 +21,16 @@ from pipeline.store.plan import FUSED, Photo, Plan
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter
 from pipeline.system.devices import lock_on_rank_zero, precision_of
-from pipeline.system.disk import bytes_below, check_room, same_disk
-from pipeline.system.files import atomic_path, copy_into, locked, put_in_place, remove
+from pipeline.system.files import (
+    atomic_path,
+    bytes_below,
+    check_room,
+    copy_into,
+    locked,
+    put_in_place,
+    remove,
+    same_disk,
+)
 from pipeline.system.progress import READERS, prefetch_in_threads, progress, stream_to_cpu
 
 if TYPE_CHECKING:

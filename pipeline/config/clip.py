@@ -12,8 +12,7 @@ RESERVED = ("text", "finished", "fused", "segmenter", "noisy")
 
 
 class LevelParams(Section):
-    """One view level of CLIP: how much the photo is magnified, and by which windows it is
-    covered."""
+    """One view level of CLIP: magnification of the photo, and the windows that cover it."""
 
     zoom: Zoom
     window: Size
@@ -21,7 +20,7 @@ class LevelParams(Section):
 
 
 class FusedParams(Section):
-    """One level more: all others summed and smoothed along the edges of the photo."""
+    """An additional level: the sum of all others, smoothed by a guided filter."""
 
     size: Size
     stride: Count
@@ -29,7 +28,7 @@ class FusedParams(Section):
 
 
 class ClipParams(Section):
-    """The frozen CLIP, what it is asked, and how it looks at a photo."""
+    """The frozen CLIP: model, prompts, dense features and view levels."""
 
     model: Text
     pretrained: Text | None

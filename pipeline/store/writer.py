@@ -31,8 +31,7 @@ from pipeline.store.plan import (
     shard_record,
 )
 from pipeline.store.reader import PseudoMaskStore, array_of
-from pipeline.system.disk import explain_full_disk
-from pipeline.system.files import file_digest, remove, write_json
+from pipeline.system.files import explain_full_disk, file_digest, remove, write_json
 
 log = logging.getLogger("carb")
 COMPRESSOR = ZstdCodec(level=0, checksum=True)
