@@ -7,9 +7,11 @@ from pipeline.config.base import Sections, Seed, load_sections
 from pipeline.config.carb import CarbParams
 from pipeline.config.clip import ClipParams
 from pipeline.config.dataset import DatasetParams
+from pipeline.config.distillation import DistillationParams
 from pipeline.config.eval import EvalParams, PicturesParams
-from pipeline.config.segmenter import DistillationParams, SegmenterParams
-from pipeline.config.train import AugmentParams, TrainParams, ViewsParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 
 
 class Params(Sections):

@@ -1,10 +1,10 @@
-"""Sections ``segmenter`` and ``distillation`` of params.yaml: the network and its pretraining."""
+"""Section ``segmenter`` of params.yaml."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.base import Count, NotNegative, Positive, Section, Seed, as_tuple
+from pipeline.config.base import Positive, Section, as_tuple
 
 MAX_OPTIONS = 1000
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -39,13 +39,3 @@ class SegmenterParams(Section):
             if seen > MAX_OPTIONS:
                 raise ValueError(f"options: must hold at most {MAX_OPTIONS} values, got more")
         return self
-
-
-class DistillationParams(Section):
-    """Distillation of CLIP's dense features, used if segmenter.encoder_weights is 'clip'."""
-
-    seed: Seed
-    steps: Count
-    batch_size: Count
-    lr: Positive
-    weight_decay: NotNegative

@@ -14,7 +14,8 @@ from pipeline.config.carb import CarbParams
 from pipeline.config.clip import ClipParams
 from pipeline.config.dataset import DatasetParams
 from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import AugmentParams, TrainParams, ViewsParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import load_encoder
