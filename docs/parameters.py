@@ -138,16 +138,29 @@ def _text(value: Any) -> str:
     return {"None": "empty", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
-def readers(name: str, stages: dict[str, Any]) -> str:
+def readers(name: str, stages: dict[str, Any]) -> list[str]:
     """The stages that run again when a parameter changes."""
     plain = name.split(".<")[0]
-    return ", ".join(
+    return [
         stage
         for stage, content in stages.items()
         if stage not in UNLISTED
         for entry in content.get("params", [])
         if f"{plain}.".startswith(f"{entry}.")
-    )
+    ]
+
+
+def read_by(rows: Sequence[Parameter], stages: dict[str, Any]) -> str:
+    """A sentence on the stages that read all parameters of a section, and those that read some."""
+    found = {row.name: readers(row.name, stages) for row in rows}
+    some = {stage: None for names in found.values() for stage in names}  # in the order of dvc.yaml
+    every = [stage for stage in some if all(stage in names for names in found.values())]
+    parts = [", ".join(f"`{stage}`" for stage in every)]
+    for stage in some:
+        if stage not in every:
+            names = [f"`{name.split('.')[-1]}`" for name in found if stage in found[name]]
+            parts.append(f"{', '.join(names)} also by `{stage}`")
+    return f"Read by {'; '.join(parts)}."
 
 
 def _cells(*texts: str) -> str:
@@ -162,21 +175,17 @@ def section_table(rows: Sequence[Parameter], values: Any, stages: Any) -> list[s
     """Heading, the schema's docstring and table of one section; the first row is the section."""
     first, *inner = rows
     shown = inner or rows
-    read_by = {row.name: readers(row.name, stages) for row in shown}
-    common = next(iter(read_by.values())) if len(set(read_by.values())) == 1 else None
     notes = []
     if inner:
         schema: Any = Params.model_fields[first.name].annotation
         notes = [" ".join((schema.__doc__ or "").split())]
         notes += [f"{first.meaning[0].upper()}{first.meaning[1:]}."] if first.meaning else []
-    notes += [f"Read by {common}."] if common else []
-    columns = ["parameter", "default", "allowed", "meaning", *([] if common else ["read by"])]
-    lines = [f"## {first.name}", "", *([" ".join(notes), ""] if notes else [])]
-    lines += [_cells(*columns), "|" + "---|" * len(columns)]
+    notes.append(read_by([row for row in shown if "<" not in row.name], stages))
+    lines = [f"## {first.name}", "", " ".join(notes), ""]
+    lines += [_cells("parameter", "default", "allowed", "meaning"), "|---|---|---|---|"]
     for row in shown:
         name = row.name if row.allowed else f"**{row.name}**"
-        cells = [name, _code(value_of(values, row)), row.allowed, row.meaning]
-        lines.append(_cells(*cells, *([] if common else [read_by[row.name]])))
+        lines.append(_cells(name, _code(value_of(values, row)), row.allowed, row.meaning))
     return [*lines, ""]
 
 
