@@ -1,1 +1,1 @@
-"""The documentation, and the two programs that make parts of it."""
+"""Documentation pages, and the two programs that generate parts of them."""

@@ -1,10 +1,10 @@
-"""Generator of docs/parameters.md: name, value here, allowed values, meaning, stages that read it.
+"""Generator of docs/parameters.md: default, allowed values, meaning and readers of each parameter.
 
     python -m docs.parameters            write it
-    python -m docs.parameters --check    fail if it is not up to date
+    python -m docs.parameters --check    fail if it is stale
 
-Allowed values come from the schema in `pipeline.config`, meanings from the comments of params.yaml
-(of a section that is empty there, from recipes/demo-best.yaml), readers from dvc.yaml.
+Allowed values come from the schema in `pipeline.config`, meanings from the comments in params.yaml
+(of sections that are empty there, in recipes/demo-best.yaml), readers from dvc.yaml.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,30 +19,32 @@ from pipeline.system.command import command
 
 ROOT = Path(__file__).parent.parent
 PAGE, PARAMS = ROOT / "docs/parameters.md", ROOT / "params.yaml"
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-MEANINGS = ("params", "demo-best")  # the second for sections that the first leaves empty
+MEANINGS = (PARAMS, ROOT / "recipes/demo-best.yaml")  # the second fills sections empty in the first
 HEAD = """# Parameters
 
-<!-- Written by `python -m docs.parameters`; change pipeline/config/, params.yaml or recipes/. -->
+<!-- Written by `python -m docs.parameters`; change pipeline/config/ or params.yaml instead. -->
 
-`params.yaml` as committed is the embedded demo. A misspelt key, a value out of bounds or a missing
-line is refused in one sentence before any work starts. Sizes are `[height, width]` in pixels;
-"paper" is Kim et al., AAAI 2024. DVC runs a stage again when a parameter that it reads has changed.
+`params.yaml` as committed is the embedded demo. `prepare` checks the whole file before any work
+starts. Sizes are `[height, width]` in pixels; "paper" is Kim et al., AAAI 2024. A stage runs again
+when a parameter that it reads has changed; `report` (reads all) and `inputs` (always runs) are not
+listed.
 
 ```sh
 dvc exp run -S carb.tau=0.5              # one value, for one run
 cp recipes/folder.yaml params.yaml       # another data set: all values
+dvc params diff                          # what the recipe changed
 ```
 """
-LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
-LIMITS |= {"exclusiveMaximum": "below"}
-TYPES = {"integer": "whole number", "number": "number", "string": "text", "null": "empty"}
-TYPES |= {"boolean": "true or false", "object": "names and values"}
+LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+LARGEST = 2**15  # an upper bound from here on is left out: nobody meets it
+TYPES = {"integer": "integer", "number": "number", "string": "text", "null": "empty"}
+TYPES |= {"boolean": "true, false", "object": "mapping"}
+UNLISTED = ("inputs", "report")
 app = typer.Typer(add_completion=False)
 
 
 class Parameter(NamedTuple):
-    """One line of a parameter file; ``allowed`` is empty for a section."""
+    """A line of a parameter file; ``allowed`` is empty for a section."""
 
     name: str
     allowed: str
@@ -50,23 +52,25 @@ class Parameter(NamedTuple):
 
 
 def allowed(kind: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """The values that a JSON schema allows, in words."""
     if "anyOf" in kind:
         return " or ".join(dict.fromkeys(map(allowed, kind["anyOf"])))
     if "enum" in kind:
         return ", ".join(f"`{one}`" for one in kind["enum"])
     if kind["type"] == "array":
         items = kind.get("prefixItems") or [kind["items"]]
-        count = f"{len(items)} values" if "prefixItems" in kind else "list"
-        return f"{count}, each {allowed(items[0])}"
+        count = f"{len(items)} x" if "prefixItems" in kind else "list of"
+        return f"{count} {allowed(items[0])}"
     bounds = [
-        f"{word} {kind[name]:g}" for name, word in LIMITS.items() if kind.get(name, 2e9) < 2e9
+        f"{sign}{kind[name]:g}"
+        for name, sign in LIMITS.items()
+        if kind.get(name, LARGEST) < LARGEST
     ]
-    return " ".join([TYPES[kind["type"]], " and ".join(bounds)]).strip()
+    return " ".join([TYPES[kind["type"]], ", ".join(bounds)]).strip()
 
 
 def comment_of(mapping: Any, key: str) -> str:
-    """The comment behind a key of a round-trip YAML, its lines joined; empty if there is none."""
+    """The comment after a key of a round-trip YAML, lines joined; empty if there is none."""
     beside = mapping.ca.items.get(key) or []
     within = getattr(getattr(mapping[key], "ca", None), "comment", None) or []
     tokens = [token for token in (*beside, *within) if hasattr(token, "value")]
@@ -75,7 +79,7 @@ def comment_of(mapping: Any, key: str) -> str:
 
 
 def sections(content: Any, name: str) -> list[Any]:
-    """The section of that dotted name, where the file fills it; for ``<level>`` all there are."""
+    """The section with that dotted name, if the file fills it; ``<level>`` means every level."""
     found = [content]
     for part in filter(None, name.split(".")):
         below = [list(one.values()) if part == "<level>" else [one[part]] for one in found]
@@ -84,7 +88,7 @@ def sections(content: Any, name: str) -> list[Any]:
 
 
 def meaning(files: Sequence[Any], section: str, key: str) -> str:
-    """The comments beside a key, in the first file that has any, without repetition."""
+    """The comments after a key, in the first file that has any, without repetition."""
     for content in files:
         said = [comment_of(one, key) for one in sections(content, section)]
         if any(said):
@@ -93,10 +97,10 @@ def meaning(files: Sequence[Any], section: str, key: str) -> str:
 
 
 def parameters(files: Sequence[Any]) -> Iterator[Parameter]:
-    """All parameters in the schema's order, each section before what is in it.
+    """All parameters in the schema's order, each section before its parameters.
 
     Args:
-        files: those with comments, read for a round trip.
+        files: parameter files with comments, loaded as round-trip YAML.
     """
     root = Params.model_json_schema()
 
@@ -105,7 +109,7 @@ def parameters(files: Sequence[Any]) -> Iterator[Parameter]:
             name = f"{section}.{key}".removeprefix(".")
             options = field.get("anyOf", [field])
             inner = [root["$defs"][one["$ref"][8:]] for one in options if "$ref" in one]
-            if "enum" in options[0]:  # a section in the place of a word is one parameter
+            if "enum" in options[0]:  # a word or a section: one parameter
                 words = [allowed(options[0]), *("/".join(one["properties"]) for one in inner)]
                 yield Parameter(name, " or ".join(words), meaning(files, section, key))
                 continue
@@ -120,7 +124,7 @@ def parameters(files: Sequence[Any]) -> Iterator[Parameter]:
 
 
 def value_of(content: Any, row: Parameter) -> str:
-    """A parameter's value as a file has it; those of several levels; empty for a section."""
+    """A parameter's value in a file (of all levels); empty for a section."""
     section, _, key = row.name.rpartition(".")
     values = [_text(one[key]) for one in sections(content, section)] if row.allowed else []
     return "; ".join(dict.fromkeys(values))
@@ -134,15 +138,29 @@ def _text(value: Any) -> str:
     return {"None": "empty", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
-def readers(name: str, stages: dict[str, Any]) -> str:
-    """The stages whose parameters include one."""
+def readers(name: str, stages: dict[str, Any]) -> list[str]:
+    """The stages that run again when a parameter changes."""
     plain = name.split(".<")[0]
-    return ", ".join(
+    return [
         stage
         for stage, content in stages.items()
+        if stage not in UNLISTED
         for entry in content.get("params", [])
         if f"{plain}.".startswith(f"{entry}.")
-    )
+    ]
+
+
+def read_by(rows: Sequence[Parameter], stages: dict[str, Any]) -> str:
+    """A sentence on the stages that read all parameters of a section, and those that read some."""
+    found = {row.name: readers(row.name, stages) for row in rows}
+    some = {stage: None for names in found.values() for stage in names}  # in the order of dvc.yaml
+    every = [stage for stage in some if all(stage in names for names in found.values())]
+    parts = [", ".join(f"`{stage}`" for stage in every)]
+    for stage in some:
+        if stage not in every:
+            names = [f"`{name.split('.')[-1]}`" for name in found if stage in found[name]]
+            parts.append(f"{', '.join(names)} also by `{stage}`")
+    return f"Read by {'; '.join(parts)}."
 
 
 def _cells(*texts: str) -> str:
@@ -153,53 +171,34 @@ def _code(text: str) -> str:
     return f"`{text}`" if text and text != "empty" else text
 
 
-def section_table(rows: Sequence[Parameter], here: Any, stages: Any) -> list[str]:
-    """The heading, the schema's docstring and the table of one section, which is the first row."""
+def section_table(rows: Sequence[Parameter], values: Any, stages: Any) -> list[str]:
+    """Heading, the schema's docstring and table of one section; the first row is the section."""
     first, *inner = rows
-    about: list[str] = []
+    shown = inner or rows
+    notes = []
     if inner:
         schema: Any = Params.model_fields[first.name].annotation
-        about = [" ".join((schema.__doc__ or "").split()), ""]
-        about += [f"Note: {first.meaning}.", ""] if first.meaning else []
-    lines = [f"## {first.name}", "", *about]
-    lines += ["| parameter | here | allowed | meaning | read by |", "|---|---|---|---|---|"]
-    for row in inner or rows:
+        notes = [" ".join((schema.__doc__ or "").split())]
+        notes += [f"{first.meaning[0].upper()}{first.meaning[1:]}."] if first.meaning else []
+    notes.append(read_by([row for row in shown if "<" not in row.name], stages))
+    lines = [f"## {first.name}", "", " ".join(notes), ""]
+    lines += [_cells("parameter", "default", "allowed", "meaning"), "|---|---|---|---|"]
+    for row in shown:
         name = row.name if row.allowed else f"**{row.name}**"
-        value = _code(value_of(here, row))
-        lines.append(_cells(name, value, row.allowed, row.meaning, readers(row.name, stages)))
+        lines.append(_cells(name, _code(value_of(values, row)), row.allowed, row.meaning))
     return [*lines, ""]
-
-
-def recipe_table(rows: Sequence[Parameter], files: dict[str, Any]) -> list[str]:
-    """Values of the recipes that differ from params.yaml."""
-    here, *recipes = files.values()
-    lines = [
-        "## Recipes",
-        "",
-        "Values that differ from `params.yaml`; an empty cell: the same.",
-        "",
-    ]
-    lines += [_cells("parameter", "here", *list(files)[1:]), "|" + "---|" * (1 + len(files))]
-    for row in rows:
-        own = value_of(here, row)
-        others = [value_of(recipe, row) for recipe in recipes]
-        if any(other not in ("", own) for other in others):
-            cells = [_code(other) if other != own else "" for other in others]
-            lines.append(_cells(row.name, _code(own), *cells))
-    return lines
 
 
 def page() -> str:
     """The whole page, as Markdown."""
-    reader = YAML()
-    files = {path.stem: reader.load(path) for path in (PARAMS, *RECIPES)}
+    files = [YAML().load(path) for path in MEANINGS]
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    rows = list(parameters([files[name] for name in MEANINGS]))
+    rows = list(parameters(files))
     lines = [HEAD]
     for section in Params.model_fields:
         own = [row for row in rows if row.name.split(".")[0] == section]
-        lines += section_table(own, files["params"], stages)
-    return "\n".join([*lines, *recipe_table(rows, files)]) + "\n"
+        lines += section_table(own, files[0], stages)
+    return "\n".join(lines)
 
 
 @app.command()
@@ -209,7 +208,7 @@ def main(
 ) -> None:
     """Write docs/parameters.md.
 
-    A test runs this one:
+    A test compares:
 
         python -m docs.parameters --check
     """

@@ -1,9 +1,9 @@
-"""MkDocs calls this while it builds the site: pages from the root's files, sources, equations.
+"""MkDocs hooks that build the site: pages from files of the root, source pages, equations.
 
-README.md, CONTRIBUTING.md and CHANGELOG.md stand at the root, and are pages here. A link to a
-source file leads to a page that shows it: `[`name`](../pipeline/carb.py)` to the line where that
-function, class or constant is defined now. Equations become MathML, which browsers draw without
-scripts. Nothing is loaded from elsewhere.
+README.md, CONTRIBUTING.md and CHANGELOG.md become pages. A link to a source file leads to a page
+that shows it: `[`name`](../pipeline/carb.py)` to the line that defines that function, class or
+constant. Equations become MathML, which browsers render without scripts. The site loads nothing
+from other servers.
 """
 
 import ast
@@ -24,7 +24,7 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 NAMED = re.compile(r"\[`([\w.]+)`\]\(([^)\s]+\.py)\)")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 SHOWN = re.compile(r'<a href="([^"]*?source/([^"]+\.py)\.html)"><code>([\w.]+)</code></a>')
-LINE = "__codelineno-0-"  # what pymdownx.highlight calls the lines of a page's first code block
+LINE = "__codelineno-0-"  # anchors of pymdownx.highlight in a page's first code block
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".csv": "text", "": "sh"}
 
 
@@ -46,12 +46,12 @@ def _names(node: ast.stmt) -> list[str]:
 
 
 def named_links(markdown: str) -> list[tuple[str, str]]:
-    """Links to a definition in a source file: its name, and the file as written."""
+    """Links to definitions in source files: name, and the file as written."""
     return NAMED.findall(markdown)
 
 
 def _target(link: str, page: str) -> str:
-    """Where a link leads, from the repository's root; ``page`` is its place there, too."""
+    """The target of a link on ``page``, both relative to the repository's root."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
 
 
@@ -63,13 +63,13 @@ def _in_site(target: str) -> str:
 
 
 def _rewritten(markdown: str, origin: str, page: str) -> str:
-    """Markdown of ``origin``, with its links as they must be on ``page`` of the site."""
+    """Markdown of ``origin`` with its links rewritten for ``page`` of the site."""
     here = posixpath.dirname(page) or "."
 
     def lead(match: re.Match[str]) -> str:
         target = _target(match[1], origin)
         if not (ROOT / target).is_file():
-            return match[0]  # MkDocs tells what is wrong with it
+            return match[0]  # MkDocs reports the broken link
         return posixpath.relpath(_in_site(target), here) + (match[2] or "")
 
     return LINK.sub(lead, markdown)
@@ -82,7 +82,9 @@ def _linked(markdown: str, origin: str) -> set[str]:
 def _source_page(path: str) -> str:
     text = (ROOT / path).read_text("utf-8").rstrip()
     language = LANGUAGES.get(Path(path).suffix, "text")
-    hidden = "---\nsearch:\n  exclude: true\n---\n"  # its words would drown the pages
+    hidden = (
+        "---\nsearch:\n  exclude: true\n---\n"  # else source code would dominate the search results
+    )
     return f'{hidden}# {path}\n\n``````{language} linenums="1"\n{text}\n``````\n'
 
 
@@ -105,7 +107,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links lead to pages of the site."""
+    """Rewrite links to pages of the site."""
     uri = page.file.src_uri
     if uri.startswith("source/"):
         return markdown
@@ -114,7 +116,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn equations into MathML, and let a link that names a definition lead to its line."""
+    """Turn equations into MathML, and point links that name a definition to its line."""
 
     def draw(match: re.Match[str]) -> str:
         display = "block" if match[1] == "div" else "inline"

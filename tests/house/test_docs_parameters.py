@@ -1,8 +1,7 @@
-"""docs/parameters.md says what is true of the schema, and each parameter has a meaning."""
+"""docs/parameters.md matches the schema, and each parameter has a meaning."""
 
 from pathlib import Path
 
-import pytest
 from ruamel.yaml import YAML
 
 from docs import parameters as program
@@ -37,21 +36,16 @@ def test_comment_of_several_lines_is_joined_and_ends_at_the_next_section(tmp_pat
     assert program.comment_of(content, "a") == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("carb.tau", "train"),
-        ("clip.levels.<level>.zoom", "pseudo, encoder"),
-        ("clip.levels", "pseudo, encoder"),
-        ("clip.class_prompts", "pseudo"),
-        ("seed", ""),
-    ],
-)
-def test_readers_are_the_stages_that_run_again(name: str, found: str) -> None:
+def test_readers_are_the_stages_that_run_again() -> None:
     stages = {
         "prepare": {"cmd": "reads none"},
         "pseudo": {"params": ["clip"]},
         "encoder": {"params": ["clip.levels", "carb_like"]},
         "train": {"params": ["carb", "se"]},
     }
-    assert program.readers(name, stages) == found
+    assert program.readers("carb.tau", stages) == ["train"]
+    assert program.readers("clip.levels.<level>.zoom", stages) == ["pseudo", "encoder"]
+    assert program.readers("clip.class_prompts", stages) == ["pseudo"]
+    assert program.readers("seed", stages) == []
+    clip = [program.Parameter(name, "", "") for name in ("clip.levels", "clip.model")]
+    assert program.read_by(clip, stages) == "Read by `pseudo`; `levels` also by `encoder`."
