@@ -83,7 +83,7 @@ def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Pat
 
     Args:
         params: all parameters.
-        manifest: of the data set, see `pipeline.datasets.manifest`; None: it cannot be opened, so
+        manifest: of the data set, see `dataset_manifest`; None: it cannot be opened, so
             that its stages run and say why.
         folder: parent of the stages' folders.
 

@@ -1,7 +1,6 @@
-"""The embedded default: street scenes drawn from seeds, stored like any other data set.
+"""The embedded demo data set: street scenes drawn by ``python -m stages.draw``.
 
-``<split>/images/*.png`` and ``<split>/masks/*.png``, as ``python -m stages.draw`` writes them;
-masks are palette pictures in Cityscapes colours.
+``<split>/images/*.png`` and ``<split>/masks/*.png``; masks are palette PNGs in Cityscapes colours.
 """
 
 from functools import partial

@@ -15,7 +15,7 @@ from torch import nn
 from pipeline.clip.dense import load_clip
 from pipeline.config.params import load_params
 from pipeline.datasets.base import index_table, read_ids
-from pipeline.datasets.carb_npy import labels_in
+from pipeline.datasets.carb_npy import read_npy_dict
 from pipeline.datasets.folder import read_classes
 from pipeline.datasets.label_files import read_label_file
 from pipeline.datasets.wilddash2 import PanopticMasks
@@ -223,7 +223,7 @@ def npy_of(instructions: bytes) -> bytes:
 )
 def test_instructions_that_write_no_array_are_refused(instructions: bytes, found: str) -> None:
     with pytest.raises(ValueError, match=found):
-        labels_in(npy_of(instructions))
+        read_npy_dict(npy_of(instructions))
 
 
 def test_arrays_of_pointers_and_of_terabytes_are_refused() -> None:
@@ -234,4 +234,4 @@ def test_arrays_of_pointers_and_of_terabytes_are_refused() -> None:
     for code, data, found in ((b"O8", b"]", "no numbers"), (b"f8", b"C\x00", "reshape|buffer")):
         state = b"K\x01J\xff\xff\xff\x7f\x85" + kind % code + b"\x89" + data + b"tbs"
         with pytest.raises(ValueError, match=found):
-            labels_in(npy_of(start + state))
+            read_npy_dict(npy_of(start + state))

@@ -65,19 +65,19 @@ DATA_SETS = {
     ),
     "folder among one's own photos a link to nothing": Case(
         "prepare",
-        ("own/images/more", "a link that leads nowhere"),
+        ("own/images/more", "a broken link"),
         OWN,
         own_folder(TWO, lambda: Path("own/images/more").symlink_to("gone")),
     ),
     "two folders of photos to score": Case(
         "prepare",
-        ("own/images/val", "valid is there, too"),
+        ("own/images/val", "valid means the same"),
         OWN,
         own_folder(TWO, *map(folder, ("own/images/val", "own/images/valid"))),
     ),
     "photo a link to nothing": Case(
         "prepare",
-        ("00000.png", "a link that leads nowhere"),
+        ("00000.png", "a broken link"),
         spoil=lambda: (Path(IMAGE).unlink(), Path(IMAGE).symlink_to("gone.png")),
     ),
     "photo of a name that is no text": Case(
@@ -97,7 +97,7 @@ DATA_SETS = {
 }
 PICTURES = {
     "photo truncated": Case("prepare", ("00000.png", "not readable"), spoil=cut(IMAGE)),
-    "photo is no picture": photo("hello", "not readable as a picture"),
+    "photo is no picture": photo("hello", "not readable as an image"),
     "photo grey of 16 bits": Case(
         "prepare", ("00000.png", "8 bits", "convert"), spoil=save(IMAGE, GREY.astype("uint16"))
     ),

@@ -82,7 +82,7 @@ def test_an_index_that_leads_out_of_the_data_set_is_refused(root: Path, image: s
 
 def test_a_photo_that_cannot_be_read_stops_the_index_and_is_named(root: Path) -> None:
     (root / "train/b.png").write_bytes((root / "train/b.png").read_bytes()[:45])
-    with pytest.raises(ValueError, match=r"train/b\.png: not readable as a picture"):
+    with pytest.raises(ValueError, match=r"train/b\.png: not readable as an image"):
         index_of(root)
 
 
@@ -105,7 +105,9 @@ BROKEN = {
 def test_what_is_no_index_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "scenes.json"
     path.write_bytes(BROKEN[kind].encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=r"json: no scene index \(.*\); run `dvc repro prepare`$"):
+    with pytest.raises(
+        ValueError, match=r"json: not a scene index \(.*\); run `dvc repro prepare`$"
+    ):
         SceneIndex.read(path)
 
 

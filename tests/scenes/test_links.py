@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.collect import index_scenes, tell_of_data, used_scenes
-from pipeline.scenes.image_folder import link_lines, look_below
+from pipeline.datasets.collect import index_scenes, log_remarks, used_scenes
+from pipeline.scenes.image_folder import link_lines, scan_folder
 from tests.helpers.tiny_run import prepare_folder, run_stage
 
 
@@ -23,7 +23,7 @@ def save(path: Path) -> None:
 
 def told(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> list[str]:
     with caplog.at_level(logging.INFO, logger="carb"):
-        tell_of_data(dataset, used_scenes(dataset))
+        log_remarks(dataset, used_scenes(dataset))
     return [record.getMessage() for record in caplog.records]
 
 
@@ -67,7 +67,7 @@ def test_links_within_the_folder_and_those_of_dvc_are_not_worth_a_line(own: Path
     shutil.copy(own / "a.jpg", cached)
     (own / "cached.jpg").symlink_to(cached)
     (own / "same.jpg").symlink_to(own / "a.jpg")
-    assert link_lines(own, look_below(own).photos.values()) == []
+    assert link_lines(own, scan_folder(own).photos.values()) == []
 
 
 def test_links_that_lead_up_or_to_a_folder_twice_are_read_once_and_named(

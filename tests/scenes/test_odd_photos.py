@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.scenes.image_io import open_picture, read_image
+from pipeline.scenes.image_io import open_image, read_image
 from tests.helpers import ROOT
 from tests.helpers.bad_input import png
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
@@ -102,10 +102,10 @@ def tiff(width: int, height: int, *, bits: int = 8, piece: int = 0) -> bytes:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (tiff(8, 4, bits=16), "must have 8 bits a channel"),
+        (tiff(8, 4, bits=16), "must have 8 bits per channel"),
         (tiff(2**20, 2**20), "has 1048576x1048576 pixels"),
-        (tiff(8, 4, piece=2**15), "is stored in pieces of 1073741824 pixels"),
-        (tiff(80, 40), "not readable as a picture"),
+        (tiff(8, 4, piece=2**15), "is stored in tiles of 1073741824 pixels"),
+        (tiff(80, 40), "not readable as an image"),
     ],
 )
 def test_a_tiff_that_would_lose_bits_or_fill_memory_is_refused(
@@ -145,7 +145,7 @@ def test_the_limit_of_pixels_is_exact_and_can_be_raised(
         read_image(tmp_path / "x.png")
     (tmp_path / "wide.png").write_bytes(png(30_000, 10_000))  # Pillow's own guard is at 179 million
     monkeypatch.setenv("CARB_MAX_PIXELS", "300000000")
-    with open_picture(tmp_path / "wide.png", "picture") as picture:
+    with open_image(tmp_path / "wide.png") as picture:
         assert picture.size == (30_000, 10_000)
 
 
@@ -195,7 +195,7 @@ def test_a_text_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, kind: 
     extra = chunk(kind.encode(), head + bomb)
     (tmp_path / "x.png").write_bytes(content[:33] + extra + content[33:])
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"x.png: not readable as a picture \(Decompressed data"):
+    with pytest.raises(ValueError, match=r"x.png: not readable as an image \(Decompressed data"):
         read_image(tmp_path / "x.png")
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -22,11 +22,11 @@ def test_deep_pictures_are_refused_by_the_same_sentence_as_files(
     said = []
     with Image.open(path) as opened:
         for photo in (picture, opened):
-            with pytest.raises(ValueError, match=r"^a picture must have 8 bits a ch") as caught:
+            with pytest.raises(ValueError, match=r"^an image must have 8 bits per ch") as caught:
                 as_photo(photo)
             said.append(str(caught.value))
     if path.suffix == ".png":
-        with pytest.raises(ValueError, match="must have 8 bits a channel") as caught:
+        with pytest.raises(ValueError, match="must have 8 bits per channel") as caught:
             read_image(path)
         assert str(caught.value) == f"{path}: {said[1]}"
 

@@ -137,7 +137,7 @@ def test_the_sentence_of_a_loaders_process_is_shown_alone(
 ) -> None:
     loader = DataLoader(Photos(read_a_missing_photo), num_workers=1)
     found = said(lambda: list(loader), capsys)
-    assert found.startswith("error: gone.png: not readable as a picture (no such file)")
+    assert found.startswith("error: gone.png: not readable as an image (no such file)")
     assert "Traceback" not in found
 
 
