@@ -106,8 +106,8 @@ MARK = "; write 1 or x where the class is in the photo, and 0 or nothing where i
         (HEADER + "a,1,0,1\n\na,1,0,1\n", "line 4 names 'a' again; keep one line"),
         ("photo,tags\na,road zebra\n", "line 2 has the tag 'road zebra', which is not a class"),
         (
-            "sep=;\nphoto;tags\na;road\nb;zebra\n",
-            "line 4 has the tag 'zebra', which is not a class",
+            "sep=;\nphoto;tags\na;road\nb;z\n",
+            "line 4 has the tag 'z', which is not a class",
         ),
     ],
 )
