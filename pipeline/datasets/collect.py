@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import open_dataset
-from pipeline.datasets.base import Dataset, MaskReader, Scene, read_scene_mask
+from pipeline.datasets.base import Dataset, Scene, read_scene_mask
 from pipeline.datasets.label_files import match_keys, read_label_file
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_folder import link_lines
@@ -35,55 +35,6 @@ def used_scenes(dataset: Dataset) -> list[Scene]:
         ValueError: see `Dataset.scenes`.
     """
     return [scene for split in USED if split in dataset.splits for scene in dataset.scenes(split)]
-
-
-def simulate_image_labels(
-    scenes: list[Scene], *, read_mask: MaskReader, num_classes: int, min_pixels: int
-) -> ImageLabels:
-    """Derive image-level labels from human masks, as is usual in this field.
-
-    Args:
-        scenes: photos; those without a mask get no labels.
-        read_mask: reads the data set's masks.
-        num_classes: number of classes.
-        min_pixels: pixels that a class needs to count as present.
-
-    Raises:
-        ValueError: masks are unreadable or do not have their photo's size; names them.
-    """
-    labels, faults = {}, Faults("masks or photos")
-    annotated = [scene for scene in scenes if scene.mask is not None]
-    for scene in progress(annotated, label="image labels", total=len(annotated)):
-        with faults.collected():
-            mask = read_scene_mask(scene, read_mask)
-            counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes)
-            labels[scene.key] = counts >= min_pixels
-    faults.check()
-    return labels
-
-
-def drop_unlabelled(labels: ImageLabels) -> ImageLabels:
-    """Leave out photos without any class, which training cannot use, and log their keys."""
-    for key, row in labels.items():
-        if not row.any():
-            log.warning("image labels: %s has no class; left out", key)
-    return {key: row for key, row in labels.items() if row.any()}
-
-
-def warn_unlabelled(labels: ImageLabels, keys: list[str], path: Path) -> None:
-    """Log which photos a file of labels does not name.
-
-    Validation photos need no labels, so they are named only if others of them have some.
-    """
-    for split, name, effect in (
-        ("train", "training", "left out"),
-        ("val", "validation", "their pseudo-masks are not scored"),
-    ):
-        own = [key for key in keys if key.startswith(f"{split}/")]
-        missing = [key for key in own if key not in labels]
-        if missing and (split == "train" or len(missing) < len(own)):
-            counted = f"{len(missing)} {name} photos, {effect}: {first_few(missing)}"
-            log.warning("image labels: %s has no line for %s", path, counted)
 
 
 def given_image_labels(
@@ -109,28 +60,31 @@ def given_image_labels(
     log.info("image labels: from %s%s", authors, path)
     keys = [scene.key for scene in scenes]
     labels = match_keys(read_label_file(path, dataset.label_space.names), keys, path)
-    warn_unlabelled(labels, keys, path)
-    labels = drop_unlabelled(labels)
-    if not _train_labelled(scenes, labels):
-        raise ValueError(f"{path}: no training photo has a class; add the classes in them")
-    return labels
+    _warn_unlabelled(labels, keys, path)
+    fault = f"{path}: no training photo has a class; add the classes in them"
+    return _drop_empty(labels, fault)
 
 
 def simulated_image_labels(
     scenes: list[Scene], dataset: Dataset, params: DatasetParams
 ) -> ImageLabels:
-    """Image-level labels of a data set, from its masks.
+    """Image-level labels derived from human masks, as is usual in this field.
+
+    A class is present from ``params.min_pixels`` pixels on; photos without a mask get no labels.
 
     Raises:
-        ValueError: a mask is invalid, or no training photo has a class.
+        ValueError: masks are unreadable or do not have their photo's size, or no training photo has
+            a class.
     """
     names = dataset.label_space.names
-    labels = simulate_image_labels(
-        scenes,
-        read_mask=dataset.read_mask,
-        num_classes=len(names),
-        min_pixels=params.min_pixels,
-    )
+    labels, faults = dict[str, np.ndarray](), Faults("masks or photos")
+    annotated = [scene for scene in scenes if scene.mask is not None]
+    for scene in progress(annotated, label="image labels", total=len(annotated)):
+        with faults.collected():
+            mask = read_scene_mask(scene, dataset.read_mask)
+            counts = np.bincount(mask[mask != IGNORE_INDEX], minlength=len(names))
+            labels[scene.key] = counts >= params.min_pixels
+    faults.check()
     rows = list(labels.values())
     absent = [name for index, name in enumerate(names) if not any(row[index] for row in rows)]
     if absent and rows:  # masks of 0 and 255 contain one class only
@@ -140,10 +94,7 @@ def simulated_image_labels(
             len(rows),
             first_few(absent),
         )
-    labels = drop_unlabelled(labels)
-    if not _train_labelled(scenes, labels):
-        raise ValueError(_no_labels(params))
-    return labels
+    return _drop_empty(labels, _no_labels(params))
 
 
 def collect_image_labels(
@@ -154,16 +105,43 @@ def collect_image_labels(
     return simulated_image_labels(scenes, dataset, params) if given is None else given
 
 
+def _warn_unlabelled(labels: ImageLabels, keys: list[str], path: Path) -> None:
+    """Log which photos a file of labels does not name.
+
+    Validation photos need no labels, so they are named only if others of them have some.
+    """
+    for split, name, effect in (
+        ("train", "training", "left out"),
+        ("val", "validation", "their pseudo-masks are not scored"),
+    ):
+        own = [key for key in keys if key.startswith(f"{split}/")]
+        missing = [key for key in own if key not in labels]
+        if missing and (split == "train" or len(missing) < len(own)):
+            counted = f"{len(missing)} {name} photos, {effect}: {first_few(missing)}"
+            log.warning("image labels: %s has no line for %s", path, counted)
+
+
+def _drop_empty(labels: ImageLabels, fault: str) -> ImageLabels:
+    """Leave out photos without any class, which training cannot use, and log their keys.
+
+    Raises:
+        ValueError: with the text ``fault``; no training photo is left.
+    """
+    for key, row in labels.items():
+        if not row.any():
+            log.warning("image labels: %s has no class; left out", key)
+    usable = {key: row for key, row in labels.items() if row.any()}
+    if not any(key.startswith("train/") for key in usable):
+        raise ValueError(fault)
+    return usable
+
+
 def _no_labels(params: DatasetParams) -> str:
     return (
         f"{params.root}: no training photo has an image-level label; name a file of them in "
         "params.yaml: dataset.image_labels, add masks to simulate them from, or let CLIP propose "
         "labels for your own photos: `python -m stages.prepare propose-labels`"
     )
-
-
-def _train_labelled(scenes: list[Scene], labels: ImageLabels) -> bool:
-    return any(scene.key in labels for scene in scenes if scene.split == "train")
 
 
 def index_scenes(dataset: Dataset, scenes: list[Scene]) -> SceneIndex:

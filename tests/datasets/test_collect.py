@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,18 +15,14 @@ from pipeline.datasets.base import Scene, read_scene_mask
 from pipeline.datasets.collect import (
     collect_image_labels,
     dataset_manifest,
-    drop_unlabelled,
     log_remarks,
-    simulate_image_labels,
     used_scenes,
-    warn_unlabelled,
 )
 from pipeline.deploy.folder import folder_scenes
 from pipeline.deploy.sources import find_sources
 from pipeline.scenes.image_labels import write_image_labels
 
 CAMVID = open_dataset("camvid", Path())
-ROW = np.array([True, False, False])
 Ids = list[list[int]]
 
 
@@ -48,22 +43,30 @@ def scene_of(folder: Path, key: str, ids: Ids | None) -> Scene:
     return Scene(image, None if ids is None else mask, split, key)
 
 
-def simulated(*scenes: Scene, min_pixels: int = 1) -> dict[str, Any]:
-    labels = simulate_image_labels(
-        list(scenes), read_mask=CAMVID.read_mask, num_classes=11, min_pixels=min_pixels
+def labels_of(
+    folder: Path, *scenes: Scene, named: str | None = None, min_pixels: int = 2
+) -> dict[str, list[int]]:
+    file = None if named is None else str(folder / named)
+    params = DatasetParams(
+        name="camvid", root=str(folder), image_labels=file, min_pixels=min_pixels
     )
+    labels = collect_image_labels(list(scenes), CAMVID, params)
     return {key: np.flatnonzero(row).tolist() for key, row in labels.items()}
 
 
-@pytest.mark.parametrize(("min_pixels", "classes"), [(1, [0, 3, 10]), (2, [0, 3]), (4, [])])
+@pytest.mark.parametrize(("min_pixels", "classes"), [(1, [0, 3, 10]), (2, [0, 3]), (3, [0])])
 def test_a_class_is_present_from_min_pixels_on(
-    tmp_path: Path, min_pixels: int, classes: list[int]
+    tmp_path: Path, min_pixels: int, classes: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = scene_of(tmp_path, "train/a", [[0, 0, 0, 10], [3, 3, 11, 255]])
     void = scene_of(tmp_path, "val/b", [[11] * 4] * 2)
-    unlabelled = scene_of(tmp_path, "train/c", None)
-    found = simulated(scene, void, unlabelled, min_pixels=min_pixels)
-    assert found == {"train/a": classes, "val/b": []}
+    without = scene_of(tmp_path, "train/c", None)
+    found = labels_of(tmp_path, scene, void, without, min_pixels=min_pixels)
+    assert found == {"train/a": classes}
+    source = f"simulated from 2 human masks (dataset.min_pixels {min_pixels})"
+    assert caplog.messages[0] == f"image labels: {source}"
+    assert caplog.messages[-1] == "image labels: val/b has no class; left out"
+    assert "none of 2 masks contains building, " in caplog.messages[-2]
 
 
 def test_a_mask_of_another_size_than_its_photo_is_refused(tmp_path: Path) -> None:
@@ -73,57 +76,37 @@ def test_a_mask_of_another_size_than_its_photo_is_refused(tmp_path: Path) -> Non
         "size"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        simulated(scene)
+        labels_of(tmp_path, scene)
     with pytest.raises(ValueError, match=r"a\.png: has no human mask; add one or leave the photo"):
         read_scene_mask(scene_of(tmp_path, "train/a", None), CAMVID.read_mask)
 
 
-def test_photos_without_labels_or_classes_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    keys = ["train/a", "train/b", "val/c"]
-    warn_unlabelled({"train/a": ROW, "train/b": ROW}, keys, Path("x.csv"))
-    assert not caplog.messages  # validation photos need none
-    warn_unlabelled({"train/a": ROW, "val/c": ROW}, keys, Path("x.csv"))
-    assert list(drop_unlabelled({"train/a": ROW, "train/b": ~ROW & ROW})) == ["train/a"]
-    assert caplog.messages == [
-        "image labels: x.csv has no line for 1 training photos, left out: train/b",
-        "image labels: train/b has no class; left out",
-    ]
-
-
-def dataset_params(root: Path, labels: Path | None) -> DatasetParams:
-    named = None if labels is None else str(labels)
-    return DatasetParams(name="camvid", root=str(root), image_labels=named, min_pixels=2)
-
-
-def test_labels_come_from_masks_or_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    scenes = [
-        scene_of(tmp_path, "train/a", [[0, 0, 3, 11], [5, 5, 5, 11]]),
-        scene_of(tmp_path, "train/b", [[11, 11, 11, 11], [0, 1, 2, 3]]),
-        scene_of(tmp_path, "val/c", [[7, 7, 7, 7], [7, 7, 7, 7]]),
-    ]
-    labels = collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, None))
-    found = {key: np.flatnonzero(row).tolist() for key, row in labels.items()}
-    assert found == {"train/a": [0, 5], "val/c": [7]}
-    assert "image labels: simulated from 3 human masks (dataset.min_pixels 2)" in caplog.text
-    absent = "building, pole, road, pavement, sign, ...; masks hold class indices from 0"
-    assert f"image labels: none of 3 masks contains {absent}" in caplog.text
+def test_labels_of_a_file_are_used_and_no_mask_is_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scenes = [scene_of(tmp_path, key, [[0] * 4] * 2) for key in ("train/a", "train/b", "val/c")]
     for scene in scenes:
         assert scene.mask is not None
-        scene.mask.write_text("not a mask")  # never opened
+        scene.mask.write_text("not a mask")
     row = np.arange(11) == 4
-    write_image_labels(tmp_path / "x.csv", {"train/a": row}, CAMVID.label_space.names)
+    rows = {"train/a": row, "train/b": row & ~row}
+    write_image_labels(tmp_path / "x.csv", rows, CAMVID.label_space.names)
     np.save(tmp_path / "x.npy", {"train/a": row.astype(float)}, allow_pickle=True)  # type: ignore[arg-type]
-    for name, source in (("x.csv", f"{tmp_path}/x.csv"), ("x.npy", "the authors' file ")):
-        labels = collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, tmp_path / name))
-        assert labels["train/a"].tolist() == row.tolist()
-        assert f"image labels: from {source}" in caplog.text
+    for name in ("x.csv", "x.npy"):
+        assert labels_of(tmp_path, *scenes, named=name) == {"train/a": [4]}
+    assert caplog.messages == [
+        f"image labels: from {tmp_path}/x.csv",  # validation photos need no labels
+        "image labels: train/b has no class; left out",
+        f"image labels: from the authors' file {tmp_path}/x.npy",
+        f"image labels: {tmp_path}/x.npy has no line for 1 training photos, left out: train/b",
+    ]
 
 
 @pytest.mark.parametrize("ids", [None, [[11] * 4] * 2])
 def test_no_usable_training_photo_is_an_error(tmp_path: Path, ids: Ids | None) -> None:
     scenes = [scene_of(tmp_path, "train/a", ids), scene_of(tmp_path, "val/b", [[0] * 4] * 2)]
     with pytest.raises(ValueError, match="no training photo has an image-level label; name a file"):
-        collect_image_labels(scenes, CAMVID, dataset_params(tmp_path, None))
+        labels_of(tmp_path, *scenes)
 
 
 def save(root: Path, *names: str) -> None:

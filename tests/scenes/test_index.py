@@ -109,13 +109,10 @@ def test_an_invalid_index_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_image_labels_are_a_table_of_0_and_1(tmp_path: Path) -> None:
-    labels = {
-        "train/a": np.array([True, False, True]),
-        'val/"b", c': np.array([False, True, False]),
-    }
+    labels = {"train/a": np.array([True, False, True]), 'val/"b", c': np.zeros(3, bool)}
     write_image_labels(tmp_path / "x.csv", labels, CLASSES)
     text = (tmp_path / "x.csv").read_bytes()
-    assert text == HEADER + b'train/a,1,0,1\n"val/""b"", c",0,1,0\n'
+    assert text == HEADER + b'train/a,1,0,1\n"val/""b"", c",0,0,0\n'
 
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))
