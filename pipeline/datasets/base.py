@@ -1,6 +1,6 @@
 """Data sets, their scenes (a photo and its human mask, if any) and the reading of masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +82,16 @@ class Dataset:
         return scenes
 
 
-def index_table(num_classes: int) -> np.ndarray:
-    """Table for `read_ids` where ids are class indices, and 255 is ignored."""
+def id_table(ids: Sequence[int], num_ids: int = 0) -> np.ndarray:
+    """Table for `read_ids`: the id of each class, by index; 255 is ignored.
+
+    Args:
+        ids: id of each class.
+        num_ids: ids below this number that belong to no class are ignored, not refused.
+    """
     table = np.full(256, -1, dtype=np.int16)
-    table[:num_classes] = np.arange(num_classes)
-    table[IGNORE_INDEX] = IGNORE_INDEX
+    table[:num_ids] = table[IGNORE_INDEX] = IGNORE_INDEX
+    table[list(ids)] = np.arange(len(ids))
     return table
 
 

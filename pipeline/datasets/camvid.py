@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.base import Dataset, Scene, read_ids
+from pipeline.datasets.base import Dataset, Scene, id_table, read_ids
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from pipeline.scenes.image_folder import left_over, other_folders
 from pipeline.scenes.image_io import open_image
@@ -39,6 +39,7 @@ COLOURS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "bicyclist": ((0, 128, 192), (192, 0, 192)),  # bicyclist; motorcycle or scooter
 }
 VOID = (0, 0, 0)
+ID_TABLE = id_table(range(11), 12)  # SegNet's masks: 11 is void
 
 
 def split_of(name: str) -> str | None:
@@ -50,14 +51,6 @@ def split_of(name: str) -> str | None:
     if sequence == "Seq05VD" or (sequence == "0001TP" and frame > 8520):
         return "test"
     return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
-
-
-def id_table() -> np.ndarray:
-    """Table for `read_ids`: ids 0..10 are the classes, 11 is void."""
-    table = np.full(256, -1, dtype=np.int16)
-    table[:11] = np.arange(11)
-    table[[11, IGNORE_INDEX]] = IGNORE_INDEX
-    return table
 
 
 def read_colours(path: Path) -> np.ndarray:
@@ -126,7 +119,7 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root, original),
-        read_mask=read_colours if original else partial(read_ids, table=id_table()),
+        read_mask=read_colours if original else partial(read_ids, table=ID_TABLE),
         remarks=partial(_remarks, root, original),
         layout=f"train/*.png with trainannot/*.png, and the same for val; or {PHOTOS}/*.png with "
         f"{MASKS}/*_L.png",

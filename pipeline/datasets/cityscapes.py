@@ -8,10 +8,8 @@ server has them) and ignored.
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.datasets.base import Dataset, Scene, read_ids
-from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
+from pipeline.datasets.base import Dataset, Scene, id_table, read_ids
+from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.scenes.image_folder import left_over, other_folders
 from pipeline.system.text import first_few
 
@@ -21,15 +19,6 @@ LABEL_SPACE = LABEL_SPACES["cityscapes"]
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 NUM_IDS = 34
 PHOTO, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
-
-
-def label_id_table() -> np.ndarray:
-    """Table for `read_ids`: labelIds to trainIds; ids without a trainId are ignored."""
-    table = np.full(256, -1, dtype=np.int16)
-    table[:NUM_IDS] = IGNORE_INDEX
-    table[IGNORE_INDEX] = IGNORE_INDEX  # -1, license plate, in 8 bits
-    table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
-    return table
 
 
 def _find_scenes(root: Path, split: str) -> list[Scene]:
@@ -87,7 +76,7 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=label_id_table()),
+        read_mask=partial(read_ids, table=id_table(LABEL_IDS, NUM_IDS)),
         remarks=partial(_remarks, root),
         layout=f"leftImg8bit/train/<city>/*{PHOTO} with gtFine/train/<city>/*{MASK}, and val",
     )

@@ -17,7 +17,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from pipeline.datasets.base import Dataset, MaskReader, Scene, index_table, read_ids
+from pipeline.datasets.base import Dataset, MaskReader, Scene, id_table, read_ids
 from pipeline.datasets.folder_layout import (
     MASKS,
     Layout,
@@ -65,7 +65,7 @@ def open_dataset(root: Path) -> Dataset:
             f"per line, or {CLASSES[1]} with names only{found}"
         )
     space, layout = read_classes(classes), find_layout(root)
-    read_mask = partial(read_ids, table=index_table(len(space.classes)))
+    read_mask = partial(read_ids, table=id_table(range(len(space.classes))))
     return Dataset(
         root=root,
         label_space=space,

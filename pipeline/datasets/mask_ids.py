@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets import camvid, cityscapes, wilddash2
-from pipeline.datasets.base import MaskReader, Scene, index_table, read_ids
+from pipeline.datasets.base import MaskReader, Scene, id_table, read_ids
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import open_image
 from pipeline.system.progress import prefetch_in_threads
@@ -91,25 +91,17 @@ class PredictedClasses:
 def id_tables(predicted: PredictedClasses) -> dict[str, np.ndarray]:
     """Tables for `read_ids`, by the kinds of ids that masks of these classes may have."""
     classes, dataset = predicted.names, predicted.dataset
-    tables = {INDEX: index_table(len(classes))}
+    tables = {INDEX: id_table(range(len(classes)))}
     if dataset == "camvid":
-        tables[INDEX] = camvid.id_table()
+        tables[INDEX] = camvid.ID_TABLE
     if dataset == "wilddash2" and list(classes) == wilddash2.LABEL_SPACE.names:
-        tables[LABEL] = _table(wilddash2.CATEGORY_IDS, max(wilddash2.CATEGORY_IDS) + 1)
+        tables[LABEL] = id_table(wilddash2.CATEGORY_IDS, max(wilddash2.CATEGORY_IDS) + 1)
     elif set(classes) <= set(cityscapes.LABEL_SPACE.names):
         places = [cityscapes.LABEL_SPACE.names.index(name) for name in classes]
-        tables[TRAIN] = _table(places, len(cityscapes.LABEL_IDS))
+        tables[TRAIN] = id_table(places, len(cityscapes.LABEL_IDS))
         labels = [cityscapes.LABEL_IDS[place] for place in places]
-        tables[LABEL] = _table(labels, cityscapes.NUM_IDS)
+        tables[LABEL] = id_table(labels, cityscapes.NUM_IDS)
     return tables
-
-
-def _table(ids: Sequence[int], count: int) -> np.ndarray:
-    """Table of ids below ``count``; those of no class are ignored."""
-    table = np.full(256, -1, dtype=np.int16)
-    table[:count] = table[IGNORE_INDEX] = IGNORE_INDEX
-    table[list(ids)] = np.arange(len(ids))
-    return table
 
 
 def mask_reader(

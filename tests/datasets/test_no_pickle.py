@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.clip.dense import load_clip
 from pipeline.config.params import load_params
-from pipeline.datasets.base import index_table, read_ids
+from pipeline.datasets.base import id_table, read_ids
 from pipeline.datasets.carb_npy import read_npy_dict
 from pipeline.datasets.folder import read_classes
 from pipeline.datasets.label_files import read_label_file
@@ -140,7 +140,7 @@ LOADERS: dict[str, Callable[[bytes], object]] = {
     "classes": lambda content: read_classes(put("x.csv", content)),
     "annotations": lambda content: PanopticMasks(put("panoptic.json", content).parent).categories,
     "photo": lambda content: read_image(put("x.png", content)),
-    "mask": lambda content: read_ids(put("x.png", content), index_table(2)),
+    "mask": lambda content: read_ids(put("x.png", content), id_table(range(2))),
 }
 
 

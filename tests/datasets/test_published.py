@@ -16,7 +16,7 @@ from demo.drawn_dataset import draw_split
 from demo.street import CLASSES, draw_scene
 from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import ADAPTERS, camvid, load_scenes, open_dataset, wilddash2
-from pipeline.datasets.base import Scene, index_table, read_ids
+from pipeline.datasets.base import Scene, id_table, read_ids
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from pipeline.scenes.image_io import read_image
 from tests.helpers.bad_input import png
@@ -294,7 +294,7 @@ def test_ids_are_read_as_stored_at_every_depth(tmp_path: Path, depth: int, colou
         chunk = struct.pack(">I", len(kind) - 4) + kind + struct.pack(">I", zlib.crc32(kind))
         content = content[:33] + chunk + content[33:]
     (tmp_path / "mask.png").write_bytes(content)
-    assert np.array_equal(read_ids(tmp_path / "mask.png", index_table(11)), ids)
+    assert np.array_equal(read_ids(tmp_path / "mask.png", id_table(range(11))), ids)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_masks_that_may_be_misread_are_refused(
     path = tmp_path / "mask.png"
     Image.new("L", (9, 5)).convert(mode).save(path, format)
     with pytest.raises(ValueError, match=rf"mask\.png: a mask {found}"):
-        read_ids(path, index_table(11))
+        read_ids(path, id_table(range(11)))
     if format != "PNG":
         with pytest.raises(ValueError, match="must be a PNG"):
             camvid.read_colours(path)
@@ -346,4 +346,4 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
     for noun in ("an image", "a mask"):
         pattern = rf"^{re.escape(str(path))}: not readable as {noun} \({found}\); replace the"
         with pytest.raises(ValueError, match=pattern):
-            read_image(path) if noun == "an image" else read_ids(path, index_table(11))
+            read_image(path) if noun == "an image" else read_ids(path, id_table(range(11)))
