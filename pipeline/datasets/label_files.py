@@ -12,6 +12,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,10 @@ def _read_table(path: Path, classes: list[str]) -> ImageLabels:
         found = f"begins with {short_repr(cells[0])}" if cells else "is missing: the file is empty"
         raise names.header_error(path, found)
     if len(cells) == 2 and cells[1].strip().lower() in TAG_COLUMNS:
-        parse: Callable[[list[str]], np.ndarray] = _tag_parser(names)
+        parse: Callable[[list[str]], np.ndarray] = partial(_parse_tags, names=names)
     else:
-        parse = _column_parser(_class_columns(path, cells, names), len(cells))
+        columns = _class_columns(path, cells, names)
+        parse = partial(_parse_columns, columns=columns, width=len(cells) - 1)
     labels: ImageLabels = {}
     for number, (key, *values) in rows:
         try:
@@ -160,44 +162,36 @@ def _read_table(path: Path, classes: list[str]) -> ImageLabels:
     return labels
 
 
-def _tag_parser(names: ClassNames) -> Callable[[list[str]], np.ndarray]:
-    """Parser of the cells behind a photo's name: its tags, in one cell or several."""
-
-    def parse(cells: list[str]) -> np.ndarray:
-        row = np.zeros(len(names.classes), dtype=bool)
-        # Where the delimiter of cells also separates tags, they fill several cells.
-        for tag in re.split(r"[|;,]", "|".join(cells)):
-            index = names.index(tag)
-            if index is not None:
-                row[index] = True
-            elif tag.strip():
-                raise ValueError(f"has the tag {names.unknown(tag)}")
-        return row
-
-    return parse
+def _parse_tags(cells: list[str], names: ClassNames) -> np.ndarray:
+    """The classes in the cells behind a photo's name, ``[C]`` bool."""
+    row = np.zeros(len(names.classes), dtype=bool)
+    # Where the delimiter of cells also separates tags, they fill several cells.
+    for tag in re.split(r"[|;,]", "|".join(cells)):
+        index = names.index(tag)
+        if index is not None:
+            row[index] = True
+        elif tag.strip():
+            raise ValueError(f"has the tag {names.unknown(tag)}")
+    return row
 
 
-def _column_parser(columns: list[int], width: int) -> Callable[[list[str]], np.ndarray]:
-    """Parser of the cells behind a photo's name: one per class, ``columns`` by class index."""
-
-    def parse(cells: list[str]) -> np.ndarray:
-        # Excel may end a row before its empty cells, but a row with zeros must be complete.
-        if len(cells) >= width or (len(cells) + 1 < width and "0" in cells):
-            raise ValueError(
-                f"has {len(cells) + 1} columns, the header {width}; write a cell for each of the "
-                f"{len(columns)} classes"
-            )
-        full = cells + [""] * (width - 1 - len(cells))
-        values = [full[column].strip().lower() for column in columns]
-        odd = next((value for value in values if value not in _YES | _NO), None)
-        if odd is not None:
-            raise ValueError(
-                f"holds {short_repr(odd)}; write 1 or x where the class is in the photo, and 0 or "
-                "nothing where it is not"
-            )
-        return np.array([value in _YES for value in values])
-
-    return parse
+def _parse_columns(cells: list[str], columns: list[int], width: int) -> np.ndarray:
+    """The values in the cells behind a photo's name, ``[C]`` bool; ``columns`` by class index."""
+    # Excel may end a row before its empty cells, but a row with zeros must be complete.
+    if len(cells) > width or (len(cells) < width and "0" in cells):
+        raise ValueError(
+            f"has {len(cells) + 1} columns, the header {width + 1}; write a cell for each of the "
+            f"{len(columns)} classes"
+        )
+    full = cells + [""] * (width - len(cells))
+    values = [full[column].strip().lower() for column in columns]
+    odd = next((value for value in values if value not in _YES | _NO), None)
+    if odd is not None:
+        raise ValueError(
+            f"holds {short_repr(odd)}; write 1 or x where the class is in the photo, and 0 or "
+            "nothing where it is not"
+        )
+    return np.array([value in _YES for value in values])
 
 
 def _class_columns(path: Path, header: list[str], names: ClassNames) -> list[int]:

@@ -1,6 +1,5 @@
 """A user's own photos: classes, splits, masks and annotations are found, refused or reported."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.collect import used_scenes
 from pipeline.datasets.folder import read_classes
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.files import LIST
-from tests.helpers.tiny_run import APPS, prepare_folder, run_stage
 
 RNG = np.random.default_rng(0)
 
@@ -284,30 +281,3 @@ def test_tables_are_found_in_any_case(tmp_path: Path) -> None:
         assert dataset.image_labels == tmp_path / name
         assert remarks(dataset) == []
         (tmp_path / name).unlink()
-
-
-def test_a_run_without_usable_masks_draws_its_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = folder(tmp_path / "mine", [])
-    for name, size in [("a.jpg", (128, 64)), ("b.png", (96, 80)), ("trip/c.jpg", (64, 128))]:
-        photo(root / "images" / name, size)
-    (root / "image_labels.csv").write_text(
-        "key,road,car,sky\na.jpg,1,1,0\nb.png,1,0,1\ntrip/c.jpg,0,1,1\n"
-    )
-    mask = root / "masks/b.png"  # of a training photo: nothing is scored
-    mask.parent.mkdir()
-    Image.new("L", (96, 80)).save(mask)
-    short = {"train.steps": 2, "train.preview_every": 2}
-    prepare_folder(tmp_path, {"dataset.name": "folder", "dataset.root": str(root)} | short)
-    monkeypatch.chdir(tmp_path)
-    for stage in APPS:
-        if stage != "draw":
-            result = run_stage(stage)
-            assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
-    assert json.loads((tmp_path / "results/segmenter.json").read_text()) == {}
-    names = {path.name for path in (tmp_path / "results/eval").iterdir()}
-    assert names == {"panels.png", LIST}
-    for picture in ("eval/panels", "eval_pseudo/panels_unlabelled", "prepare/photos"):
-        with Image.open(tmp_path / f"results/{picture}.png") as panel:
-            assert panel.width > 300

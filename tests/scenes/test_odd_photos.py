@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from pipeline.scenes.image_io import as_photo, open_image, read_image
+from pipeline.system.files import LIST
 from tests.helpers import ROOT
 from tests.helpers.bad_input import png
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
@@ -63,8 +64,15 @@ def test_odd_photos_go_through_the_whole_pipeline(
     (tmp_path / "own" / "classes.csv").write_text("class\nroad\ncar\nsky\n")
     labels = {name: ["road", "sky"] for name in sizes}
     (tmp_path / "own" / "image_labels.json").write_text(json.dumps(labels))
+    (tmp_path / "own" / "masks").mkdir()
+    Image.new("L", (80, 40)).save(tmp_path / "own/masks/fax.png")  # of a training photo: not scored
     prepare_folder(tmp_path, OWN)
-    run_until("eval_pseudo")
+    run_until("report")
+    assert json.loads(Path("results/segmenter.json").read_text()) == {}
+    assert {path.name for path in Path("results/eval").iterdir()} == {"panels.png", LIST}
+    for picture in ("eval/panels", "eval_pseudo/panels_unlabelled", "prepare/photos"):
+        with Image.open(f"results/{picture}.png") as panel:
+            assert panel.width > 300
     index = json.loads(Path("data/scenes.json").read_text())
     assert {photo["key"][6:]: tuple(photo["size"]) for photo in index["photos"]} == sizes
     scored = run_stage("eval", "--images", "own/images", "--out", "scored")
