@@ -117,7 +117,7 @@ def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
     mask: np.ndarray = table[ids]
     if (mask < 0).any():
         raise ValueError(
-            f"{path}: holds id {int(ids[mask < 0][0])}, which the data set does not define; "
+            f"{path}: contains id {int(ids[mask < 0][0])}, which the data set does not define; "
             "check that the mask belongs to this data set"
         )
     return mask.astype(np.uint8)

@@ -64,11 +64,11 @@ def read_npy_dict(content: bytes) -> Any:
     reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     shape, _, dtype = reader[version[0]](file)
     if shape != () or dtype.kind != "O":
-        raise ValueError(f"it holds an array {shape} of {dtype}, not a pickled dict")
+        raise ValueError(f"it contains an array {shape} of {dtype}, not a pickled dict")
     made = _built(file)
     items = made.state[4] if isinstance(made, _Made) else [made]
     if not isinstance(items, list) or len(items) != 1:
-        raise ValueError("it does not hold a single object")
+        raise ValueError("it does not contain a single object")
     if not isinstance(items[0], dict):
         return items[0]
     return {key: _value(item) for key, item in items[0].items()}

@@ -188,7 +188,7 @@ def _parse_columns(cells: list[str], columns: list[int], width: int) -> np.ndarr
     odd = next((value for value in values if value not in _YES | _NO), None)
     if odd is not None:
         raise ValueError(
-            f"holds {short_repr(odd)}; write 1 or x where the class is in the photo, and 0 or "
+            f"contains {short_repr(odd)}; write 1 or x where the class is in the photo, and 0 or "
             "nothing where it is not"
         )
     return np.array([value in _YES for value in values])

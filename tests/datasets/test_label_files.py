@@ -99,7 +99,7 @@ MARK = "; write 1 or x where the class is in the photo, and 0 or nothing where i
         ("key,road,car,car,traffic light\n", "the header has two columns of 'car'" + WANTED),
         (HEADER + "a,1,0,1\nb,1,0\n", f"line 3 has 3 {COLUMNS}"),
         (HEADER + "a,1,0,1,1\n", f"line 2 has 5 {COLUMNS}"),
-        (HEADER + "a,1,maybe,1\n", "line 2 holds 'maybe'" + MARK),
+        (HEADER + "a,1,maybe,1\n", "line 2 contains 'maybe'" + MARK),
         (HEADER + "a,1,0,1\n\na,1,0,1\n", "line 4 names 'a' again; keep one line"),
         ("photo,tags\na,road zebra\n", "line 2 has the tag 'road zebra', which is not a class"),
         (

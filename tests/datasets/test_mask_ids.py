@@ -155,7 +155,7 @@ def test_the_option_decides(city: Town) -> None:
 
 
 def test_an_unknown_id_is_named_with_its_file(city: Town) -> None:
-    with pytest.raises(ValueError, match=r"000019_leftImg8bit\.png: holds id 77"):
+    with pytest.raises(ValueError, match=r"000019_leftImg8bit\.png: contains id 77"):
         city.read_back(city.write(range(19), ignored=77))
 
 

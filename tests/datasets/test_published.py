@@ -271,7 +271,9 @@ def test_each_class_has_one_id_and_other_ids_are_refused(tmp_path: Path, name: s
     classes = range(len(dataset.label_space.classes))
     assert sorted(table[(table >= 0) & (table != IGNORE_INDEX)]) == list(classes)
     path = save(tmp_path / "x.png", [[int(np.flatnonzero(table < 0)[0])]])
-    with pytest.raises(ValueError, match=r"x\.png: holds id \d+, which the data set does not def"):
+    with pytest.raises(
+        ValueError, match=r"x\.png: contains id \d+, which the data set does not def"
+    ):
         dataset.read_mask(path)
 
 

@@ -154,8 +154,8 @@ def test_the_limit_of_pixels_is_exact_and_can_be_raised(
         as_photo(Image.fromarray(PIXELS))
     (tmp_path / "wide.png").write_bytes(png(30_000, 10_000))  # Pillow's own guard is at 179 million
     monkeypatch.setenv("CARB_MAX_PIXELS", "300000000")
-    with open_image(tmp_path / "wide.png") as picture:
-        assert picture.size == (30_000, 10_000)
+    with open_image(tmp_path / "wide.png") as image:
+        assert image.size == (30_000, 10_000)
 
 
 @pytest.mark.parametrize("value", ["", "0", "1e9"])
