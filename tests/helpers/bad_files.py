@@ -147,7 +147,7 @@ LABELS = {
         "photo,tags\ntrain/00000.png,road\ntrain/00009.png,car\n",
         "line 3",
         "00009.png",
-        "meant",
+        "did you mean",
     ),
     "tag that is no class": labels("labels.csv", "photo;tags\n0;road|tre\n", "line 2", "'tre'"),
     "labels that act when unpickled": labels("labels.npy", hostile_npy(), "posix.mkdir"),
@@ -165,7 +165,7 @@ CLASS_LISTS = {
     "list with a colour of no colour": classes("class,colour\nroad,red\ncar,\n", "line 2", "red"),
     "list in two files": Case(
         "prepare",
-        ("own/classes.txt", "classes.csv is there"),
+        ("own/classes.txt", "classes.csv has the same purpose"),
         OWN,
         own_folder(TWO, write("own/classes.txt", "road\ncar\n")),
     ),
