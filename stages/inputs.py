@@ -29,7 +29,7 @@ def main(
     """
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch_all
-    from pipeline.datasets.manifest import dataset_manifest
+    from pipeline.datasets.collect import dataset_manifest
 
     settings = load_params(params)
     named = settings.dataset

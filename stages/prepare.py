@@ -40,8 +40,8 @@ def main(
     from pipeline.datasets.collect import (
         given_image_labels,
         index_scenes,
+        log_remarks,
         simulated_image_labels,
-        tell_of_data,
         used_scenes,
     )
     from pipeline.report.dataset_charts import prepare_report
@@ -56,7 +56,7 @@ def main(
         scenes = used_scenes(dataset)
         names = dataset.label_space.names
         use_font(settings.pictures.font, [*names, *(scene.key for scene in scenes)])
-        tell_of_data(dataset, scenes)
+        log_remarks(dataset, scenes)
         labels = given_image_labels(scenes, dataset, settings.dataset)
         found = index_scenes(dataset, scenes)
         if labels is None:

@@ -75,8 +75,8 @@ def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Pat
 
     Args:
         params: all parameters.
-        manifest: of the data set, see `pipeline.datasets.manifest`; None if it cannot be opened:
-            its stages then run and report why.
+        manifest: of the data set, see `dataset_manifest`; None if it cannot be opened: its stages
+            then run and report why.
         folder: parent of the stages' folders.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Data sets as their owners ship them: one module each, chosen by name."""
+"""Data sets in their published layouts: one module each, chosen by ``dataset.name``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,19 +29,12 @@ def open_dataset(name: str, root: Path | str) -> Dataset:
         known = ", ".join(sorted(ADAPTERS))
         raise ValueError(f"params.yaml: dataset.name must be one of {known}, got '{name}'")
     if not Path(root).is_dir():
-        raise ValueError(f"params.yaml: dataset.root: {root} is no folder; point it at '{name}'")
+        raise ValueError(
+            f"params.yaml: dataset.root: {root} is not a folder; set it to the folder of '{name}'"
+        )
     return ADAPTERS[name](Path(root))
 
 
 def load_scenes(name: str, root: Path | str, split: str) -> list[Scene]:
-    """List the photos of one split of a data set, in a fixed order.
-
-    Args:
-        name: a key of ``ADAPTERS``.
-        root: the folder as downloaded and unpacked.
-        split: one of the data set's splits.
-
-    Raises:
-        ValueError: unknown data set or split, missing folder, or no photo where they should be.
-    """
+    """The scenes of one split; see `open_dataset` and `Dataset.scenes`."""
     return open_dataset(name, root).scenes(split)

@@ -1,6 +1,6 @@
-"""Data sets: scenes (an image and, if there is one, its human mask) and mask reading."""
+"""Data sets, their scenes (a photo and its human mask, if any) and the reading of masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +8,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.scenes.classes import IGNORE_INDEX, LabelSpace
-from pipeline.scenes.image_io import check_name, open_picture, read_image, stored_mode
+from pipeline.scenes.image_io import check_name, open_image, read_image, stored_mode
 from pipeline.system.text import short_repr
 
 MaskReader = Callable[[Path], np.ndarray]
-
-
-# What Pillow multiplies the values of a grey PNG of 2 and 4 bits by, to fill 0..255.
+# Pillow scales the values of a grey PNG of 2 or 4 bits to 0..255 by these factors.
 _SCALED = {"L;2": 85, "L;4": 17}
 
 
@@ -24,21 +22,15 @@ class Scene:
 
     Attributes:
         image: file of the photo.
-        mask: file of its human annotation, or None. Only evaluation and the simulation of
-            image-level labels open it.
+        mask: file of its human mask, or None; opened only to evaluate and to simulate labels.
         split: such as ``train`` or ``val``.
-        key: names the scene within the data set, ``<split>/<name>``.
+        key: unique name in the data set, ``<split>/<name>``.
     """
 
     image: Path
     mask: Path | None
     split: str
     key: str
-
-
-def no_remarks(scenes: list[Scene]) -> list[str]:
-    """For data sets that hold nothing but what is read."""
-    return []
 
 
 @dataclass(frozen=True)
@@ -49,12 +41,12 @@ class Dataset:
         root: its folder, as downloaded and unpacked.
         label_space: its classes.
         splits: names of its splits.
-        find_scenes: the scenes of a split, in a fixed order.
+        find_scenes: lists the scenes of a split, in a fixed order.
         read_mask: reads a human mask as class indices, ``[H, W]`` uint8 with ``IGNORE_INDEX``.
-        layout: what the folder holds, in words.
-        image_labels: file of image-level labels that lies in the folder, or None.
+        layout: description of the folder's contents, for messages.
+        image_labels: file of image-level labels in the folder, or None.
         tables: other files that are read, such as the list of classes.
-        remarks: lines that say what in the folder is not read or was guessed, given the scenes.
+        remarks: given the scenes, lines that report what in the folder is ignored or was guessed.
     """
 
     root: Path
@@ -65,13 +57,13 @@ class Dataset:
     layout: str
     image_labels: Path | None = None
     tables: tuple[Path, ...] = ()
-    remarks: Callable[[list[Scene]], list[str]] = no_remarks
+    remarks: Callable[[list[Scene]], list[str]] = lambda scenes: []
 
     def scenes(self, split: str) -> list[Scene]:
         """The photos of one split, in a fixed order.
 
         Raises:
-            ValueError: unknown split, no photo where they should be, or a name that is not UTF-8.
+            ValueError: the split is unknown or has no photos, or a file's name is refused.
         """
         name = self.label_space.name
         if split not in self.splits:
@@ -82,39 +74,41 @@ class Dataset:
             inside = sorted(path.name for path in self.root.iterdir() if path.name[0] != ".")
             there = ", ".join(short_repr(one) for one in inside[:8]) + ", ..." * (len(inside) > 8)
             raise ValueError(
-                f"{self.root}: no photos of split '{split}' found; '{name}' holds {self.layout}"
-                + (f"; there is {there}" if inside else "")
+                f"{self.root}: no photos of split '{split}' found; '{name}' needs {self.layout}"
+                + (f"; found {there}" if inside else "")
             )
         for path in (path for scene in scenes for path in (scene.image, scene.mask) if path):
             check_name(path)
         return scenes
 
 
-def index_table(num_classes: int) -> np.ndarray:
-    """For `read_ids`: ids are class indices already, and 255 is ignored."""
+def id_table(ids: Sequence[int], num_ids: int = 0) -> np.ndarray:
+    """Table for `read_ids`: the id of each class, by index; 255 is ignored.
+
+    Args:
+        ids: id of each class.
+        num_ids: ids below this number that belong to no class are ignored, not refused.
+    """
     table = np.full(256, -1, dtype=np.int16)
-    table[:num_classes] = np.arange(num_classes)
-    table[IGNORE_INDEX] = IGNORE_INDEX
+    table[:num_ids] = table[IGNORE_INDEX] = IGNORE_INDEX
+    table[list(ids)] = np.arange(len(ids))
     return table
 
 
 def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
-    """Read a human mask of ids as class indices.
+    """Read a human mask of ids as class indices, ``[H, W]`` uint8.
 
     Args:
-        path: a single-channel picture of ids.
-        table: ``[256]`` int16, class index or ``IGNORE_INDEX`` of each id, -1 where the data set
-            has no such id.
-
-    Returns:
-        ``[H, W]`` uint8.
+        path: single-channel image of ids.
+        table: ``[256]`` int16, class index or ``IGNORE_INDEX`` of each id, -1 if there is no such
+            id in the data set.
 
     Raises:
-        ValueError: the file is unreadable, has several channels, or holds an id not in the table.
+        ValueError: the file is unreadable, has several channels, or contains an unknown id.
     """
-    with open_picture(path, "mask") as picture:
-        scale = _SCALED.get(stored_mode(picture), 1)
-        ids = np.asarray(picture) // scale if scale > 1 else np.asarray(picture)
+    with open_image(path, "mask") as image:
+        scale = _SCALED.get(stored_mode(image), 1)
+        ids = np.asarray(image) // scale if scale > 1 else np.asarray(image)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise ValueError(
             f"{path}: a mask must be one 8-bit channel of class ids, found {ids.dtype} of shape "
@@ -123,17 +117,17 @@ def read_ids(path: Path, table: np.ndarray) -> np.ndarray:
     mask: np.ndarray = table[ids]
     if (mask < 0).any():
         raise ValueError(
-            f"{path}: holds id {int(ids[mask < 0][0])}, which the data set does not define; "
+            f"{path}: contains id {int(ids[mask < 0][0])}, which the data set does not define; "
             "check that the mask belongs to this data set"
         )
     return mask.astype(np.uint8)
 
 
 def read_annotated(scene: Scene, read_mask: MaskReader) -> tuple[Image.Image, np.ndarray]:
-    """Read a scene's photo, and its human mask ``[H, W]`` uint8, and check that they fit.
+    """Read a scene's photo and its human mask, ``[H, W]`` uint8.
 
     Raises:
-        ValueError: there is no mask, a file is unreadable, or they are of different sizes.
+        ValueError: there is no mask, a file is unreadable, or the sizes differ.
     """
     if scene.mask is None:
         raise ValueError(f"{scene.image}: has no human mask; add one or leave the photo out")

@@ -1,17 +1,15 @@
 """Cityscapes as downloaded: ``leftImg8bit`` and ``gtFine`` side by side, 19 classes, 2048x1024.
 
 ``leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png`` and
-``gtFine/<split>/<city>/<frame>_gtFine_labelIds.png``; the test split has no annotation (the server
-keeps it, the files in the archive are empty).
+``gtFine/<split>/<city>/<frame>_gtFine_labelIds.png``; masks of the test split are empty (only the
+server has them) and ignored.
 """
 
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.datasets.base import Dataset, Scene, read_ids
-from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
+from pipeline.datasets.base import Dataset, Scene, id_table, read_ids
+from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.scenes.image_folder import left_over, other_folders
 from pipeline.system.text import first_few
 
@@ -23,20 +21,11 @@ NUM_IDS = 34
 PHOTO, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
-def label_id_table() -> np.ndarray:
-    """LabelIds -> trainIds; ids without a trainId are ignored."""
-    table = np.full(256, -1, dtype=np.int16)
-    table[:NUM_IDS] = IGNORE_INDEX
-    table[IGNORE_INDEX] = IGNORE_INDEX  # -1, the license plate, in 8 bits
-    table[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
-    return table
-
-
 def _find_scenes(root: Path, split: str) -> list[Scene]:
     """All photos of a split, by city and frame.
 
     Raises:
-        ValueError: one of the two archives is missing, or gtCoarse lies where gtFine should be.
+        ValueError: one of the two archives is missing, or there is gtCoarse instead of gtFine.
     """
     _check_archives(root)
     scenes = []
@@ -54,35 +43,28 @@ def _find_scenes(root: Path, split: str) -> list[Scene]:
 
 
 def _check_archives(root: Path) -> None:
-    for folder, archive in (
-        ("leftImg8bit", "leftImg8bit_trainvaltest.zip"),
-        ("gtFine", "gtFine_trainvaltest.zip"),
-    ):
+    for folder in ("leftImg8bit", "gtFine"):
         if (root / folder).is_symlink() and not (root / folder).exists():
-            raise ValueError(f"{root / folder}: a link that leads nowhere; correct it")
+            raise ValueError(f"{root / folder}: a broken link; correct it")
         if not (root / folder).is_dir():
-            coarse = folder == "gtFine" and (root / "gtCoarse").is_dir()
-            found = "only gtCoarse, whose masks are polygons without small things" if coarse else ""
-            raise ValueError(
-                f"{root}: no folder {folder}{': ' if found else ''}{found}; unpack {archive} here"
-            )
+            found = ""
+            if folder == "gtFine" and (root / "gtCoarse").is_dir():
+                found = ": only gtCoarse, whose masks are polygons without small things"
+            archive = f"{folder}_trainvaltest.zip"
+            raise ValueError(f"{root}: no folder {folder}{found}; unpack {archive} here")
 
 
 def _remarks(root: Path, scenes: list[Scene]) -> list[str]:
     """Lines that name the photos and masks that are not read."""
     photos = {scene.image for scene in scenes}
-    masks = {scene.mask for scene in scenes if scene.mask is not None}
+    masks = {scene.mask for scene in scenes}
     lines = []
     for split in ("train", "val"):
         why = f"files not named */*{PHOTO}"
         lines += left_over(root / "leftImg8bit" / split, photos, why)
-        alone = sorted(
-            path.name
-            for path in (root / "gtFine" / split).glob(f"*/[!.]*{MASK}")
-            if path not in masks
-        )
+        place = root / "gtFine" / split
+        alone = sorted(p.name for p in place.glob(f"*/[!.]*{MASK}") if p not in masks)
         if alone:
-            place = root / "gtFine" / split
             lines.append(f"{place}: masks of no photo, not read ({len(alone)}): {first_few(alone)}")
     return [*lines, *other_folders(root / "leftImg8bit", SPLITS)]
 
@@ -94,7 +76,7 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=label_id_table()),
+        read_mask=partial(read_ids, table=id_table(LABEL_IDS, NUM_IDS)),
         remarks=partial(_remarks, root),
         layout=f"leftImg8bit/train/<city>/*{PHOTO} with gtFine/train/<city>/*{MASK}, and val",
     )

@@ -1,13 +1,12 @@
-"""The embedded default: street scenes drawn from seeds, stored like any other data set.
+"""The embedded demo data set: street scenes drawn by ``python -m stages.draw``.
 
-``<split>/images/*.png`` and ``<split>/masks/*.png``, as ``python -m stages.draw`` writes them;
-masks are palette pictures in Cityscapes colours.
+``<split>/images/*.png`` and ``<split>/masks/*.png``; masks are palette PNGs in Cityscapes colours.
 """
 
 from functools import partial
 from pathlib import Path
 
-from pipeline.datasets.base import Dataset, Scene, index_table, read_ids
+from pipeline.datasets.base import Dataset, Scene, id_table, read_ids
 from pipeline.scenes.classes import LABEL_SPACES
 
 SPLITS = ("train", "val")
@@ -29,7 +28,7 @@ def open_dataset(root: Path) -> Dataset:
         label_space=LABEL_SPACE,
         splits=SPLITS,
         find_scenes=partial(_find_scenes, root),
-        read_mask=partial(read_ids, table=index_table(len(LABEL_SPACE.classes))),
+        read_mask=partial(read_ids, table=id_table(range(len(LABEL_SPACE.classes)))),
         layout="train/images/*.png with train/masks/*.png, and the same for val; `python -m "
         "stages.draw` draws them",
     )

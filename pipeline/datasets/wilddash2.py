@@ -1,8 +1,7 @@
-"""WildDash2 as downloaded (wd_public_02): photos from all over the world, 25 classes.
+"""WildDash2 as downloaded (wd_public_02): 25 classes, masks in COCO's panoptic format.
 
-``images/*.jpg``, ``panoptic/*.png`` and ``panoptic.json`` in COCO's panoptic format. The file with
-the split of CARB's authors is not published. Ours: a photo is of ``val`` if the SHA-256 of its name
-is among the lowest 15 %, else of ``train``; so it depends on nothing but the name.
+``images/*.jpg``, ``panoptic/*.png`` and ``panoptic.json``. CARB's authors have not published their
+split. Ours depends on the name alone: the 15 % of photos with the lowest SHA-256 are ``val``.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ import numpy as np
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from pipeline.scenes.image_folder import left_over
-from pipeline.scenes.image_io import is_safe_filename, open_picture
+from pipeline.scenes.image_io import is_safe_filename, open_image
 from pipeline.system.text import error_text, short_repr
 
 SPLITS = ("train", "val")
@@ -26,27 +25,23 @@ CATEGORY_IDS = (1, 7, 8, *range(11, 15), 17, *range(19, 29), *range(32, 39))
 
 
 def split_of(name: str) -> str:
-    """The split that a photo belongs to, by the name of its file without ending."""
+    """The split of a photo, given its file name without ending."""
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     return "val" if place < VAL_SHARE else "train"
 
 
 class PanopticMasks:
-    """Human masks: images of segment ids, whose categories are in a JSON.
-
-    Args:
-        root: folder of the data set.
-    """
+    """Human masks: images of segment ids, whose categories are in ``root / "panoptic.json"``."""
 
     def __init__(self, root: Path) -> None:
         self.index = root / "panoptic.json"
 
     @cached_property
     def categories(self) -> dict[str, dict[int, int]]:
-        """Category of each segment id, for each picture of ``panoptic/``.
+        """Category of each segment id, for each image of ``panoptic/``.
 
         Raises:
-            ValueError: the file is missing, or no panoptic annotation of plain file names.
+            ValueError: the file is missing or invalid, or names files elsewhere.
         """
         try:
             content = json.loads(self.index.read_text("utf-8"))
@@ -59,7 +54,7 @@ class PanopticMasks:
             }
         except FileNotFoundError:
             raise ValueError(f"{self.index}: no such file; unpack wd_public_02.zip here") from None
-        # A number may be infinite or of 10 000 digits, brackets nested without end.
+        # A hostile file may have infinite numbers, 10 000 digits or endless brackets.
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{self.index}: not readable as COCO panoptic annotations "
@@ -77,7 +72,7 @@ class PanopticMasks:
         """Read a mask as class indices, ``[H, W]`` uint8.
 
         Raises:
-            ValueError: the picture or the JSON is unreadable, or one lacks what the other names.
+            ValueError: the image or the JSON is unreadable, or they do not match.
         """
         if path.name not in self.categories:
             raise ValueError(f"{self.index}: has no entry for {path.name}; unpack both again")
@@ -86,35 +81,35 @@ class PanopticMasks:
             for segment, category in self.categories[path.name].items()
         }
         ids, places = np.unique(_segment_ids(path), return_inverse=True)
-        unknown = [int(number) for number in ids if int(number) not in table]
+        unknown = [number for number in ids.tolist() if number not in table]
         if unknown:
             raise ValueError(
-                f"{path}: holds segment {unknown[0]}, which {self.index.name} does not name; "
+                f"{path}: contains segment {unknown[0]}, which is not in {self.index.name}; "
                 "unpack both again"
             )
-        classes = np.array([table[int(number)] for number in ids], dtype=np.uint8)
+        classes = np.array([table[number] for number in ids.tolist()], dtype=np.uint8)
         mask: np.ndarray = classes[places]
         return mask
 
 
 def _segment_ids(path: Path) -> np.ndarray:
-    """Ids of COCO's panoptic format: R + 256 G + 65536 B, ``[H, W]`` int64."""
-    with open_picture(path, "mask") as picture:
-        colours = np.asarray(picture)
+    """Ids in COCO's panoptic format, R + 256 G + 65536 B, ``[H, W]`` int64."""
+    with open_image(path, "mask") as image:
+        colours = np.asarray(image)
     if colours.ndim != 3 or colours.shape[2] < 3 or colours.dtype != np.uint8:
         raise ValueError(
-            f"{path}: a panoptic mask must be RGB of 8 bits, found {colours.dtype} of shape "
-            f"{colours.shape}; take the picture of panoptic/"
+            f"{path}: a panoptic mask must be 8-bit RGB, found {colours.dtype} of shape "
+            f"{colours.shape}; use the files in panoptic/"
         )
     ids: np.ndarray = colours[..., :3].astype(np.int64) @ np.array([1, 256, 65536])
     return ids
 
 
 def _find_scenes(root: Path, split: str) -> list[Scene]:
-    """The photos that the JSON names, by name.
+    """The photos that the JSON names, in order of their names.
 
     Raises:
-        ValueError: the JSON is missing or names a photo that is not there.
+        ValueError: the JSON, or a file that it names, is missing.
     """
     masks = PanopticMasks(root)
     scenes = []

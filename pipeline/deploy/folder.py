@@ -39,8 +39,8 @@ from pipeline.evaluation.segmenter import (
 )
 from pipeline.report.charts import confusion_chart
 from pipeline.report.drawing import palette_of
-from pipeline.scenes.image_folder import left_over, link_lines, look_below, tell_not_read
-from pipeline.scenes.image_io import PHOTO_ENDINGS, open_picture, read_image
+from pipeline.scenes.image_folder import left_over, link_lines, scan_folder, warn_not_read
+from pipeline.scenes.image_io import PHOTO_ENDINGS, open_image, read_image
 from pipeline.segmenter.inference import Segmenter
 from pipeline.system.files import write_json, write_table
 from pipeline.system.text import without_folders
@@ -70,12 +70,12 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUT
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{option} {folder}: no such folder; give an existing one")
     others = [folder for folder in (masks, out) if folder is not None]
-    found = look_below(images)
+    found = scan_folder(images)
     photos = files_outside(found.photos, images, *others)
     if not photos:
         raise ValueError(f"--images {images}: contains no photo ({', '.join(PHOTO_ENDINGS)})")
     inside = [one for one in others if not images.resolve().is_relative_to(one.resolve())]
-    tell_not_read(images, found, set(), inside)
+    warn_not_read(images, found, set(), inside)
     chosen = {} if masks is None else find_masks(photos, masks, ids)
     for folder, files in ((images, photos), (masks, chosen)):
         for line in link_lines(folder, files.values()) if folder else ():
@@ -215,7 +215,7 @@ def submission_names(photos: Mapping[str, Path]) -> dict[str, str]:
                 f"{path}: the server expects photos named <city>_<sequence>_<frame>, such as "
                 "berlin_000000_000019_leftImg8bit.png; use the photos of leftImg8bit"
             )
-        with open_picture(path, "picture") as picture:
+        with open_image(path) as picture:
             size = (picture.height, picture.width)
         if size != SIZE:
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pipeline.deploy.predictions import CONFIDENCE, MASKS, OVERLAYS
 from pipeline.deploy.video import VIDEO_ENDINGS, import_av
-from pipeline.scenes.image_folder import link_lines, look_below, photos_below, tell_not_read
+from pipeline.scenes.image_folder import link_lines, scan_folder, warn_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
 from pipeline.system.files import LIST
 
@@ -53,10 +53,10 @@ def find_sources(paths: Sequence[Path], out: Path, *, frames: bool) -> Sources:
 def _sources_in(path: Path, out: Path) -> Sources:
     kinds = f"a photo ({', '.join(PHOTO_ENDINGS)})", f"a video ({', '.join(VIDEO_ENDINGS)})"
     if path.is_dir():
-        below = look_below(path)
+        below = scan_folder(path)
         photos = files_outside(below.photos, path, out)
-        videos = files_outside(photos_below(path, endings=VIDEO_ENDINGS), path, out)
-        tell_not_read(path, below, set(videos.values()), [out])
+        videos = files_outside(scan_folder(path, endings=VIDEO_ENDINGS).photos, path, out)
+        warn_not_read(path, below, set(videos.values()), [out])
         for line in link_lines(path, [*photos.values(), *videos.values()]):
             log.info("%s", line)
         if not photos and not videos:

@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.config.eval import EvalParams
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.metrics import recall
+from pipeline.scenes.image_folder import PhotoNames
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.scenes.image_names import PhotoNames
 from pipeline.segmenter.inference import TestTimeOptions
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.text import first_few, short_repr

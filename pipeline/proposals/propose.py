@@ -27,8 +27,8 @@ from pipeline.config.clip import LevelParams
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.datasets.collect import tell_of_data, used_scenes
-from pipeline.datasets.folder import CONFIDENCE, LABELS, labels_in
+from pipeline.datasets.collect import log_remarks, used_scenes
+from pipeline.datasets.folder import CONFIDENCE, LABELS, find_labels
 from pipeline.datasets.folder_layout import photo_folder
 from pipeline.proposals.page import Proposal, write_page
 from pipeline.scenes.image_folder import PAGE
@@ -68,7 +68,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
         )
     dataset = open_dataset(named.name, named.root)
     check_no_labels(dataset.root, force=force)
-    tell_of_data(dataset, used_scenes(dataset))
+    log_remarks(dataset, used_scenes(dataset))
     folder = dataset.root / FOLDER
     written = outputs("propose-labels", folders={"the folder of proposals": folder})
     clip = load_clip(clip_params.model, clip_params.pretrained)
@@ -188,7 +188,7 @@ def check_no_labels(root: Path, *, force: bool) -> None:
     Raises:
         ValueError: there are labels; names the file.
     """
-    path = labels_in(root)
+    path = find_labels(root)
     if path is not None and path.name != LABELS[0]:
         raise ValueError(f"{path}: contains labels; move it away to have labels proposed")
     if path is not None and not force:

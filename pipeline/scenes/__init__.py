@@ -1,1 +1,1 @@
-"""Classes, safe image reading, the index and its labels; no human mask is reachable from here."""
+"""Classes, safe image loading, scene index and image-level labels; no human mask is reachable."""

@@ -1,7 +1,7 @@
 """Classes of a data set: names, colours, and the words in CLIP's prompts.
 
-A class index is always the position in its label space: Cityscapes trainIds for Cityscapes, 0..10
-for CamVid. ``IGNORE_INDEX`` marks pixels that are ignored; it is never a class.
+A class index is the position in the label space: trainIds for Cityscapes, 0..10 for CamVid.
+``IGNORE_INDEX`` marks ignored pixels; it is never a class.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class: its name, its colour in images, and the words for it in CLIP's prompts."""
+    """A class: its name, its colour in drawings, and the words for it in CLIP's prompts."""
 
     name: str
     colour: tuple[int, int, int]
@@ -38,15 +38,15 @@ class LabelSpace:
         return np.array([info.colour for info in self.classes], dtype=np.uint8)
 
     def words(self, overrides: dict[str, list[str]]) -> list[list[str]]:
-        """Words for each class, by index; ``overrides`` (class name -> words) has priority.
+        """Words of each class, by index; ``overrides`` maps class names to other words.
 
         Raises:
-            ValueError: an override names a class that this label space does not have.
+            ValueError: an override names an unknown class.
         """
         for name in overrides:
             if name not in self.names:
                 raise ValueError(
-                    f"params.yaml: clip.class_prompts names '{name}', which is no class of "
+                    f"params.yaml: clip.class_prompts names '{name}', which is not a class of "
                     f"'{self.name}'; its classes are {', '.join(self.names)}"
                 )
         return [overrides.get(info.name, list(info.words)) for info in self.classes]
@@ -79,25 +79,9 @@ _CITYSCAPES = (
 # Names and colours: wilddash.cc, categories of wd_public_02. The order is that of CARB's labels.
 _WILDDASH2 = (
     ClassInfo("ego vehicle", (0, 20, 50), ("ego vehicle", "car hood")),
-    ClassInfo("road", (128, 64, 128), ("road",)),
-    ClassInfo("sidewalk", (244, 35, 232), ("sidewalk",)),
-    ClassInfo("building", (70, 70, 70), ("building",)),
-    ClassInfo("wall", (102, 102, 156), ("wall",)),
-    ClassInfo("fence", (190, 153, 153), ("fence",)),
+    *_CITYSCAPES[:5],  # road to fence
     ClassInfo("guard rail", (180, 165, 180), ("guard rail",)),
-    ClassInfo("pole", (153, 153, 153), ("pole",)),
-    ClassInfo("traffic light", (250, 170, 30), ("traffic light",)),
-    ClassInfo("traffic sign", (220, 220, 0), ("traffic sign",)),
-    ClassInfo("vegetation", (107, 142, 35), ("tree",)),
-    ClassInfo("terrain", (152, 251, 152), ("grass",)),
-    ClassInfo("sky", (70, 130, 180), ("sky",)),
-    ClassInfo("person", (220, 20, 60), ("pedestrian",)),
-    ClassInfo("rider", (255, 0, 0), ("rider",)),
-    ClassInfo("car", (0, 0, 142), ("car",)),
-    ClassInfo("truck", (0, 0, 70), ("truck",)),
-    ClassInfo("bus", (0, 60, 100), ("bus",)),
-    ClassInfo("motorcycle", (0, 0, 230), ("motorcycle",)),
-    ClassInfo("bicycle", (119, 11, 32), ("bicycle",)),
+    *(info for info in _CITYSCAPES[5:] if info.name != "train"),
     ClassInfo("pickup", (40, 0, 100), ("pickup",)),
     ClassInfo("van", (0, 40, 120), ("van",)),
     ClassInfo("billboard", (174, 64, 67), ("billboard",)),
@@ -120,12 +104,8 @@ _CAMVID = (
     ClassInfo("bicyclist", (0, 128, 192), ("bicyclist",)),
 )
 
-# The drawn scenes hold neither trains nor motorcycles.
+# The drawn scenes contain neither trains nor motorcycles.
 _DEMO = tuple(info for info in _CITYSCAPES if info.name not in {"train", "motorcycle"})
 
-LABEL_SPACES = {
-    "cityscapes": LabelSpace("cityscapes", _CITYSCAPES),
-    "camvid": LabelSpace("camvid", _CAMVID),
-    "demo": LabelSpace("demo", _DEMO),
-    "wilddash2": LabelSpace("wilddash2", _WILDDASH2),
-}
+_CLASSES = {"cityscapes": _CITYSCAPES, "camvid": _CAMVID, "demo": _DEMO, "wilddash2": _WILDDASH2}
+LABEL_SPACES = {name: LabelSpace(name, classes) for name, classes in _CLASSES.items()}

@@ -1,7 +1,6 @@
-"""Image-level labels as the pipeline keeps them: ``data/image_labels.csv``, 0 or 1 per class.
+"""The pipeline's own table of image-level labels: ``data/image_labels.csv``, 0 or 1 per class.
 
-What people write, in any form, is read by `pipeline.datasets.label_files`; here is only what
-`write_image_labels` wrote.
+`pipeline.datasets.label_files` reads what people write.
 """
 
 import csv
@@ -16,7 +15,7 @@ ImageLabels = dict[str, np.ndarray]  # key -> [C] bool
 
 
 def write_image_labels(path: Path, labels: ImageLabels, classes: list[str]) -> None:
-    """Write ``key,<class>,...`` with 0/1, one line a photo."""
+    """Write ``key,<class>,...`` with 0/1, one line per photo."""
     with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(["key", *classes])
@@ -24,14 +23,7 @@ def write_image_labels(path: Path, labels: ImageLabels, classes: list[str]) -> N
 
 
 def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
-    """Read what `write_image_labels` wrote.
-
-    Args:
-        path: the file.
-        classes: class names, by index.
-
-    Returns:
-        ``[C]`` bool per key.
+    """Read what `write_image_labels` wrote: ``[C]`` bool per key.
 
     Raises:
         ValueError: the file is missing, damaged, or has other classes.
@@ -45,8 +37,8 @@ def read_image_labels(path: Path, classes: list[str]) -> ImageLabels:
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: not readable as CSV ({error_text(error)}); {remedy}") from None
     if header != ["key", *classes]:
-        classes_of = f"'key' and the {len(classes)} classes"
-        raise ValueError(f"{path}: its columns are not {classes_of}; {remedy}")
+        wanted = f"'key' and the {len(classes)} classes"
+        raise ValueError(f"{path}: its columns are not {wanted}; {remedy}")
     valid = all(len(row) == len(header) and {*row[1:]} <= {"0", "1"} for row in rows)
     if not valid or len({row[0] for row in rows}) < len(rows):
         raise ValueError(f"{path}: a line is damaged or a key occurs twice; {remedy}")

@@ -1,4 +1,4 @@
-"""Index of a data set: path, size and digest of each photo. It contains no human masks."""
+"""Index of a data set: path, size and digest of each photo, and the classes; no human masks."""
 
 import json
 import logging
@@ -32,17 +32,13 @@ class IndexedPhoto:
     """
 
     key: str
-    split: Annotated[str, AfterValidator(sys.intern)]  # a few words, a hundred thousand times
+    split: Annotated[str, AfterValidator(sys.intern)]  # two values in a hundred thousand photos
     image: str
     size: tuple[PositiveInt, PositiveInt]
     digest: str
 
     def path(self, root: Path) -> Path:
-        """Its file under ``root``.
-
-        Raises:
-            ValueError: the index names a file out of ``root``; links are followed.
-        """
+        """Its file; see `written_path`."""
         return written_path(root, self.image)
 
 
@@ -52,7 +48,7 @@ def read_unchanged(path: Path, digest: str) -> Image.Image:
     Raises:
         ValueError: it is unreadable, or has changed.
     """
-    image = read_image(path)  # first: it says what is wrong with a file that is gone
+    image = read_image(path)  # first, for its message about a missing file
     if file_digest(path) != digest:
         raise ValueError(f"{path}: has changed since it was indexed; run `dvc repro`")
     return image
@@ -60,7 +56,7 @@ def read_unchanged(path: Path, digest: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class SceneIndex:
-    """All photos of a data set that the pipeline uses, and the classes to look for in them."""
+    """The photos of a data set that the pipeline uses, and its classes."""
 
     label_space: LabelSpace
     photos: list[IndexedPhoto]
@@ -77,7 +73,7 @@ class SceneIndex:
             "photos": [vars(photo) for photo in self.photos],
         }
         with atomic_path(path) as draft, draft.open("w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=2)  # in pieces: all of them take 1.7 kB a photo
+            json.dump(content, handle, indent=2)  # a stream: the whole text takes 1.7 kB per photo
             handle.write("\n")
 
     @classmethod
@@ -85,7 +81,7 @@ class SceneIndex:
         """Read what `write` wrote.
 
         Raises:
-            ValueError: the file is missing or no index.
+            ValueError: the file is missing or not an index.
         """
         try:
             content = _Content.model_validate_json(path.read_bytes())
@@ -93,7 +89,9 @@ class SceneIndex:
             raise ValueError(f"{path}: no such index; run `dvc repro prepare`") from None
         except (OSError, ValueError) as error:
             found = error_text(error)
-            raise ValueError(f"{path}: no scene index ({found}); run `dvc repro prepare`") from None
+            raise ValueError(
+                f"{path}: not a scene index ({found}); run `dvc repro prepare`"
+            ) from None
         return cls(LabelSpace(content.dataset, tuple(content.classes)), content.photos)
 
 

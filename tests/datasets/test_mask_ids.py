@@ -1,175 +1,128 @@
-"""Masks of every numbering score what they should, or the command asks; never nonsense."""
+"""Masks for `eval --images`: read in the right numbering, or refused; never misread."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
-from pipeline.datasets.camvid import COLOURS, id_table
+from pipeline.datasets.base import Scene
+from pipeline.datasets.camvid import COLOURS
 from pipeline.datasets.cityscapes import LABEL_IDS
+from pipeline.datasets.mask_ids import AUTO, PredictedClasses, find_masks, mask_reader
 from pipeline.datasets.wilddash2 import CATEGORY_IDS
 from pipeline.report.drawing import palette_of
-from pipeline.scenes.classes import LABEL_SPACES, LabelSpace
-from pipeline.segmenter.network import build_segmenter
-from pipeline.segmenter.saved import load_segmenter, save_segmenter
+from pipeline.scenes.classes import IGNORE_INDEX, LABEL_SPACES
 from stages import eval as evaluate
 from stages import predict
+from tests.helpers.small_photos import random_segmenter, scene
 
-SIZE = (96, 64)  # (width, height) of the photos
-PHOTOS = ["town/a_000000_000019_leftImg8bit.png", "town/a_000001_000019_leftImg8bit.png"]
+PHOTOS = ["town/a_000000_000019_leftImg8bit", "town/a_000001_000019_leftImg8bit"]
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A segmenter, photos, and the segmenter's own predictions of them by key."""
+class Town:
+    """Photos, and the class indices that a segmenter may predict for them."""
 
     folder: Path
-    space: LabelSpace
-    answers: dict[str, np.ndarray]
+    space: str
 
     @property
-    def own(self) -> Path:
-        return self.folder / "own/masks"
+    def predicted(self) -> PredictedClasses:
+        space = LABEL_SPACES[self.space]
+        palettes = [space.palette, palette_of("colour_blind", space.palette)]
+        return PredictedClasses(space.names, palettes, self.space)
 
-    def write(self, masks: dict[str, np.ndarray], name: str = "{}") -> Path:
-        """Write a folder of masks."""
+    @property
+    def classes(self) -> dict[str, np.ndarray]:
+        count = len(self.predicted.names)
+        return {
+            key: np.roll(np.arange(2 * count).reshape(2, -1) % count, n)
+            for n, key in enumerate(PHOTOS)
+        }
+
+    def write(self, ids: Any, ignored: int | None = None, name: str = "{}") -> Path:
+        """Write masks of ``ids[class index]``; the first row is ``ignored``, if that is given."""
         root = self.folder / f"masks{len(list(self.folder.iterdir()))}"
-        for key, mask in masks.items():
-            base = key.removesuffix("_leftImg8bit") if "gtFine" in name else key
-            path = root / f"{name.format(base)}.png"
+        for key, classes in self.classes.items():
+            mask = np.array(ids, np.uint8)[classes]
+            mask[0] = mask[0] if ignored is None else ignored
+            path = root / f"{name.format(key.removesuffix('_leftImg8bit'))}.png"
+            if name == "{}":
+                path = root / f"{key}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mask).save(path)
         return root
 
-    def as_ids(self, ids: Any, ignored: int | None = None, name: str = "{}") -> Path:
-        """The segmenter's own predictions with other ids; the first row is ``ignored``."""
-        masks = {key: np.array(ids, np.uint8)[mask] for key, mask in self.answers.items()}
-        for mask in masks.values():
-            mask[0] = mask[0] if ignored is None else ignored
-        return self.write(masks, name)
-
-    def run(self, masks: Path, *more: str) -> Result:
-        out = self.folder / f"scored{len(list(self.folder.iterdir()))}"
-        arguments = ["--images", self.folder / "photos", "--masks", masks, "--out", out]
-        arguments += ["--model", self.folder / "model", *more]
-        result = CliRunner().invoke(evaluate.app, [str(argument) for argument in arguments])
-        if result.exit_code == 0:
-            figures = json.loads((out / "metrics.json").read_text())
-            assert figures["mIoU"] == 1.0, result.output
-        return result
-
-
-def scored(folder: Path, space: str, photos: list[str] = PHOTOS) -> Scored:
-    """A segmenter of a data set's classes that names many of them."""
-    torch.manual_seed(0)
-    classes = LABEL_SPACES[space]
-    options = {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
-    model = build_segmenter(
-        arch="unet",
-        encoder="resnet18",
-        num_classes=len(classes.classes),
-        options=options,
-        text=None,
-    )
-    with torch.no_grad():
-        model.train()(torch.randn(2, 3, 64, 96))
-        head = next(layer for layer in model.segmentation_head if hasattr(layer, "bias"))
-        head.weight *= 30 / head.weight.flatten(1).norm(dim=1)[:, None, None, None]
-    save_segmenter(
-        folder / "model",
-        model.eval(),
-        classes=classes.names,
-        palette=classes.palette,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.3, 0.3, 0.3),
-        base_size=(64, 96),
-        extra={"dataset": space},
-    )
-    segmenter, answers = load_segmenter(folder / "model"), {}
-    for place, name in enumerate(photos):
-        noise = np.random.default_rng(place).integers(0, 255, (8, 12, 3), np.uint8)
-        path = folder / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise).resize(SIZE, Image.Resampling.NEAREST).save(path)
-        answers[name.rpartition(".")[0]] = segmenter(path)
-    done = CliRunner().invoke(
-        predict.app,
-        [f"{folder}/photos", "--model", f"{folder}/model", "--out", f"{folder}/own"],
-    )
-    assert done.exit_code == 0, done.output
-    return Scored(folder, classes, answers)
+    def read_back(self, masks: Path, ids: str = AUTO) -> list[int]:
+        """Read all masks, and check each pixel that is not ignored; returns the ignored rows."""
+        photos = {key: self.folder / "photos" / f"{key}.png" for key in PHOTOS}
+        for path in photos.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (2, 2)).save(path)
+        found = find_masks(photos, masks, ids)
+        scenes = [Scene(photos[key], found[key], "folder", key) for key in photos]
+        read = mask_reader(self.predicted, scenes, masks, ids=ids)
+        rows = []
+        for key, classes in self.classes.items():
+            mask = read(found[key])
+            rows = [row for row in (0, 1) if (mask[row] == IGNORE_INDEX).all()]
+            kept = [row for row in (0, 1) if row not in rows]
+            assert np.array_equal(mask[kept], classes[kept])
+        return rows
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    found = scored(tmp_path_factory.mktemp("city"), "cityscapes")
-    assert len(np.unique(list(found.answers.values()))) > 8
-    return found
+@pytest.fixture
+def city(tmp_path: Path) -> Town:
+    return Town(tmp_path, "cityscapes")
 
 
-@pytest.mark.parametrize("space", ["cityscapes", "demo", "camvid", "wilddash2"])
-def test_own_predictions_score_100(
-    space: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = scored(tmp_path, space)
-    for colours in ("own", "blind"):
-        if colours == "blind":
-            own = palette_of("colour_blind", one.space.palette)
-            for path in one.own.rglob("*.png"):
-                with Image.open(path) as opened:
-                    picture = opened.copy()
-                picture.putpalette(own.tobytes())
-                picture.save(path)
-        caplog.clear()
-        assert one.run(one.own).exit_code == 0
-        assert "read as class indices" in caplog.text
-
-
-def test_corrected_predictions_score_too(city: Scored) -> None:
-    masks = {}
-    for key, mask in city.answers.items():
-        masks[key] = mask.copy()
-        masks[key][:5] = 255
-    root = city.write(masks)
-    for path in root.rglob("*.png"):
-        with Image.open(path) as opened:
-            picture = opened.copy()
-        picture.putpalette(city.space.palette.tobytes())
-        picture.save(path)
-    assert city.run(root).exit_code == 0
+@pytest.fixture(autouse=True)
+def all_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "carb")
 
 
 @pytest.mark.parametrize(
-    ("ids", "name"),
-    [
+    ("space", "ignored"),
+    [("cityscapes", None), ("cityscapes", 255), ("camvid", None), ("wilddash2", None)],
+)
+def test_masks_in_the_segmenter_s_colours_are_class_indices(
+    tmp_path: Path, space: str, ignored: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    town = Town(tmp_path, space)
+    for palette in town.predicted.palettes:
+        root = town.write(range(len(palette)), ignored)
+        for path in root.rglob("*.png"):
+            with Image.open(path) as opened:
+                image = opened.copy()
+            image.putpalette(palette.tobytes())
+            image.save(path)
+        assert town.read_back(root) == ([] if ignored is None else [0])
+        assert "read as class indices" in caplog.text
+
+
+def test_names_imply_the_ids(city: Town, caplog: pytest.LogCaptureFixture) -> None:
+    for ids, name in (
         (range(19), "{}_gtFine_labelTrainIds"),
         (LABEL_IDS, "{}_gtFine_labelIds"),
-        (range(19), "{}_labelTrainIds"),
-        (LABEL_IDS, "{}_labelIds"),
         (range(19), "{}_train_id"),
-    ],
-)
-def test_names_say_what_the_ids_are(
-    city: Scored, ids: Any, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert city.run(city.as_ids(ids, name=name)).exit_code == 0
-    assert "as their names say" in caplog.text
+    ):
+        caplog.clear()
+        city.read_back(city.write(ids, name=name))
+        assert "as their names say" in caplog.text
 
 
-def test_ids_say_what_they_are_where_there_is_no_doubt(
-    city: Scored, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert city.run(city.as_ids(LABEL_IDS)).exit_code == 0
-    assert "read as labelIds, their ids are 7" in caplog.text
-    assert city.run(city.as_ids(LABEL_IDS, ignored=3)).exit_code == 0
-    assert city.run(city.as_ids(range(19), ignored=255)).exit_code == 0
-    assert "read as class indices, their ids are 0" in caplog.text
+def test_ids_without_doubt_are_recognised(city: Town, caplog: pytest.LogCaptureFixture) -> None:
+    city.read_back(city.write(LABEL_IDS))
+    assert "read as labelIds, their ids are 7-8, 11-13, 17, 19-28, 31-33" in caplog.text
+    assert city.read_back(city.write(LABEL_IDS, ignored=3)) == [0]
+    assert city.read_back(city.write(range(19), ignored=255)) == [0]
+    assert "read as class indices, their ids are 0-18, 255" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -179,108 +132,106 @@ def test_ids_say_what_they_are_where_there_is_no_doubt(
         (range(19), 19),  # some write 19 for "ignored"
         (LABEL_IDS, 255),
         ([0] * 19, 255),
-        ([0] * 19, None),
         ([7] * 19, None),
     ],
 )
-def test_ids_of_two_meanings_are_asked_for(city: Scored, ids: Any, ignored: int | None) -> None:
-    root = city.as_ids(ids, ignored)
-    result = city.run(root)
-    assert result.exit_code == 2, result.output
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert line.startswith(f"error: --masks {root}: the ids ")
-    assert line.endswith(
-        "may be class indices or labelIds; say which by --mask-ids class-index or "
-        "--mask-ids label-ids"
-    )
+def test_ambiguous_ids_are_refused(city: Town, ids: Any, ignored: int | None) -> None:
+    root = city.write(ids, ignored)
+    with pytest.raises(
+        ValueError, match=r"may be class indices or labelIds; say which by"
+    ) as raised:
+        city.read_back(root)
+    assert str(raised.value).startswith(f"--masks {root}: the ids ")
+    assert str(raised.value).endswith("--mask-ids class-index or --mask-ids label-ids")
 
 
-@pytest.mark.parametrize(
-    ("ids", "kind"),
-    [(range(19), "class-index"), (range(19), "train-ids"), (LABEL_IDS, "label-ids")],
-)
-def test_what_the_option_says_holds(city: Scored, ids: Any, kind: str) -> None:
-    assert city.run(city.as_ids(ids), "--mask-ids", kind).exit_code == 0
+def test_the_option_decides(city: Town) -> None:
+    for ids, kind in (
+        (range(19), "class-index"),
+        (range(19), "train-ids"),
+        (LABEL_IDS, "label-ids"),
+    ):
+        city.read_back(city.write(ids), kind)
 
 
-def test_an_id_that_no_kind_has_is_named_with_its_file(
-    city: Scored, caplog: pytest.LogCaptureFixture
-) -> None:
-    result = city.run(city.as_ids(range(19), ignored=77))
-    assert result.exit_code == 2
-    assert "000019_leftImg8bit.png: holds id 77" in caplog.text
+def test_an_unknown_id_is_named_with_its_file(city: Town) -> None:
+    with pytest.raises(ValueError, match=r"000019_leftImg8bit\.png: contains id 77"):
+        city.read_back(city.write(range(19), ignored=77))
 
 
-def test_gtfine_as_shipped_is_taken(city: Scored, caplog: pytest.LogCaptureFixture) -> None:
-    root = city.as_ids(LABEL_IDS, name="{}_gtFine_labelIds")
+def test_published_gtfine_is_read(city: Town, caplog: pytest.LogCaptureFixture) -> None:
+    root = city.write(LABEL_IDS, name="{}_gtFine_labelIds")
     for path in list(root.rglob("*_labelIds.png")):
         with Image.open(path) as opened:
             ids = np.asarray(opened)
-        beside = path.name.removesuffix("_labelIds.png")
         train = np.full(256, 255, np.uint8)
         train[list(LABEL_IDS)] = range(19)
-        Image.fromarray(train[ids]).save(path.with_name(f"{beside}_labelTrainIds.png"))
-        Image.fromarray(ids.astype(np.uint16)).save(path.with_name(f"{beside}_instanceIds.png"))
-        Image.fromarray(np.stack([ids] * 3, 2)).save(path.with_name(f"{beside}_color.png"))
-        path.with_name(f"{beside}_polygons.json").write_text("{}")
-    assert city.run(root).exit_code == 0
+        others = {"labelTrainIds": train[ids], "instanceIds": ids.astype(np.uint16)}
+        for kind, pixels in (others | {"color": np.stack([ids] * 3, 2)}).items():
+            Image.fromarray(pixels).save(str(path).replace("labelIds", kind))
+    city.read_back(root)
     assert "read as labelIds" in caplog.text
-    caplog.clear()
-    assert city.run(root, "--mask-ids", "train-ids").exit_code == 0
+    city.read_back(root, "train-ids")
     assert "read as Cityscapes' trainIds" in caplog.text
 
 
-def test_colour_masks_are_refused_in_a_sentence(city: Scored) -> None:
-    colours = {key: city.space.palette[mask] for key, mask in city.answers.items()}
-    result = city.run(city.write(colours))
-    assert result.exit_code == 2
-    assert "must be one 8-bit channel of class ids" in result.stderr
-
-
-def test_a_missing_mask_is_named_and_the_others_counted(city: Scored) -> None:
-    result = city.run(city.write({}, "{}"))
-    assert result.exit_code == 2
-    root = city.as_ids(LABEL_IDS, name="{}_gtFine_labelIds")
+def test_a_missing_mask_is_named_and_the_others_counted(city: Town) -> None:
+    (city.folder / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"leftImg8bit\.png and 1 other photos; add it, or"):
+        city.read_back(city.folder / "empty")
+    root = city.write(LABEL_IDS, name="{}_gtFine_labelIds")
     sorted(root.rglob("*.png"))[0].unlink()
-    result = city.run(root)
-    assert result.exit_code == 2
-    assert "has no town/a_000000_000019_leftImg8bit.png for a_000000_000019" in result.stderr
+    with pytest.raises(ValueError, match=r"has no town/a_000000_000019_leftImg8bit\.png for a_"):
+        city.read_back(root)
 
 
-def test_a_demo_segmenter_is_scored_by_cityscapes_ids(tmp_path: Path) -> None:
-    one = scored(tmp_path, "demo")
+def test_masks_of_a_demo_segmenter_may_have_cityscapes_ids(tmp_path: Path) -> None:
+    town = Town(tmp_path, "demo")
     names = LABEL_SPACES["cityscapes"].names
-    places = [names.index(name) for name in one.space.names]
-    labels = [LABEL_IDS[place] for place in places]
-    assert one.run(one.as_ids(places, name="{}_labelTrainIds")).exit_code == 0
-    assert one.run(one.as_ids(labels, name="{}_gtFine_labelIds")).exit_code == 0
-    assert one.run(one.as_ids(range(17))).exit_code == 0
-    result = one.run(one.as_ids(labels))
-    assert result.exit_code == 2
-    assert "are no class indices of the segmenter, but may be labelIds" in result.stderr
-    assert one.run(one.as_ids(labels), "--mask-ids", "label-ids").exit_code == 0
+    indices = [names.index(name) for name in town.predicted.names]
+    labels = [LABEL_IDS[index] for index in indices]
+    town.read_back(town.write(indices, name="{}_labelTrainIds"))
+    town.read_back(town.write(labels, name="{}_gtFine_labelIds"))
+    town.read_back(town.write(range(17)))
+    with pytest.raises(
+        ValueError, match="are not class indices of the segmenter, but may be label"
+    ):
+        town.read_back(town.write(labels))
+    town.read_back(town.write(labels), "label-ids")
 
 
-def test_camvids_masks_are_read_by_ids_and_by_colours(tmp_path: Path) -> None:
-    one = scored(tmp_path, "camvid", ["a.png", "b.png"])
-    assert id_table()[11] == 255
-    assert one.run(one.as_ids(range(11), ignored=11)).exit_code == 0
-    colours = np.array([COLOURS[name][-1] for name in one.space.names], np.uint8)
-    shipped = {key: colours[mask] for key, mask in one.answers.items()}
-    assert one.run(one.write(shipped, "{}_L")).exit_code == 0
-    result = one.run(one.as_ids(range(11)), "--mask-ids", "label-ids")
-    assert result.exit_code == 2
-    assert "do not exist for the segmenter's classes" in result.stderr
+def test_camvid_masks_are_read_by_ids_or_colours(tmp_path: Path) -> None:
+    town = Town(tmp_path, "camvid")
+    assert town.read_back(town.write(range(11), ignored=11)) == [0]
+    colours = [COLOURS[name][-1] for name in town.predicted.names]
+    town.read_back(town.write(colours, name="{}_leftImg8bit_L"))
+    with pytest.raises(ValueError, match="the segmenter's classes have no labelIds"):
+        town.read_back(town.write(range(11)), "label-ids")
 
 
-def test_wilddashs_masks_are_read_by_panoptic_json_and_by_category(tmp_path: Path) -> None:
-    one = scored(tmp_path, "wilddash2", ["a.jpg"])
-    assert one.run(one.as_ids(CATEGORY_IDS)).exit_code == 0
-    mask = one.answers["a"]
-    root = one.write({"a": np.stack([mask + 1, mask * 0, mask * 0], axis=2)})
-    segments = [{"id": place + 1, "category_id": one_} for place, one_ in enumerate(CATEGORY_IDS)]
-    content = {"annotations": [{"file_name": "a.png", "segments_info": segments}]}
-    (tmp_path / "panoptic.json").write_text(json.dumps(content))
-    assert one.run(root).exit_code == 0
+def test_wilddash_masks_are_read_by_panoptic_json_or_categories(tmp_path: Path) -> None:
+    town = Town(tmp_path, "wilddash2")
+    town.read_back(town.write(CATEGORY_IDS))
+    root = town.write([(index + 1, 0, 0) for index in range(25)])
+    segments = [{"id": n, "category_id": category} for n, category in enumerate(CATEGORY_IDS, 1)]
+    names = [f"{Path(key).name}.png" for key in PHOTOS]
+    content = [{"file_name": name, "segments_info": segments} for name in names]
+    (tmp_path / "panoptic.json").write_text(json.dumps({"annotations": content}))
+    town.read_back(root)
     (tmp_path / "panoptic.json").rename(root / "panoptic.json")
-    assert one.run(root).exit_code == 0
+    town.read_back(root)
+
+
+def test_own_predictions_score_100_and_coloured_masks_are_refused(tmp_path: Path) -> None:
+    space = LABEL_SPACES["cityscapes"]
+    model = random_segmenter(tmp_path / "model", space=space, extra={"dataset": "cityscapes"})
+    (tmp_path / "in").mkdir()
+    scene(96, 64).save(tmp_path / "in/a.png")
+    arguments = [f"{tmp_path}/in", "--model", str(model), "--out", f"{tmp_path}/own"]
+    assert CliRunner().invoke(predict.app, arguments).exit_code == 0
+    arguments = ["--images", f"{tmp_path}/in", "--model", str(model), "--out", f"{tmp_path}/out"]
+    run = CliRunner().invoke(evaluate.app, [*arguments, "--masks", f"{tmp_path}/own/masks"])
+    assert run.exit_code == 0, run.output
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["mIoU"] == 1.0
+    run = CliRunner().invoke(evaluate.app, [*arguments, "--masks", f"{tmp_path}/own/overlays"])
+    assert run.exit_code == 2

@@ -54,7 +54,7 @@ def test_a_damaged_photo_is_named_and_the_others_are_kept(run: Run) -> None:
     damage("photos/b.png")
     Path("photos/gone.png").symlink_to("nowhere.png")
     said = run("photos", "--out", "o", code=2)
-    assert "photos/b.png: not readable as a picture" in said
+    assert "photos/b.png: not readable as an image" in said
     last = said[said.index("error:") :]
     assert "photos/b.png, photos/gone.png: 2 of 5 files are not readable and were skipped" in last
     assert masks() == {"a.png", "c.png", "d.png"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.datasets.test_folder import NAMES, photo, write_classes
+from tests.helpers.small_photos import scene
 from tests.helpers.tiny_run import prepare_folder, run_stage
 
 SIZES = [(128, 64), (96, 80), (64, 128), (300, 40), (70, 66), (33, 17)]
@@ -16,12 +16,13 @@ SHORT = {"distillation.steps": 2, "distillation.batch_size": 4, "segmenter.encod
 def learned(folder: Path, changes: dict[str, Any]) -> Any:
     """The stage on photos of many sizes."""
     root = folder / "mine"
-    write_classes(root)
+    (root / "images").mkdir(parents=True)
+    (root / "classes.csv").write_text("class\nroad\ncar\nsky\n")
     rows = []
     for number, size in enumerate(SIZES):
-        photo(root / f"images/{number}.png", size)
+        scene(*size).save(root / f"images/{number}.png")
         rows.append(f"{number}.png,1,1,0\n")
-    (root / "image_labels.csv").write_text(f"key,{','.join(NAMES)}\n{''.join(rows)}")
+    (root / "image_labels.csv").write_text(f"key,road,car,sky\n{''.join(rows)}")
     prepare_folder(folder, {"dataset.name": "folder", "dataset.root": "mine"} | SHORT | changes)
     assert run_stage("prepare").exit_code == 0
     return run_stage("encoder")

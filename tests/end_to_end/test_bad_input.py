@@ -60,5 +60,5 @@ def test_photo_without_any_class_is_named_and_left_out(
     Path("labels.csv").write_text("\n".join([header, empty, *rest]) + "\n")
     write_params(run_copy, {"dataset.image_labels": "labels.csv"})
     assert run_stage("prepare").exit_code == 0
-    assert "train/00000 has no class at all; left out" in caplog.text
+    assert "train/00000 has no class; left out" in caplog.text
     assert "train/00000" not in Path("data/image_labels.csv").read_text()

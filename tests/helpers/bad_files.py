@@ -65,19 +65,19 @@ DATA_SETS = {
     ),
     "folder among one's own photos a link to nothing": Case(
         "prepare",
-        ("own/images/more", "a link that leads nowhere"),
+        ("own/images/more", "a broken link"),
         OWN,
         own_folder(TWO, lambda: Path("own/images/more").symlink_to("gone")),
     ),
     "two folders of photos to score": Case(
         "prepare",
-        ("own/images/val", "valid is there, too"),
+        ("own/images/val", "valid means the same"),
         OWN,
         own_folder(TWO, *map(folder, ("own/images/val", "own/images/valid"))),
     ),
     "photo a link to nothing": Case(
         "prepare",
-        ("00000.png", "a link that leads nowhere"),
+        ("00000.png", "a broken link"),
         spoil=lambda: (Path(IMAGE).unlink(), Path(IMAGE).symlink_to("gone.png")),
     ),
     "photo of a name that is no text": Case(
@@ -97,7 +97,7 @@ DATA_SETS = {
 }
 PICTURES = {
     "photo truncated": Case("prepare", ("00000.png", "not readable"), spoil=cut(IMAGE)),
-    "photo is no picture": photo("hello", "not readable as a picture"),
+    "photo is no picture": photo("hello", "not readable as an image"),
     "photo grey of 16 bits": Case(
         "prepare", ("00000.png", "8 bits", "convert"), spoil=save(IMAGE, GREY.astype("uint16"))
     ),
@@ -147,7 +147,7 @@ LABELS = {
         "photo,tags\ntrain/00000.png,road\ntrain/00009.png,car\n",
         "line 3",
         "00009.png",
-        "meant",
+        "did you mean",
     ),
     "tag that is no class": labels("labels.csv", "photo;tags\n0;road|tre\n", "line 2", "'tre'"),
     "labels that act when unpickled": labels("labels.npy", hostile_npy(), "posix.mkdir"),
@@ -165,7 +165,7 @@ CLASS_LISTS = {
     "list with a colour of no colour": classes("class,colour\nroad,red\ncar,\n", "line 2", "red"),
     "list in two files": Case(
         "prepare",
-        ("own/classes.txt", "classes.csv is there"),
+        ("own/classes.txt", "classes.csv has the same purpose"),
         OWN,
         own_folder(TWO, write("own/classes.txt", "road\ncar\n")),
     ),

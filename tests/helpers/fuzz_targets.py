@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.params import Params, load_params
-from pipeline.datasets.base import index_table, read_ids
+from pipeline.datasets.base import id_table, read_ids
 from pipeline.datasets.folder import read_classes
 from pipeline.datasets.label_files import read_label_file
 from pipeline.datasets.wilddash2 import PanopticMasks
@@ -85,7 +85,7 @@ def _photo(path: Path) -> bool:
 
 
 def _mask(path: Path) -> bool:
-    mask = read_ids(path, index_table(3))
+    mask = read_ids(path, id_table(range(3)))
     return mask.ndim == 2 and set(np.unique(mask)) <= {0, 1, 2, 255}
 
 

@@ -1,4 +1,4 @@
-"""The index: what prepare found, written and read; it knows no mask and leads nowhere else."""
+"""Scene index and image-level labels: read as written; anything else is refused."""
 
 import hashlib
 import json
@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.datasets import open_dataset
+from pipeline.datasets import load_scenes, open_dataset
 from pipeline.datasets.collect import index_scenes, used_scenes
+from pipeline.scenes.image_labels import read_image_labels, write_image_labels
 from pipeline.scenes.index import SceneIndex
+
+CLASSES = ["road", "car", "traffic light"]
+HEADER = b"key,road,car,traffic light\n"
 
 
 def save(path: Path, height: int, width: int, value: int) -> None:
@@ -35,7 +41,7 @@ def index_of(root: Path) -> SceneIndex:
     return index_scenes(dataset, used_scenes(dataset))
 
 
-def test_the_index_tells_size_and_digest_of_each_training_and_validation_photo(root: Path) -> None:
+def test_the_index_has_size_and_digest_of_training_and_validation_photos(root: Path) -> None:
     index = index_of(root)
     assert [(photo.key, photo.split, photo.image, photo.size) for photo in index.photos] == [
         ("train/a", "train", "train/a.png", (3, 5)),
@@ -49,27 +55,14 @@ def test_the_index_tells_size_and_digest_of_each_training_and_validation_photo(r
     assert index.of_split("test") == []
 
 
-def test_an_index_comes_back_as_it_was_written(root: Path, tmp_path: Path) -> None:
+def test_an_index_is_read_as_written_wherever_the_data_set_lies(root: Path, tmp_path: Path) -> None:
     index = index_of(root)
     index.write(tmp_path / "scenes.json")
     assert SceneIndex.read(tmp_path / "scenes.json") == index
     content = json.loads((tmp_path / "scenes.json").read_text("utf-8"))
     assert set(content["photos"][0]) == {"key", "split", "image", "size", "digest"}  # no mask
-
-
-def test_the_index_does_not_depend_on_where_the_data_set_lies(root: Path, tmp_path: Path) -> None:
-    index = index_of(root)
     root.rename(tmp_path / "moved")
     assert index_of(tmp_path / "moved") == index
-
-
-def test_other_bytes_have_another_digest_even_of_the_same_pixels(root: Path) -> None:
-    before = index_of(root).photos
-    Image.open(root / "train/a.png").save(root / "train/a.png", compress_level=0)
-    save(root / "val/a.png", 3, 5, 31)
-    after = index_of(root).photos
-    changed = [one.digest != other.digest for one, other in zip(before, after, strict=True)]
-    assert changed == [True, False, True]
 
 
 @pytest.mark.parametrize("image", ["../secret.png", "train/../../secret.png", "/etc/secret.png"])
@@ -80,35 +73,78 @@ def test_an_index_that_leads_out_of_the_data_set_is_refused(root: Path, image: s
     assert replace(photo, image="train/..a.png").path(root) == root / "train/..a.png"
 
 
-def test_a_photo_that_cannot_be_read_stops_the_index_and_is_named(root: Path) -> None:
+def test_a_photo_that_cannot_be_read_is_named(root: Path) -> None:
     (root / "train/b.png").write_bytes((root / "train/b.png").read_bytes()[:45])
-    with pytest.raises(ValueError, match=r"train/b\.png: not readable as a picture"):
+    with pytest.raises(ValueError, match=r"train/b\.png: not readable as an image"):
         index_of(root)
 
 
+def test_a_name_with_a_carriage_return_is_refused(root: Path) -> None:
+    (root / "train/b.png").rename(root / "train/b\rc.png")
+    with pytest.raises(ValueError, match=r"b\\rc\.png': has a carriage return in its name; rename"):
+        load_scenes("camvid", root, "train")
+
+
 BROKEN = {
-    "no JSON": "{",
+    "not JSON": "{",
     "a list": "[]",
-    "nothing": "{}",
     "a photo without digest": '{"dataset": "camvid", "photos": [{"key": "a", "split": "b"}]}',
     "a size of one side": '{"dataset": "camvid", "photos": [{"key": "a", "split": "b", '
     '"image": "c", "size": [1], "digest": "d"}]}',
-    "photos of nothing": '{"dataset": "camvid", "classes": [], "photos": null}',
-    "no classes": '{"dataset": "camvid", "photos": []}',
+    "no classes": '{"dataset": "camvid", "classes": [], "photos": []}',
     "a colour of two": '{"dataset": "x", "classes": [{"name": "a", "colour": [1, 2], "words": []}],'
     '"photos": []}',
-    "another text": "caf\udce9",
+    "not UTF-8": "caf\udce9",
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_index_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+def test_an_invalid_index_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "scenes.json"
+    with pytest.raises(ValueError, match=r"scenes\.json: no such index; run `dvc repro prepare`$"):
+        SceneIndex.read(path)
     path.write_bytes(BROKEN[kind].encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=r"json: no scene index \(.*\); run `dvc repro prepare`$"):
+    with pytest.raises(ValueError, match=r"not a scene index \(.*\); run `dvc repro prepare`$"):
         SceneIndex.read(path)
 
 
-def test_a_missing_index_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"scenes\.json: no such index; run `dvc repro prepare`$"):
-        SceneIndex.read(tmp_path / "scenes.json")
+def test_image_labels_are_a_table_of_0_and_1(tmp_path: Path) -> None:
+    labels = {"train/a": np.array([True, False, True]), 'val/"b", c': np.zeros(3, bool)}
+    write_image_labels(tmp_path / "x.csv", labels, CLASSES)
+    text = (tmp_path / "x.csv").read_bytes()
+    assert text == HEADER + b'train/a,1,0,1\n"val/""b"", c",0,0,0\n'
+
+
+KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(KEYS, st.lists(st.booleans(), min_size=3, max_size=3), max_size=4))
+def test_image_labels_are_read_as_written(tmp_path: Path, rows: dict[str, list[bool]]) -> None:
+    labels = {key: np.array(row) for key, row in rows.items()}
+    write_image_labels(tmp_path / "x.csv", labels, CLASSES)
+    read = read_image_labels(tmp_path / "x.csv", CLASSES)
+    assert {key: row.tolist() for key, row in read.items()} == rows
+    assert all(row.dtype == np.bool_ for row in read.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "no such image-level labels"),
+        (b"", "its columns are not 'key' and the 3 classes"),
+        (b"key,road,car,bus\na,1,0,0\n", "its columns are not"),
+        (HEADER + b"a,1,0\n", "a line is damaged or a key occurs twice"),
+        (HEADER + b"a,1,0,2\n", "a line is damaged"),
+        (HEADER + b"a,1,0,0\na,1,0,0\n", "a key occurs twice"),
+        (HEADER + b"stra\xdfe,1,0,0\n", "not readable as CSV"),
+        (HEADER + b"a" * 200_000, "not readable as CSV"),
+    ],
+)
+def test_invalid_image_labels_are_refused(
+    tmp_path: Path, content: bytes | None, found: str
+) -> None:
+    if content is not None:
+        (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"x\.csv: .*{found}.*; run `dvc repro prepare`$"):
+        read_image_labels(tmp_path / "x.csv", CLASSES)
