@@ -86,7 +86,7 @@ def test_a_photo_that_one_process_cannot_read_stops_all_with_one_sentence(projec
     photo.write_bytes(photo.read_bytes()[:300])
     code, output = ended(start(torchrun(2, *TRAIN), folder))
     assert code != 0
-    assert output.count("00000.png: not readable as a picture") == 1, output
+    assert output.count("00000.png: not readable as an image") == 1, output
     assert "stages/train.py" not in output, "a traceback of ours"
     assert not (folder / "models/segmenter").exists()
 
