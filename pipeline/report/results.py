@@ -1,7 +1,6 @@
-"""Results of a run as the stages left them: metrics, tables, curves; and the summary of a run.
+"""Results of a run: metrics, tables and curves of all stages, and the summary on the terminal.
 
-What is missing is empty: without human masks there are no metrics, without validation images no
-panels of them.
+Missing results are empty, such as metrics of a data set without human masks.
 """
 
 import csv
@@ -52,7 +51,7 @@ class RunResults:
 
     @classmethod
     def read(cls, folder: Path, index: Path) -> "RunResults":
-        """Read what is there.
+        """Read the results that exist.
 
         Raises:
             ValueError: the index is missing, or a file is damaged.
@@ -115,7 +114,7 @@ def percent(value: float | str | None) -> str:
 
 
 class Output(NamedTuple):
-    """An output of a run: what it is, and its path."""
+    """An output of a run: description and path."""
 
     what: str
     path: str

@@ -81,7 +81,7 @@ def test_a_recipe_that_needs_another_encoder_is_refused(tmp_path: Path) -> None:
     base, recipe = tmp_path / "base.yaml", tmp_path / "recipe.yaml"
     write_changed(ROOT / "params.yaml", base, {"segmenter.encoder_weights": "clip"})
     write_changed(base, recipe, {"clip.dense": "sclip"})
-    with pytest.raises(ValueError, match=r"recipe\.yaml: changes clip\.dense, from which"):
+    with pytest.raises(ValueError, match=r"recipe\.yaml: changes clip\.dense, which"):
         recipe_changes(recipe, base)
 
 

@@ -73,7 +73,7 @@ def test_prepare_reads_what_is_written(tmp_path: Path, caplog: pytest.LogCapture
     }
     text = (tmp_path / "label_confidence.csv").read_text("utf-8-sig")
     assert text.splitlines()[:2] == ['photo,road,"</script>,x"', "a b.JPG,0.900,0.200"]
-    assert caplog.messages[-1] == "d: no class at all; left out of training"
+    assert caplog.messages[-1] == "d: no class proposed; left out of training"
 
 
 def test_earlier_labels_are_replaced_with_force_only_and_kept(

@@ -15,10 +15,14 @@ GLOBAL = np.array([[[3.0, 0.0]], [[1.0, 2.0]], [[2.0, 5.0]]])  # [3, 1, 2]: clas
 LOCAL = np.array([[[3.0, 0.0]], [[1.0, 7.0]], [[2.0, 5.0]]])  # classes 0 and 1
 
 
-def scene(folder: Path, key: str = "val/a") -> Scene:
+def scene(folder: Path, key: str = "val/a", *, annotated: bool = False) -> Scene:
     file = folder / f"{key.replace('/', '-')}.png"
     Image.new("RGB", (320, 160), (90, 90, 90)).save(file)
-    return Scene(file, None, "val", key)
+    return Scene(file, file if annotated else None, "val", key)
+
+
+def no_mask(path: Path) -> np.ndarray:
+    raise AssertionError(path)
 
 
 def colours(sheet: Image.Image, left: int) -> set[tuple[int, int, int]]:
@@ -50,9 +54,7 @@ def test_without_labels_all_classes_compete_and_local_changes_are_shown(
     store = store_of(
         {"global": {"val/a": GLOBAL}, "local": {"val/a": LOCAL}}, {"val/a": (160, 320)}
     )
-    sheet = pseudo_panels(
-        [scene(tmp_path)], store, palette=PALETTE, labels=None, human_mask=lambda scene: None
-    )
+    sheet = pseudo_panels([scene(tmp_path)], store, palette=PALETTE, labels=None, read_mask=no_mask)
     red, green, blue = (tuple(colour) for colour in PALETTE.tolist())
     lefts = [8 + column * (270 + 8) for column in range(5)]
     assert sheet.width == 8 + 5 * 278
@@ -69,11 +71,11 @@ def test_one_level_changes_nothing_and_a_human_mask_comes_last(tmp_path: Path, s
     store = store_of({"global": {"val/a": GLOBAL}}, {"val/a": (160, 320)})
     human = np.ones((160, 320), np.uint8)
     sheet = pseudo_panels(
-        [scene(tmp_path)],
+        [scene(tmp_path, annotated=True)],
         store,
         palette=PALETTE,
         labels={"val/a": np.array([True, False, False])},  # one class only: infinite confidence
-        human_mask=lambda scene: human,
+        read_mask=lambda path: human,
     )
     assert sheet.width == 8 + 4 * (320 + 8)
     last = colours(sheet, 8 + 3 * 328)
