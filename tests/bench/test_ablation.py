@@ -77,7 +77,7 @@ def test_recipe_changes_are_the_parameters_that_differ(tmp_path: Path) -> None:
     assert not recipe_changes(tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
 
 
-def test_a_recipe_that_needs_another_encoder_is_refused(tmp_path: Path) -> None:
+def test_a_recipe_with_another_encoder_is_refused(tmp_path: Path) -> None:
     base, recipe = tmp_path / "base.yaml", tmp_path / "recipe.yaml"
     write_changed(ROOT / "params.yaml", base, {"segmenter.encoder_weights": "clip"})
     write_changed(base, recipe, {"clip.dense": "sclip"})

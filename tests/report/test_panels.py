@@ -73,13 +73,6 @@ def test_the_legend_shows_the_colour_of_every_class_and_every_other_sample():
     assert (made == [1, 2, 3]).all(axis=2).sum() == 18 * 70
 
 
-def test_a_title_that_is_too_long_loses_its_beginning():
-    pictures = [np.zeros((10, 10, 3), np.uint8)] * 5
-    long = panel([PanelRow(pictures, "folder/" * 90 + "a")], titles=["word " * 30] * 5, legend=[])
-    short = panel([PanelRow(pictures, "a")], titles=["w"] * 5, legend=[])
-    assert long.size == short.size
-
-
 def test_a_panel_without_a_title_per_cell_is_refused():
     for lengths in ([], [2, 1]):
         rows = [PanelRow([np.zeros((4, 4, 3), np.uint8)] * length) for length in lengths]
