@@ -17,9 +17,7 @@ app = typer.Typer(add_completion=False)
 def main(
     index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("models/encoder.safetensors"),
-    scratch: Annotated[
-        Path, typer.Option(help="Folder for checkpoints and partial results.")
-    ] = Path("scratch"),
+    scratch: Annotated[Path, typer.Option(help="Folder for partial results.")] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Write the initial weights of the segmenter's encoder.

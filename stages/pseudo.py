@@ -17,8 +17,7 @@ def main(
     index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
     scratch: Annotated[
-        Path,
-        typer.Option(help="Folder for checkpoints and partial results.", envvar="CARB_SCRATCH"),
+        Path, typer.Option(help="Folder for partial results.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:

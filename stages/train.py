@@ -28,8 +28,7 @@ def main(
         "results/train"
     ),
     scratch: Annotated[
-        Path,
-        typer.Option(help="Folder for checkpoints and partial results.", envvar="CARB_SCRATCH"),
+        Path, typer.Option(help="Folder for partial results.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
