@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,15 +113,8 @@ def percent(value: float | str | None) -> str:
     return "-" if math.isnan(number) else f"{100 * number:.1f}"
 
 
-class Output(NamedTuple):
-    """An output of a run: description and path."""
-
-    what: str
-    path: str
-
-
-def outputs_of(results: RunResults) -> list[Output]:
-    """The outputs that exist, with paths relative to the project's folder."""
+def outputs_of(results: RunResults) -> list[tuple[str, str]]:
+    """Description and path of each output that exists, relative to the project's folder."""
     folder = results.folder
     folders = {
         "segmenter: panels, metrics": folder / "eval",
@@ -130,9 +123,9 @@ def outputs_of(results: RunResults) -> list[Output]:
         "data: photos, classes, sizes": folder / "prepare",
     }
     return [
-        Output("report, one file", (folder / "report.html").as_posix()),
-        Output("segmenter, opens with smp", "models/segmenter"),
-        *(Output(what, path.as_posix()) for what, path in folders.items() if path.is_dir()),
+        ("report, one file", (folder / "report.html").as_posix()),
+        ("segmenter, opens with smp", "models/segmenter"),
+        *((what, path.as_posix()) for what, path in folders.items() if path.is_dir()),
     ]
 
 
