@@ -8,7 +8,7 @@ _found = find_spec("pipeline")  # not imported: it may be a user's own pipeline.
 _origin = Path(_found.origin if _found and _found.origin else "pipeline")
 if _origin.resolve().parent.parent != Path(__file__).resolve().parent.parent:
     print(
-        f"error: {_origin}: has the name of carb's package; rename it, or run in another folder",
+        f"error: {_origin}: hides carb's package of that name; rename it, or run in another folder",
         file=sys.stderr,
     )
     raise SystemExit(2)

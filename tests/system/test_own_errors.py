@@ -157,5 +157,5 @@ def test_a_users_own_pipeline_py_is_named_in_one_line(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'pipeline.py'}: has the name of carb's")
+    assert done.stderr.startswith(f"error: {tmp_path / 'pipeline.py'}: hides carb's package")
     assert done.stderr.count("\n") == 1
