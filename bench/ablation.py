@@ -2,8 +2,8 @@
 
     dvc repro && python -m bench.ablation
 
-It reads params.yaml and the outputs of `dvc repro` (index, labels, pseudo-masks, the encoder's
-initial weights) and changes none of them. Finished runs are kept, so it can be stopped and resumed.
+It reads params.yaml and the outputs of `dvc repro` (index, labels, pseudo-masks, initial encoder
+weights) and changes none of them. Finished runs are kept, so an interrupted ablation resumes.
 """
 
 import json
@@ -94,7 +94,7 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
     if LABEL_NOISE in changes:
         write_noisy(shared.image_labels, own.image_labels, **changes[LABEL_NOISE])
     if own_store:
-        if not own.masks.is_dir():  # CLIP need not compute again what both settings share
+        if not own.masks.is_dir():  # start from the logits that both settings share
             listed = outputs("ablation", folders={"its store": own.masks})
             with listed, atomic_path(own.masks) as draft:
                 copy_into(shared.masks, draft)
@@ -143,7 +143,7 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
         the folder of each setting -> its name.
 
     Raises:
-        ValueError: parameters are invalid, or ``out`` holds runs of other parameters.
+        ValueError: parameters are invalid, or ``out`` contains runs with other parameters.
     """
     load_params(params)
     folders = {out / name.replace(" ", ""): name for name in settings}
@@ -158,16 +158,16 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
         write_changed(params, fresh, changes)
         load_params(fresh)
         if kept.is_file() and kept.read_text() != fresh.read_text():
-            raise ValueError(f"{place}: holds a run of other parameters; remove {out}")
+            raise ValueError(f"{place}: contains a run with other parameters; remove {out}")
         fresh.replace(kept)
     return folders
 
 
 def check_inputs(inputs: Inputs, out: Path) -> None:
-    """Record digests of the inputs; refuse a folder with runs of other inputs.
+    """Record digests of the inputs; reject a folder with runs made from other inputs.
 
     Raises:
-        ValueError: ``out`` holds runs made from other files.
+        ValueError: ``out`` contains runs made from other files.
     """
     files = {
         name: path / "zarr.json" if path.is_dir() else path for name, path in vars(inputs).items()
@@ -175,7 +175,7 @@ def check_inputs(inputs: Inputs, out: Path) -> None:
     found = {name: file_digest(path) for name, path in files.items()}
     noted = out / "inputs.json"
     if noted.is_file() and json.loads(noted.read_text("utf-8")) != found:
-        raise ValueError(f"{out}: holds runs made from other data; remove it")
+        raise ValueError(f"{out}: contains runs made from other data; remove it")
     write_json(noted, found)
 
 
@@ -194,24 +194,28 @@ def execute(runs: list[Run], *, jobs: int) -> Iterator[Run]:
 @app.command()
 @command
 def main(
-    table: Annotated[str, typer.Option(help=f"Which settings: {', '.join(TABLES)}.")] = "paper",
+    table: Annotated[str, typer.Option(help=f"Table of settings: {', '.join(TABLES)}.")] = "paper",
     recipe: Annotated[
         Path | None,
-        typer.Option(help="Compare PARAMS with this parameter file instead, on the same images."),
+        typer.Option(help="Instead of a table, compare --params with this parameter file."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per setting.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings in parallel.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("scratch/ablation"),
-    report: Annotated[Path | None, typer.Option(help="Folder for table and plots.")] = None,
-    data: Annotated[Path, typer.Option(help="Folder of prepare and pseudo.")] = Path("data"),
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for table and charts; default: --out.")
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(help="Folder with the outputs of prepare and pseudo.")
+    ] = Path("data"),
     encoder: Annotated[Path, typer.Option(help="Initial weights of the encoder.")] = Path(
         "models/encoder.safetensors"
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Train and score every setting of a table with several seeds; write the table and its plots.
+    """Train and score every setting of a table with several seeds; write a table and charts.
 
-    Finished runs are kept, so a stopped command can be resumed.
+    Finished runs are kept, so an interrupted command resumes when started again.
     """
     if table not in TABLES:
         raise ValueError(f"--table must be one of {', '.join(TABLES)}, got '{table}'")

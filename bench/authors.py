@@ -1,7 +1,7 @@
-"""The authors' way to run CLIP (commit 26f7c68), as a baseline for speed.
+"""CLIP as in the authors' code (commit 26f7c68), the baseline of the speed benchmarks.
 
-Attention is written out as softmax(q k^T) v, the last block is computed in full and its value path
-besides, in float32, for one image (pseudo-masks) or one batch of crops (training) at a time.
+Attention is computed explicitly as softmax(q k^T) v; the last block is computed in full and also
+its value path; float32; one image (pseudo-masks) or one batch of crops (training) at a time.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ MEAN_ZOOM = 1.5  # of the local windows, drawn from 1 to 2 at each step
 
 
 def _attended(attention: Any, tokens: Tensor) -> Tensor:
-    """Self-attention that keeps its map in memory: ``[B, N, width]``."""
+    """Self-attention that materialises the attention map: ``[B, N, width]``."""
     mixed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     query, key, value = (
         part.reshape(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)
@@ -49,7 +49,7 @@ def _values(block: Any, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def patch_logits(clip: DenseClip, images: Tensor, text: Tensor) -> Tensor:
-    """Patch logits computed the authors' way; equal to `DenseClip.patch_logits`.
+    """Patch logits computed as in the authors' code; equal to `DenseClip.patch_logits`.
 
     Args:
         clip: an open_clip transformer.
@@ -72,7 +72,7 @@ def patch_logits(clip: DenseClip, images: Tensor, text: Tensor) -> Tensor:
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
         tokens = _block(block, tokens)
-    values, _ = _values(last, tokens), _block(last, tokens)  # theirs computes both
+    values, _ = _values(last, tokens), _block(last, tokens)  # the authors compute both
     features = F.normalize(visual.ln_post(values)[:, 1:] @ visual.proj, dim=-1)
     logits = features @ F.normalize(text, dim=1).T  # [B, h * w, C]
     return logits.transpose(1, 2).reshape(len(images), -1, *grid)

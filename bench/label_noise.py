@@ -1,8 +1,8 @@
-"""Errors put into image-level labels on purpose, to measure what they cost.
+"""Random errors in image-level labels, to measure their effect on mIoU.
 
     python -m bench.label_noise data/image_labels.csv noisy.csv --miss 0.2
 
-Name the written file as ``dataset.image_labels``.
+Set ``dataset.image_labels`` to the written file.
 """
 
 import csv
@@ -23,13 +23,13 @@ app = typer.Typer(add_completion=False)
 def with_noise(labels: ImageLabels, *, miss: float, false_alarm: float, seed: int) -> ImageLabels:
     """Drop and add classes at random, independently per image and class.
 
-    The errors of an image depend on its key and the seed alone, and those of a lower rate are
-    among those of a higher one.
+    The errors of an image depend only on its key and the seed; errors at a lower rate are a subset
+    of those at a higher rate.
 
     Args:
         labels: true labels, ``[C]`` bool by key.
         miss: probability that a present class is left out.
-        false_alarm: probability that an absent class is named; 1: labels carry no information.
+        false_alarm: probability that an absent class is added; 1: labels carry no information.
         seed: of all draws.
     """
     noisy = {}
@@ -72,7 +72,7 @@ def main(
         float, typer.Option(min=0, max=1, help="Probability that a present class is left out.")
     ] = 0.0,
     false_alarm: Annotated[
-        float, typer.Option(min=0, max=1, help="Probability that an absent class is named.")
+        float, typer.Option(min=0, max=1, help="Probability that an absent class is added.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 0,
 ) -> None:
@@ -81,7 +81,7 @@ def main(
         raise ValueError(f"{labels}: no such file; run `dvc repro prepare` first")
     with outputs("label_noise", files={"OUT": out}):
         dropped = write_noisy(labels, out, miss=miss, false_alarm=false_alarm, seed=seed)
-    typer.echo(f"wrote {out}; {dropped} images without any class are left out")
+    typer.echo(f"wrote {out}; left out {dropped} images without any class")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     dvc repro && python -m bench.microscope
 
-It reads the outputs of `dvc repro` and human masks; no training sees its results.
+It reads the outputs of `dvc repro` and human masks; training never uses its results.
 """
 
 import logging
@@ -47,7 +47,7 @@ class Findings:
     Attributes:
         matrices: (level, bound) -> ``[C, C]`` int64, rows = mask.
         found: level -> ``[sizes, C, 2]`` int64: pixels of annotated objects by size and class, and
-            how many of them the pseudo-mask agrees with.
+            the number of them where the pseudo-mask agrees.
         named: the same for objects of the pseudo-mask and the annotation.
         photo_iou: level -> key -> mean IoU of that image.
     """
@@ -84,7 +84,7 @@ def size_class(numbers: np.ndarray) -> np.ndarray:
 
 
 def by_size(classes: np.ndarray, other: np.ndarray, valid: np.ndarray, count: int) -> np.ndarray:
-    """Pixels by object size and class of one map, and how many of them the other map agrees with.
+    """Pixels by object size and class of one map, and the number where the other map agrees.
 
     Args:
         classes: ``[H, W]`` classes whose objects are measured.
@@ -103,7 +103,7 @@ def by_size(classes: np.ndarray, other: np.ndarray, valid: np.ndarray, count: in
 
 
 def majority(numbers: np.ndarray, pred: np.ndarray, count: int) -> np.ndarray:
-    """Give every object the class that most of its pixels are predicted as, ``[H, W]``."""
+    """Assign to every object the majority class of its predicted pixels, ``[H, W]``."""
     votes = np.bincount(numbers.ravel() * count + pred.ravel(), minlength=count)
     votes = np.pad(votes, (0, -len(votes) % count)).reshape(-1, count)
     chosen: np.ndarray = votes.argmax(axis=1)[numbers]
@@ -113,7 +113,7 @@ def majority(numbers: np.ndarray, pred: np.ndarray, count: int) -> np.ndarray:
 def _bounded(
     logits: torch.Tensor, present: torch.Tensor, mask: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The pseudo-mask as it is, and with one thing made perfect."""
+    """The pseudo-mask as it is, and with one part made perfect."""
     count = len(logits)
     truth = torch.from_numpy(mask.astype(np.int64))
     shown = torch.zeros(count, dtype=torch.bool)
@@ -246,14 +246,16 @@ def summary(findings: Findings, classes: Sequence[str], level: str) -> str:
 def main(
     split: Annotated[str, typer.Option(help="Split of the images to analyse.")] = "val",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("scratch/microscope"),
-    data: Annotated[Path, typer.Option(help="Folder of prepare and pseudo.")] = Path("data"),
+    data: Annotated[
+        Path, typer.Option(help="Folder with the outputs of prepare and pseudo.")
+    ] = Path("data"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Count errors of pseudo-masks by level, class and object size, and the gain from each fix."""
+    """Analyse errors of pseudo-masks by level, class and object size; compute upper bounds."""
     settings, store = load_params(params), PseudoMaskStore.open(data / "masks.zarr")
     dataset = open_dataset(settings.dataset.name, settings.dataset.root)
     if store.classes != dataset.label_space.names:
-        raise ValueError(f"{store.path} has other classes than {dataset.root}; run `dvc repro`")
+        raise ValueError(f"{store.path}: other classes than {dataset.root}; run `dvc repro`")
     labels = read_image_labels(data / "image_labels.csv", store.classes)
     scenes = [scene for scene in annotated(scenes_of(dataset, split)) if scene.key in labels]
     if not scenes:

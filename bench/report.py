@@ -1,4 +1,4 @@
-"""Report of an ablation: a table, the metrics of every run, and plots."""
+"""Report of an ablation: a table, the metrics of every run, and charts."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ WRITTEN = ("table.md", "runs.csv", "miou.png", "iou.png", *(f"{name}.png" for na
 def write_report(
     out: Path, folders: Mapping[Path, str], pseudo: Mapping[str, Path], *, seeds: int
 ) -> None:
-    """Write ``table.md``, ``runs.csv`` and four plots of an ablation whose runs are finished.
+    """Write ``table.md``, ``runs.csv`` and four charts of an ablation whose runs are finished.
 
     Args:
         out: folder to write into.
@@ -47,12 +47,12 @@ def write_report(
     text = miou_table(scores, levels) + "\n" + _class_table(scores)
     with atomic_path(out / "table.md") as draft:
         draft.write_text(text, "utf-8")
-    _spread_figure(scores, out / "miou.png")
+    _spread_chart(scores, out / "miou.png")
     classes = list(next(iter(scores.values()))[0]["IoU"])
     means = {name: _class_means(runs) for name, runs in scores.items()}
     iou_bars(means, classes, out / "iou.png")
     for name, title in CURVES.items():
-        _curve_figure(name, title, folders, seeds, out / f"{name}.png")
+        _curve_chart(name, title, folders, seeds, out / f"{name}.png")
     log.info("%s", text)
 
 
@@ -63,8 +63,8 @@ def _read_json(path: Path) -> Any:
 def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
     """Metrics of a run in one row, in percent."""
     row = {"mIoU": metrics["mIoU"], "pixel accuracy": metrics["pixel accuracy"]}
-    for region, figures in metrics["regions"].items():
-        row |= {f"{region} {name}": value for name, value in figures.items()}
+    for region, values in metrics["regions"].items():
+        row |= {f"{region} {name}": value for name, value in values.items()}
     row |= {f"IoU {name}": value for name, value in metrics["IoU"].items()}
     return {name: "" if value is None else round(100 * value, 2) for name, value in row.items()}
 
@@ -90,9 +90,9 @@ def _spread(values: np.ndarray) -> str:
 def miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
     """Markdown: mIoU of the pseudo-masks and of each setting, mean and deviation over seeds."""
     lines = ["| | mIoU, val | seeds | pixel accuracy |", "|---|---|---|---|"]
-    for place, (name, figures) in enumerate(pseudo.items()):
+    for place, (name, metrics) in enumerate(pseudo.items()):
         whose = f" ({name})" if place else ""
-        for level, value in figures.get("pseudo-masks val", {}).items():
+        for level, value in metrics.get("pseudo-masks val", {}).items():
             lines.append(f"| CLIP pseudo-masks, {level}{whose} | {100 * value:.1f} | | |")
     for name, runs in scores.items():
         values = _percent(runs, "mIoU")
@@ -111,7 +111,7 @@ def _class_table(scores: Scores) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spread_figure(scores: Scores, path: Path) -> None:
+def _spread_chart(scores: Scores, path: Path) -> None:
     """Chart: mean mIoU of each setting as a bar, its seeds as points."""
     with chart(8.0, 0.9 + 0.5 * len(scores)) as (figure, axes):
         for place, runs in enumerate(scores.values()):
@@ -127,10 +127,10 @@ def _spread_figure(scores: Scores, path: Path) -> None:
         save_chart(figure, path)
 
 
-def _curve_figure(
+def _curve_chart(
     name: str, title: str, folders: Mapping[Path, str], seeds: int, path: Path
 ) -> None:
-    """Chart: a curve per run, one colour per setting."""
+    """Chart: one curve per run, one colour per setting."""
     with chart(8.0, 4.0) as (figure, axes):
         for place, (folder, setting) in enumerate(folders.items()):
             for seed in range(seeds):

@@ -1,4 +1,4 @@
-"""Settings of the ablations: a name, and the parameters that each changes."""
+"""Settings of the ablations: the parameters that each one changes."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pipeline.config.params import load_params
 Changes = dict[str, Any]  # dotted name of a parameter -> value
 LABEL_NOISE = "label noise"  # not a parameter: rates for `bench.label_noise.write_noisy`
 
-# The paper's ablation: each idea alone and both, on top of plain training on CLIP's masks.
+# The paper's ablation: plain training on CLIP's masks, plus each idea, plus both.
 PAPER: dict[str, Changes] = {
     "global": {"carb.enabled": False, "train.local_term": False},
     "global + local": {"carb.enabled": False},
@@ -18,7 +18,7 @@ PAPER: dict[str, Changes] = {
     "global + local + CARB": {},
 }
 _WINDOW = {"window": [64, 64], "overlap": 0.5}  # of the demo's CLIP
-# One idea removed, or done another way, from the demo's parameters.
+# The demo's parameters with one idea removed or changed.
 SWITCHES: dict[str, Changes] = {
     "as it is": {},
     "no image labels": {LABEL_NOISE: {"false_alarm": 1.0}},
@@ -56,7 +56,7 @@ _OWN = {
     "train.workers",
     "eval.photos",
 }
-# Parameters that the encoder's initial weights depend on where they are learned from CLIP.
+# Parameters that distilled encoder weights depend on.
 _ENCODER = (
     "clip.levels",
     "clip.dense",
@@ -89,7 +89,7 @@ def recipe_changes(recipe: Path, base: Path) -> Changes:
     other = [name for name in changes if name.startswith(_ENCODER)]
     if known["segmenter"]["encoder_weights"] == "clip" and other:
         raise ValueError(
-            f"{recipe}: changes {other[0]}, from which the encoder of {base} learned; run both "
+            f"{recipe}: changes {other[0]}, which the encoder of {base} was trained with; run both "
             "with `dvc repro` instead"
         )
     return changes

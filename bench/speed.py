@@ -1,4 +1,4 @@
-"""Speed of the pipeline as ratios: each benchmark runs in a process of its own.
+"""Speed benchmarks, reported as ratios; each one runs in its own process.
 
 python -m bench.speed                        all of them, on the CPU
 python -m bench.speed tower online --device cuda
@@ -71,7 +71,7 @@ def run_bench(name: str, workload: str) -> list[Measure]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Processor, torch and GPU that the figures were measured on."""
+    """Processor, torch version and GPU of the measurement."""
     import torch
 
     about: dict[str, Any] = {"processor": processor(), "torch": torch.__version__}
@@ -87,29 +87,31 @@ def in_own_process(function: Any, *arguments: Any) -> Any:
 
 
 def table_of(measures: list[Measure]) -> "Table":
-    """One row per figure, with its target."""
+    """One row per measurement, with its target."""
     from rich.table import Table
 
-    table = Table("bench", "what", "figure", "min .. max", "rounds", "target", "")
+    table = Table("bench", "what", "value", "min .. max", "rounds", "target", "")
     for one in measures:
         bound = "" if one.target is None else f"{'>=' if one.at_least else '<='} {one.target:g}"
         verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[one.met]
         spread = f"{one.low:.2f} .. {one.high:.2f}" if one.rounds > 1 else ""
-        figure = f"{one.value:.2f}{one.unit and ' ' + one.unit}"
-        table.add_row(one.bench, one.what, figure, spread, str(one.rounds), bound, verdict)
+        value = f"{one.value:.2f}{one.unit and ' ' + one.unit}"
+        table.add_row(one.bench, one.what, value, spread, str(one.rounds), bound, verdict)
     return table
 
 
 @app.command()
 @command
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Of: {', '.join(BENCHES)}.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Any of: {', '.join(BENCHES)}.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="JSON file of the figures.")] = Path(
+    out: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "scratch/speed.json"
     ),
 ) -> None:
-    """Run all benchmarks or those named; all take about 10 minutes on two cores."""
+    """Run the named benchmarks, or all: about 10 minutes on two cores."""
     unknown = [name for name in names or [] if name not in BENCHES]
     if unknown or device not in ("cpu", "cuda"):
         found = f"'{unknown[0]}'" if unknown else f"--device {device}"

@@ -1,4 +1,4 @@
-"""Speed of evaluation, compared with the segmenter's forward pass alone."""
+"""Speed of evaluation, relative to the segmenter's forward pass."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ from pipeline.segmenter.inference import PIXELS_PER_CALL, Segmenter, TestTimeOpt
 
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Time of the whole evaluation, in terms of the forward pass."""
+    """Time of the whole evaluation relative to the forward pass."""
     small = draw_street(folder / "small", train=1, val=work.photos)
     large = draw_street(folder / "large", train=1, val=max(2, work.photos // 12), size=work.photo)
     demo = as_segmenter(demo_network(small).to(work.device), base_size=small.params.views.base_size)
@@ -70,23 +70,23 @@ def _against_forward(
         seconds=1.5 * work.seconds,
         least=work.least,
     )
-    told = {
+    details = {
         "photos/s": round(len(scenes) / statistics.median(times["evaluation"]), 2),
         "photos a batch": most,
     }
     for rival, words in {
-        "forward": "the forward pass photo by photo",
+        "forward": "the forward pass image by image",
         "forward in batches": "the forward pass in evaluation's batches",
     }.items():
         if rival == "forward" or most > 1:
             yield ratio(
                 "evaluation",
-                f"time of evaluation, of {words}: {name}",
+                f"time of evaluation, relative to {words}: {name}",
                 times,
                 of="evaluation",
                 to=rival,
                 target=1.1,
-                details=told,
+                details=details,
             )
 
 

@@ -1,4 +1,4 @@
-"""Speed of the stage `pseudo`, compared with the bare image tower and with the authors' way."""
+"""Speed of the stage `pseudo`, relative to the bare image tower and to the authors' code."""
 
 import statistics
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def _large(work: Workload, folder: Path, clip: str) -> StoreMaker:
 
 
 def _windows(maker: StoreMaker) -> list[Tensor]:
-    """All batches that the tower sees in the stage, on the device."""
+    """All batches of windows that the stage encodes, on the device."""
     street, clip = maker.street, maker.clip
     found = []
     for photo in street.index.photos:
@@ -48,7 +48,7 @@ def _windows(maker: StoreMaker) -> list[Tensor]:
 
 
 def tower(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Speed of the whole stage (decode, resize, windows, blend, write), in terms of the tower's."""
+    """Speed of the whole stage (decode, resize, windows, blend, write) relative to the tower."""
     small = draw_street(folder / "small", train=work.photos)
     yield from _against_tower(work, "demo's CLIP, all levels", store_maker(small, random_clip("")))
     for number, clip in enumerate(work.clips):
@@ -67,19 +67,19 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
     with FlopCounterMode(display=False) as counter:
         bare()
     times = race(
-        {"tower": bare, "stage 1": lambda: maker.remove(maker())},
+        {"tower": bare, "the stage": lambda: maker.remove(maker())},
         wait=work.wait,
         seconds=work.seconds,
         least=work.least,
     )
     photos, flop = len(maker.plan.photos), counter.get_total_flops()
-    seconds = statistics.median(times["stage 1"])
+    seconds = statistics.median(times["the stage"])
     yield ratio(
         "tower",
-        f"speed of stage 1, of the bare tower's: {name}",
+        f"speed of the stage, relative to the bare tower: {name}",
         times,
         of="tower",
-        to="stage 1",
+        to="the stage",
         target=0.9,
         at_least=True,
         details={
@@ -92,7 +92,7 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
 
 
 def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Time of the authors' way, in terms of the stage's."""
+    """Time of the authors' code relative to the stage."""
     maker = _large(work, folder, work.clips[0])
     street, clip = maker.street, maker.clip
     level = street.params.clip.levels["global"]
@@ -105,8 +105,8 @@ def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
 
     times = race(
         {
-            "authors' way": lambda: [theirs(path) for path in paths],
-            "stage 1": lambda: maker.remove(maker()),
+            "authors' code": lambda: [theirs(path) for path in paths],
+            "the stage": lambda: maker.remove(maker()),
         },
         wait=work.wait,
         seconds=2 * work.seconds,
@@ -114,10 +114,10 @@ def authors_way(work: Workload, folder: Path) -> Iterator[Measure]:
     )
     yield ratio(
         "authors",
-        "time of the authors' way, of stage 1's",
+        "time of the authors' code, relative to the stage",
         times,
-        of="authors' way",
-        to="stage 1",
+        of="authors' code",
+        to="the stage",
         target=3.0,
         at_least=True,
         details={"precision": str(maker.fabric.strategy.precision.precision)},

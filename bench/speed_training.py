@@ -1,4 +1,4 @@
-"""Speed of a training step, compared with a resident batch and with CLIP inside the step."""
+"""Speed of a training step, relative to a resident batch and to CLIP inside the step."""
 
 import os
 import time
@@ -52,8 +52,8 @@ from pipeline.views import Box
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-ROUNDS = 10  # wanted
-IN_WAITING = 4  # batches that each loader process has prefetched when a round begins
+ROUNDS = 10  # target, from which steps per round follow
+PREFETCHED = 4  # batches per loader process when a round begins
 MOST_WORKERS = 8  # as recipes/cityscapes.yaml
 IDLE_S = 0.5  # enough for a loader to fill its queue
 PATCH = 16  # pixels
@@ -69,7 +69,7 @@ class Learner:
     carb: CarbLoss
 
     def learn(self, batch: Batch) -> None:
-        """One update from cached logits: the pipeline's own step."""
+        """One update from cached logits, as the pipeline does it."""
         train_step(self.fabric, self.model, self.optimizer, self.carb, batch)
 
     def learn_online(
@@ -79,8 +79,8 @@ class Learner:
         images = normalise(batch.images).contiguous(memory_format=layout)
         labels, boxes = batch.image_labels, batch.local_boxes
         with self.fabric.autocast():
-            near, far = online_masks(ask, images, boxes, labels, zoom=MEAN_ZOOM)
-        terms = self.carb(self.model(images), near, far, boxes, labels)
+            global_mask, local_mask = online_masks(ask, images, boxes, labels, zoom=MEAN_ZOOM)
+        terms = self.carb(self.model(images), global_mask, local_mask, boxes, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(terms.total)
         self.optimizer.step()
@@ -94,7 +94,7 @@ def _learner(fabric: "Fabric", network: nn.Module, train: TrainParams) -> Learne
 
 
 def loader(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Time of a training step from the loader, in terms of a resident batch's."""
+    """Time of a training step with the loader, relative to a step on a resident batch."""
     small = draw_street(folder / "small", train=max(work.photos, 8))
     yield _against_resident(work, "the demo's", small, demo_network(small), random_clip(""))
     height, width = work.crop
@@ -117,7 +117,7 @@ def loader(work: Workload, folder: Path) -> Iterator[Measure]:
     name = f"DeepLabV3's on {work.batch_size} crops of {height} x {width}"
     with patch.object(
         pipeline.training.crops, "KEPT_BYTES", 0
-    ):  # decode always, as for large data sets
+    ):  # always decode, as for large data sets
         measure = _against_resident(work, name, large, network, random_clip(work.clips[0]))
     yield measure
 
@@ -140,8 +140,8 @@ def _against_resident(
     learn_all(repeat(resident), 1)
     work.wait()
     steps = max(1, round(work.seconds / ROUNDS / (time.perf_counter() - clock)))
-    if work.device == "cuda":  # more than was prefetched
-        steps = max(steps, 10 * IN_WAITING * params.train.workers)
+    if work.device == "cuda":  # more than are prefetched
+        steps = max(steps, 10 * PREFETCHED * params.train.workers)
     times = race(
         {
             "resident": lambda: learn_all(repeat(resident), steps),
@@ -154,7 +154,7 @@ def _against_resident(
     )
     return ratio(
         "loader",
-        f"time of a training step from the loader, of a resident batch's: {name}",
+        f"time of a training step with the loader, relative to a resident batch: {name}",
         times,
         of="loader",
         to="resident",
@@ -200,7 +200,7 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
 
 
 def online(work: Workload, folder: Path) -> Iterator[Measure]:
-    """Time of a training step with CLIP inside, in terms of one from cached logits."""
+    """Time of a training step with CLIP inside, relative to one from cached logits."""
     train = load_params(Path("recipes/cityscapes.yaml")).train
     fabric, float32 = start_fabric("auto"), start_fabric("32-true")
     clip, batch = random_clip(work.clips[0]).to(fabric.device), _random_batch(work)
@@ -226,21 +226,21 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
         seconds=4 * work.seconds,
         least=work.least,
     )
-    told: dict[str, Any] = {"precision": str(fabric.strategy.precision.precision)}
-    told |= {"crop": list(work.crop), "photos": work.batch_size}
+    details: dict[str, Any] = {"precision": str(fabric.strategy.precision.precision)}
+    details |= {"crop": list(work.crop), "photos": work.batch_size}
     for what, other, target in (
         ("a step with CLIP as the authors run it", "authors' tower inside", 1.35),
         ("the authors' step, float32", "authors' step", 2.5),
     ):
         yield ratio(
             "online",
-            f"time of {what}, of the step from the cache",
+            f"time of {what}, relative to the step from the cache",
             times,
             of=other,
             to="cached",
             target=target,
             at_least=True,
-            details=told,
+            details=details,
         )
 
 
@@ -261,7 +261,7 @@ def _random_batch(work: Workload) -> Batch:
         return SampledLogits(torch.randn(count, CITY_CLASSES, *grid).half(), rows, columns)
 
     grid = (height // PATCH, width // PATCH)
-    far = cut((round(MEAN_ZOOM * grid[0]), round(MEAN_ZOOM * grid[1])), window[2:])
-    near = cut(grid, (height, width))
-    batch = Batch(images, labels, near, far, [window] * count, [""] * count)
+    local = cut((round(MEAN_ZOOM * grid[0]), round(MEAN_ZOOM * grid[1])), window[2:])
+    whole = cut(grid, (height, width))
+    batch = Batch(images, labels, whole, local, [window] * count, [""] * count)
     return batch.to(torch.device(work.device))

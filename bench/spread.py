@@ -3,7 +3,7 @@
     dvc exp show --json | python -m bench.spread
 
 Runs that differ only in the seed share a row: same parameters, code, images, labels and
-pseudo-masks. A run with two names (an experiment and the branch made of it) counts once.
+pseudo-masks. A run with two names (an experiment and a branch made from it) counts once.
 """
 
 import json
@@ -41,7 +41,7 @@ class Run:
         settings: dotted name -> value as text, of every other parameter.
         code: digests of the code, by path.
         inputs: digests of the inputs of training, by path.
-        figures: main metrics of the segmenter.
+        metrics: main metrics of the segmenter.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Run:
     settings: dict[str, str]
     code: dict[str, str]
     inputs: dict[str, str]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def finished_runs(shown: list[dict[str, Any]]) -> Iterator[Run]:
@@ -68,7 +68,7 @@ def finished_runs(shown: list[dict[str, Any]]) -> Iterator[Run]:
                     settings=settings,
                     code={path: deps[path] for path in deps if path.split("/")[0] in CODE},
                     inputs={path: deps[path] for path in INPUTS if path in deps},
-                    figures=metrics,
+                    metrics=metrics,
                 )
 
 
@@ -105,19 +105,19 @@ def by_setting(runs: Iterator[Run]) -> Scores:
     first = [next(iter(group.values())) for group in groups.values()]
     names = _names(first)
     means = {
-        name: [group[seed].figures for seed in sorted(group)]
+        name: [group[seed].metrics for seed in sorted(group)]
         for name, group in zip(names, groups.values(), strict=True)
     }
     return dict(sorted(means.items(), key=lambda item: -_mean(item[1])))
 
 
-def _mean(figures: list[dict[str, Any]]) -> float:
-    return float(sum(one["mIoU"] for one in figures) / len(figures))
+def _mean(metrics: list[dict[str, Any]]) -> float:
+    return float(sum(one["mIoU"] for one in metrics) / len(metrics))
 
 
 def _names(runs: list[Run]) -> list[str]:
-    """A name for each setting: the values that differ, or, where those are too many or do not tell
-    settings apart, the name of one of its runs."""
+    """A name per setting: the values that differ, or the name of one of its runs if these are too
+    many or do not distinguish the settings."""
     known = {name: None for run in runs for name in run.settings}
     varied = [name for name in known if len({run.settings.get(name) for run in runs}) > 1]
     named = [

@@ -1,4 +1,4 @@
-"""Timing of alternatives in turn: figures are ratios, because a machine's speed drifts."""
+"""Interleaved timing of alternatives: results are ratios, because a machine's speed drifts."""
 
 import os
 import platform
@@ -13,17 +13,17 @@ Seconds = dict[str, list[float]]  # contestant -> seconds of each round
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the report.
+    """One result of a benchmark.
 
     Attributes:
         bench: name of the benchmark.
         what: what is compared.
         value, low, high: median, smallest and largest over the rounds.
-        rounds: how often it was measured.
-        target: what the figure should reach; None: no target.
+        rounds: number of measurements.
+        target: bound of the value; None: no target.
         at_least: whether the target is a lower bound instead of an upper one.
-        unit: of the figure; empty for a ratio.
-        details: further figures for the JSON file.
+        unit: of the value; empty for a ratio.
+        details: further values for the JSON file.
     """
 
     bench: str
@@ -39,7 +39,7 @@ class Measure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure reaches its target; None without one."""
+        """Whether the value reaches its target; None without a target."""
         if self.target is None:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
@@ -53,17 +53,17 @@ def race(
     least: int,
     settle: Callable[[], object] = lambda: None,
 ) -> Seconds:
-    """Time contestants in turn, each round in another order, after one warm-up round.
+    """Time the contestants in turn, in a different order per round, after one warm-up round.
 
     Args:
         contestants: name -> one unit of the work.
         wait: waits for the device; the clock stops after it.
         seconds: no new round starts after this time.
         least: minimum number of rounds.
-        settle: called before each contestant and not timed, so that background work can end.
+        settle: called before each contestant, not timed, so that background work can finish.
 
     Returns:
-        for each contestant the seconds of each round.
+        the seconds of each round, by contestant.
     """
     names, times = list(contestants), {name: list[float]() for name in contestants}
     for name in names:
@@ -99,7 +99,7 @@ def summarise(
     unit: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> Measure:
-    """Median and range of a figure that was measured several times."""
+    """Median and range of repeated measurements."""
     middle, low, high = statistics.median(values), min(values), max(values)
     rest = (len(values), target, at_least, unit, dict(details or {}))
     return Measure(bench, what, middle, low, high, *rest)

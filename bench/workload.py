@@ -30,7 +30,7 @@ from pipeline.system.files import remove
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-GRAIN = 6.0  # camera noise, of 256 levels: enlarged drawings would compress too well
+GRAIN = 6.0  # of 256: camera noise, without which enlarged drawings compress too well
 CITY_CLASSES = 19
 
 
@@ -40,14 +40,14 @@ class Workload:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        seconds: time for the rounds of one race; 0: only check that it runs.
+        seconds: time for the rounds of one race; 0: smoke test.
         least: minimum number of rounds of a race.
         photos: number of small images of a race.
         clips: open_clip names of large CLIPs, with random weights; the first is used throughout.
         encoder: of the large segmenter, a DeepLabV3.
         photo: ``(height, width)`` of large images, pixels.
-        crop: of a training step of the large segmenter; the local window is a quarter of it.
-        batch_size: of such a step.
+        crop: crop of the large segmenter's training; the local window is a quarter of it.
+        batch_size: of the large segmenter's training.
     """
 
     device: str
@@ -100,7 +100,7 @@ def draw_street(
         train: number of training images.
         val: number of validation images.
         size: ``(height, width)`` that images and masks are enlarged to; None: as drawn.
-        changes: of the repository's params.yaml; ``__`` stands for the dot.
+        changes: of the repository's params.yaml; ``__`` means a dot.
     """
     root = folder / "photos"
     draw_split(root, "train", seed=0, count=train)
@@ -171,7 +171,7 @@ def as_segmenter(model: torch.nn.Module, *, base_size: tuple[int, int]) -> Segme
 
 @dataclass
 class StoreMaker:
-    """Repeated runs of the stage `pseudo` into new folders, with CLIP and texts already loaded."""
+    """Runs the stage `pseudo` repeatedly into new folders, with CLIP and texts already loaded."""
 
     fabric: "Fabric"
     clip: DenseClip

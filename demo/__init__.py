@@ -1,1 +1,1 @@
-"""The embedded demonstration: drawn street scenes, a small CLIP and the script that trains it."""
+"""The demo: synthetic street scenes, a small CLIP and the scripts that train it."""

@@ -1,7 +1,7 @@
 """Captions for crops of drawn scenes, and their vocabulary.
 
-A caption mentions one to three classes and nothing else; no template contains a word that names a
-class ("seen from a car").
+A caption mentions one to three classes; no template contains a word for a class (such as "seen from
+a car").
 """
 
 import random
@@ -92,8 +92,8 @@ def _article(word: str) -> str:
 class Vocabulary:
     """The tokens of captions and prompts, numbered without gaps.
 
-    They are some 130 of CLIP's 49 408. Training embeddings of those alone saves time, and the other
-    rows are zero in the saved file, which compresses well.
+    About 130 of CLIP's 49 408. Only their embeddings are trained, which saves time; the other rows
+    of the saved file are zero and compress well.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Vocabulary:
         return len(self.token_ids)
 
     def encode(self, sentences: list[str]) -> Tensor:
-        """Compact tokens of ``sentences``, cut to the longest one rounded up to a multiple of 8.
+        """Compact tokens of ``sentences``, cut to the longest length rounded up to a multiple of 8.
 
         The text tower is causal, so cutting the padding changes no result.
 

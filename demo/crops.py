@@ -1,7 +1,7 @@
 """Crops of drawn scenes with one caption each: training data of the demo's small CLIP.
 
-The drawn masks decide where to crop and which classes the caption mentions; training sees only
-image and sentence, as CLIP did.
+The drawn masks determine the crops and the classes in the captions; training uses only images and
+sentences, as CLIP's did.
 """
 
 import functools
@@ -34,7 +34,7 @@ WIDE_SIDES = (18.0, 128.0)
 LARGE_CLASS_SHARE = 0.03  # of all pixels
 MIN_PIXELS = 12  # area from which a class counts as visible in a scene
 MIN_MENTIONED_SHARE = 0.025  # of the crop
-SALIENCE_POWER = 0.4  # how much rarity counts for salience
+SALIENCE_POWER = 0.4  # weight of rarity in salience
 MIN_RELATIVE_SALIENCE = 0.2  # of the crop's most salient class
 MENTION_WEIGHTS = (0.45, 0.35, 0.2)  # captions of one, two and three classes
 
@@ -171,7 +171,7 @@ def draw_pool(num_scenes: int, *, seed: int, processes: int) -> ScenePool:
 
 
 class CropBatches(Dataset[Batch]):
-    """Batch ``step`` is a function of the seed and the step alone, so a run can be resumed."""
+    """Batches of crops; each depends only on the seed and its step, so a run can be resumed."""
 
     def __init__(
         self, pool: ScenePool, vocabulary: Vocabulary, *, batch_size: int, size: int, seed: int

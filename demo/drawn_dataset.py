@@ -1,4 +1,4 @@
-"""Drawn scenes as a data set on disk."""
+"""The demo data set on disk: images and masks of drawn scenes."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Drawn photos as users have them: mixed names, folders, sizes, formats and orientations.
+"""Synthetic photos with the variety of real ones: names, folders, sizes, formats, orientations.
 
     python -m demo.own_photos photos --count 24 --truth corrected.csv
 
-For the tutorial and its notebook.
+Used by the tutorial and its notebook.
 """
 
 import csv
@@ -26,7 +26,7 @@ SEEN = 8  # pixels from which a class counts as visible
 
 
 def odd_name(number: int) -> str:
-    """A path within the folder, named as by a phone, a browser or a dash cam."""
+    """A path within the folder, named as by a phone, browser or dash cam."""
     return (
         f"Fahrt nach M\u00fcnchen/IMG {number:04d}.JPG",
         f"stra\u00dfe-{number}.webp",
@@ -35,7 +35,7 @@ def odd_name(number: int) -> str:
 
 
 def save_oddly(scene: np.ndarray, number: int, folder: Path) -> str:
-    """Save a scene as its camera would and return its path within the folder."""
+    """Save a scene in one of several formats and orientations; return its path in the folder."""
     name = odd_name(number)
     scale = SCALES[number // 3 % len(SCALES)]
     photo = Image.fromarray(scene)
@@ -59,7 +59,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes.")] = 99,
     truth: Annotated[Path | None, typer.Option(help="CSV file for the true tags.")] = None,
 ) -> None:
-    """Draw a folder of photos as users have them."""
+    """Draw a folder of photos that vary in name, size, format and orientation."""
     files = {f"photo {number}": out / odd_name(number) for number in range(count)}
     with outputs("own_photos", files=files | ({"--truth": truth} if truth else {})):
         names, rows = LABEL_SPACES["demo"].names, []

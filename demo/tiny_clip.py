@@ -114,7 +114,7 @@ def build_optimizers(model: CLIP) -> list[torch.optim.Optimizer]:
 def soft_targets(mentioned: Tensor) -> Tensor:
     """Targets of the contrastive loss: squared Jaccard overlap of the classes mentioned.
 
-    Many captions are true of many crops of street scenes, which one-hot targets would penalise.
+    Many captions are true of many crops; one-hot targets would penalise this.
 
     Args:
         mentioned: ``[B, C]`` float, 0 or 1, no empty row.
@@ -171,7 +171,7 @@ def save_clip(out: Path, model: CLIP, token_ids: Tensor) -> None:
     """Write ``model`` as a folder that open_clip opens as ``local-dir:<out>``, in float16.
 
     Args:
-        out: the folder; it appears, or is replaced, whole.
+        out: the folder, replaced atomically.
         model: a CLIP with a compact token embedding.
         token_ids: the CLIP token of each compact row, ``[V]`` int64; all other rows become zero.
     """

@@ -1,7 +1,7 @@
 """Training of the demo's small CLIP on crops and captions of drawn scenes; an hour on two cores.
 
-Writes an open_clip model folder (``local-dir:<out>``). Checkpoints lie in ``<out>.partial``; the
-same command resumes an interrupted run.
+Writes an open_clip model folder (``local-dir:<out>``). Checkpoints are in ``<out>.partial``;
+the same command resumes an interrupted run.
 """
 
 import copy
@@ -181,7 +181,7 @@ def fit(
         batches: crops and captions, one batch per step.
         recipe: settings of the run.
         scratch: folder of the checkpoint, ``state.pt``.
-        compiled: compile the image tower; pays from some hundred steps on.
+        compiled: compile the image tower; worthwhile from a few hundred steps on.
     """
     visual = training.model.visual
     encode_image = torch.compile(visual) if compiled else visual

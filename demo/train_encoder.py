@@ -1,7 +1,7 @@
 """Training of the demo's encoder weights: distilled from the demo CLIP's dense features.
 
-No labels are used. It is `segmenter.encoder_weights: clip` on drawn scenes of other seeds than the
-demo's.
+As with `segmenter.encoder_weights: clip`, but on scenes of other seeds than the demo's. No labels
+are used.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""All stages as one command: ``carb train`` is ``python -m stages.train``, with completion."""
+"""The command `carb`: ``carb train`` is ``python -m stages.train``, with shell completion."""
 
 import pkgutil
 from importlib import import_module
@@ -18,18 +18,18 @@ PIPELINE = (
     "train",
     "eval",
     "eval_pseudo",
-)  # their order
+)  # in this order
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def describe() -> None:
-    """Segment driving scenes from image-level labels alone.
+    """Segment driving scenes, supervised by image-level labels only.
 
-    These are the stages, by hand; "dvc repro" runs what is out of date.
+    Each command runs one stage; "dvc repro" runs all stages that are out of date.
 
-    Each has a help of its own:
+    Every command has its own help:
 
         carb eval --help
     """
@@ -42,7 +42,7 @@ def stage_names() -> list[str]:
 
 
 def main() -> None:
-    """Run the command line that the arguments name."""
+    """Run the stage that the arguments name."""
     command = get_command(app)
     assert isinstance(command, TyperGroup)
     for name in stage_names():

@@ -1,4 +1,4 @@
-"""Embedded demo data set: street scenes drawn from a seed, with exact masks."""
+"""Demo data set: synthetic street scenes with exact masks, generated from a seed (no charts)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,18 +15,22 @@ app = typer.Typer(add_completion=False)
 @command
 @rank_zero_only
 def main(
-    out: Annotated[Path, typer.Option(help="Folder to draw into; replaced.")] = Path("data/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the data set; replaced.")] = Path(
+        "data/demo"
+    ),
     train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 120,
     val: Annotated[int, typer.Option(min=1, help="Validation scenes.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Different seeds give different scenes.")] = 0,
     params: Annotated[
         Path | None,
-        typer.Option(help="Draw only if this file's dataset.root is --out.", show_default="always"),
+        typer.Option(
+            help="Generate only if this file's dataset.root is --out.", show_default="always"
+        ),
     ] = None,
 ) -> None:
-    """Draw the embedded demo data set.
+    """Generate the demo data set: synthetic street scenes with exact masks.
 
-    A few scenes to try something on:
+    It draws no charts or panels. Other data sets do not need this stage. A few scenes for tests:
 
         carb draw --out scenes --train 8 --val 4 --seed 3
     """
@@ -42,7 +46,7 @@ def main(
     with outputs("draw", folders={"--out": out}), atomic_path(out) as draft:
         if params is not None:
             root = Path(load_sections(params, Settings).dataset.root)
-            if root.resolve() != out.resolve():  # DVC wants its output, so an empty folder
+            if root.resolve() != out.resolve():  # DVC expects the output, so write an empty folder
                 draft.mkdir(parents=True)
                 return
         draw_split(draft, "train", seed=2 * seed, count=train)

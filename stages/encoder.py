@@ -1,5 +1,5 @@
-"""Give the segmenter's encoder its first weights: random, ImageNet's, a file's, or learned from
-CLIP. Reads the index, and photos and CLIP where it learns; writes encoder.safetensors."""
+"""Initial weights of the segmenter's encoder: random, ImageNet's, from a file, or distilled from
+CLIP. Reads the index, for distillation also images and CLIP; writes encoder.safetensors."""
 
 import os
 from pathlib import Path
@@ -15,14 +15,14 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @command
 def main(
-    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("models/encoder.safetensors"),
-    scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path("scratch"),
+    scratch: Annotated[Path, typer.Option(help="Folder for partial results.")] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Give the segmenter's encoder its first weights.
+    """Write the initial weights of the segmenter's encoder.
 
-    Which ones is params.yaml's segmenter.encoder_weights: none, imagenet, a file, or clip.
+    The parameter segmenter.encoder_weights chooses them: none, imagenet, a file, or clip.
 
         carb encoder --out models/encoder.safetensors
     """

@@ -1,5 +1,5 @@
-"""Evaluation and panels of the pseudo-masks. Reads masks.zarr, image-level labels and the data
-set; writes metrics.json, charts and panels; without human masks, panels only."""
+"""Evaluation of the pseudo-masks. Reads masks.zarr, image-level labels and the data set; writes
+metrics, charts and panels, or panels only if there are no human masks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,9 +28,9 @@ def main(
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Draw the pseudo-masks, and score them against human masks, level by level.
+    """Score the pseudo-masks of each level against human masks, and draw panels of them.
 
-    No training is needed, so prompts, levels and CLIP models can be compared in minutes:
+    This needs no training, so prompts, levels and CLIP models can be compared in minutes:
 
         carb eval-pseudo --out scored --summary scored/metrics.json
     """

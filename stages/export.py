@@ -1,4 +1,4 @@
-"""Export a trained segmenter as an ONNX file, with a model card."""
+"""ONNX export of a trained segmenter, with a model card."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,19 +19,19 @@ def main(
     model: ModelOption = Path("models/segmenter"),
     out: Annotated[Path, typer.Option(help="Folder to write; replaced.")] = Path("models/onnx"),
     metrics: Annotated[
-        Path | None, typer.Option(help="The metrics.json of `carb eval`, for the card.")
+        Path | None, typer.Option(help="metrics.json of `carb eval`, for the model card.")
     ] = None,
     opset: Annotated[
         int | None,
         typer.Option(
             min=16,
             max=24,
-            help="ONNX operator set; lower for older runtimes.",
+            help="ONNX operator set version; older runtimes need a lower one.",
             show_default="20",
         ),
     ] = None,
 ) -> None:
-    """Export a segmenter as model.onnx for ONNX Runtime, with a model card.
+    """Export a segmenter as model.onnx for ONNX Runtime, and write a model card.
 
     The model is checked against PyTorch at two input sizes and discarded if they disagree.
 

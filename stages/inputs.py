@@ -1,5 +1,5 @@
-"""List for DVC the files that params.yaml names and those of the data set. Runs each time; writes
-links and a manifest."""
+"""Change detection for DVC: lists the files that params.yaml names and those of the data set. Runs
+every time; writes links and a manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +17,13 @@ app = typer.Typer(add_completion=False)
 @rank_zero_only
 def main(
     scratch: Annotated[
-        Path, typer.Option(help="Folder for what is remembered.", envvar="CARB_SCRATCH")
+        Path, typer.Option(help="Folder of cached file digests.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """List for DVC the files that params.yaml names and those that the data set consists of.
+    """List the files that params.yaml names and those of the data set, so that DVC tracks them.
 
-    Editing one of them then makes the stages run again that read it:
+    If one of them changes, "dvc repro" reruns the stages that read it:
 
         carb inputs
     """

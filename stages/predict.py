@@ -1,5 +1,5 @@
-"""Predict photos, folders and videos with a trained segmenter. Writes masks, overlays, confidence
-maps and a legend."""
+"""Prediction of photos, folders and videos with a trained segmenter. Writes masks, overlays,
+confidence maps and a legend."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +37,9 @@ def main(
     font: FontOption = None,
     frames: Annotated[
         bool,
-        typer.Option("--frames", help="For videos, also write masks and confidence of each frame."),
+        typer.Option(
+            "--frames", help="For videos, also write the mask and confidence of each frame."
+        ),
     ] = False,
     force: ForceOption = False,
     scale: ScaleOption = None,
@@ -48,7 +50,7 @@ def main(
     """Predict photos and videos: masks (PNGs of class indices), overlays, confidence, a legend.
 
     A video (mp4, mov, webm and others) becomes an mp4 of the same size and frame rate, without
-    sound. An interrupted run continues when started again. Unreadable files are skipped, and named
+    sound. An interrupted run resumes when started again. Unreadable files are skipped and listed
     at the end.
 
         python -m stages.predict ride.mp4 --model models/segmenter --out predictions

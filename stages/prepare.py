@@ -1,6 +1,6 @@
-"""Index a data set and collect its image-level labels. Reads the data set's folder; writes the
-index, the labels and a report. Human masks are opened only to simulate labels where none are
-given. By hand, before that: let CLIP propose the labels of one's own photos."""
+"""Index and image-level labels of a data set. Reads the data set's folder; writes the index, the
+labels and charts. Human masks are opened only to simulate image-level labels where none are given.
+Its subcommand propose-labels lets CLIP propose labels for your own photos."""
 
 from importlib import import_module
 from pathlib import Path
@@ -23,12 +23,12 @@ def main(
     image_labels: Annotated[Path, typer.Option(help="Labels to write.")] = Path(
         "data/image_labels.csv"
     ),
-    report: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("results/prepare"),
+    report: Annotated[Path, typer.Option(help="Folder for charts.")] = Path("results/prepare"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Index a data set and collect its image-level labels.
 
-    The data set is the one that the parameter file names, for example:
+    The parameter file names the data set, for example:
 
         carb prepare --params recipes/cityscapes.yaml
     """
@@ -61,7 +61,7 @@ def main(
         found = index_scenes(dataset, scenes)
         if labels is None:
             labels = simulated_image_labels(scenes, dataset, settings.dataset)
-        prepare_report(report, found, labels, root=dataset.root)  # files may lie in that folder
+        prepare_report(report, found, labels, root=dataset.root)  # labels may be in this folder
         found.write(index)
         write_image_labels(image_labels, labels, names)
         watch("prepare", settings, params)
@@ -75,17 +75,17 @@ def propose_labels(
         float, typer.Option(min=0, max=1, help="Minimum confidence for proposing a label.")
     ] = 0.5,
     force: Annotated[
-        bool, typer.Option("--force", help="Propose again; keeps labels.csv as labels.1.csv.")
+        bool, typer.Option("--force", help="Propose again; labels.csv is kept as labels.1.csv.")
     ] = False,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Propose labels for your own photos with CLIP; then correct them and run dvc repro.
+    """Let CLIP propose labels for your own photos; correct them, then run "dvc repro".
 
     Writes labels.csv, label_confidence.csv and proposals/ into the folder of dataset.root:
 
         python -m stages.prepare propose-labels --threshold 0.4
     """
-    # By name: DVC never runs this command, and should not prepare again when files of CLIP change.
+    # Imported by name, so that `prepare` does not depend on the code of CLIP (see dvc.yaml).
     propose = import_module("pipeline.proposals.propose").propose_labels
     propose(params, threshold=threshold, force=force)
 

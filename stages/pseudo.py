@@ -1,5 +1,5 @@
-"""CLIP's patch logits of every image, computed once. Reads index, images and CLIP; writes
-masks.zarr."""
+"""Pseudo-masks: CLIP's patch logits of every image, computed once. Reads index, images and CLIP;
+writes masks.zarr."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +14,16 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @command
 def main(
-    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/masks.zarr"),
     scratch: Annotated[
-        Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
+        Path, typer.Option(help="Folder for partial results.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Run CLIP once over every photo and store its patch logits.
+    """Run CLIP once on every image and store its patch logits.
 
-    A stopped run resumes; after photos were added, CLIP runs on those only.
+    An interrupted run resumes; if images are added, CLIP runs on these only.
 
         carb pseudo --out data/masks.zarr
     """
@@ -60,7 +60,7 @@ def main(
         )
         fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
         with memory_hint(
-            "lower the windows of params.yaml: clip.levels, or take a smaller clip.model"
+            "lower the windows of params.yaml: clip.levels, or use a smaller clip.model"
         ):
             build_store(
                 fabric,

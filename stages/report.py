@@ -1,5 +1,5 @@
 """HTML report of a run, and its summary on the terminal. Reads the results of the other stages;
-writes report.html. It opens no image of the data set and no human mask."""
+writes report.html. It opens no images of the data set and no human masks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,18 +16,18 @@ app = typer.Typer(add_completion=False)
 @command
 @rank_zero_only
 def main(
-    results: Annotated[Path, typer.Option(help="Folder of results of all stages.")] = Path(
+    results: Annotated[Path, typer.Option(help="Folder of the results of all stages.")] = Path(
         "results"
     ),
-    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("results/report.html"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
-    """Write a run as one self-contained HTML file: metrics, panels, curves and settings.
+    """Write one self-contained HTML file with metrics, panels, curves and settings of a run.
 
-    What a data set does not provide is left out.
+    Sections without results are left out.
 
-        carb report --out report-of-tuesday.html
+        carb report --out report-tuesday.html
     """
     from rich.console import Console
 

@@ -1,5 +1,5 @@
-"""Train the segmenter on the cached pseudo-masks. Reads index, photos, image-level labels,
-masks.zarr and the encoder's first weights, but no human masks; writes the segmenter, curves and
+"""Training of the segmenter on the cached pseudo-masks. Reads index, images, image-level labels,
+masks.zarr and the encoder's initial weights, but no human masks; writes the segmenter, curves and
 previews."""
 
 from pathlib import Path
@@ -15,12 +15,12 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @command
 def main(
-    index: Annotated[Path, typer.Option(help="Index of the photos.")] = Path("data/scenes.json"),
+    index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
     image_labels: Annotated[Path, typer.Option(help="Image-level labels.")] = Path(
         "data/image_labels.csv"
     ),
     masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
-    encoder: Annotated[Path, typer.Option(help="First weights of the encoder.")] = Path(
+    encoder: Annotated[Path, typer.Option(help="Initial weights of the encoder.")] = Path(
         "models/encoder.safetensors"
     ),
     out: Annotated[Path, typer.Option(help="Segmenter to write.")] = Path("models/segmenter"),
@@ -28,13 +28,13 @@ def main(
         "results/train"
     ),
     scratch: Annotated[
-        Path, typer.Option(help="Folder for work in progress.", envvar="CARB_SCRATCH")
+        Path, typer.Option(help="Folder for partial results.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Train the segmenter on the cached pseudo-masks.
 
-    A stopped run resumes from its last checkpoint. To train another segmenter beside the first:
+    An interrupted run resumes from its last checkpoint. To train a second segmenter:
 
         carb train --params other.yaml --out models/other --curves results/other
     """

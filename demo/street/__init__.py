@@ -1,6 +1,6 @@
 """Procedural driving scenes, 256 by 128 pixels, with exact masks of seventeen classes.
 
-`draw_scene(seed, index)` is all that others need; `scene.py` is the place to begin reading.
+`draw_scene(seed, index)` is the public interface; start reading at `scene.py`.
 """
 
 from demo.street.classes import CLASSES

@@ -1,4 +1,4 @@
-"""Houses: two faces in perspective, roofs, windows, shops, light behind the panes."""
+"""Houses: two faces in perspective, roofs, windows, shops and lit windows."""
 
 from dataclasses import dataclass
 

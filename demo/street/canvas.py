@@ -1,8 +1,8 @@
-"""The camera and the sheet it looks at: projection, painting with labels, shadows and glows.
+"""Camera and canvas: projection, painting with labels, shadows and glows.
 
 Everything is placed in metres in a pinhole camera's world (x right, y up, z forward) and painted
-far to near at twice the size. One RGBA image holds both answers, colour in RGB and the class index
-in A, so that a stroke of paint and its label can never differ.
+far to near at twice the size. One RGBA image contains the colour in RGB and the class index in A,
+so that colour and label always match.
 """
 
 import math
@@ -55,7 +55,7 @@ def draw_camera(dice: Dice) -> Camera:
 class Glow(NamedTuple):
     """A point of light: canvas column and row, radius in canvas pixels, colour, strength.
 
-    ``source`` is the paint of the lamp itself: where something hides it, there is no glow.
+    ``source`` is the colour of the lamp itself: if something covers it, there is no glow.
     """
 
     x: float
@@ -72,12 +72,12 @@ def _layer() -> Image.Image:
 
 @dataclass
 class Canvas:
-    """A sheet under paint, with the camera, the light and the dice of its scene.
+    """The image being painted, with the camera, light and randomness of its scene.
 
     Attributes:
         sheet: colour and class index, RGBA, twice the size of the scene.
-        cast: where the sun is kept off the ground, 0 to 255, size of the scene.
-        contact: the dark places under things on the ground, likewise.
+        cast: shadows on the ground, 0 to 255, size of the scene.
+        contact: dark areas under objects on the ground, likewise.
         pool: where street lamps light the ground, likewise.
         glows: points of light, added when the scene is finished.
     """
@@ -177,13 +177,13 @@ class Canvas:
         self._pen.line(points, fill=(*colour, label), width=max(1, round(width)))
 
     def veil(self, points: Sequence[Point], colour: Paint, label: int, cover: float) -> None:
-        """Label a polygon one can see through, as a fence or a wheel is annotated as a whole.
+        """Label a see-through polygon as a whole, as annotators do with fences and wheels.
 
         Args:
             points: corners in canvas pixels.
             colour: colour of the thin veil.
             label: class index of every pixel in the polygon.
-            cover: share of the veil's colour, 0 leaves the background as it was.
+            cover: share of the veil's colour; 0: none.
         """
         left = max(0, int(min(p[0] for p in points)))
         top = max(0, int(min(p[1] for p in points)))
@@ -216,7 +216,7 @@ class Canvas:
     def glow(
         self, centre: Point, radius: float, colour: Colour, strength: float, *, source: Paint
     ) -> None:
-        """Remember a point of light for the finishing; ``source`` is the paint at its centre."""
+        """Record a point of light to be added at the end; ``source``: colour at its centre."""
         self.glows.append(Glow(centre[0], centre[1], radius, colour, strength, source))
 
     def shows(self, glow: Glow) -> bool:
@@ -227,7 +227,7 @@ class Canvas:
         return self.sheet.getpixel((x, y))[:3] == glow.source  # type: ignore[index]
 
     def colours(self) -> NDArray[np.uint8]:
-        """The paint at the scene's size, ``[HEIGHT, WIDTH, 3]`` uint8."""
+        """The colours at the scene's size, ``[HEIGHT, WIDTH, 3]`` uint8."""
         return np.asarray(self.sheet.convert("RGB").reduce(SCALE))
 
     def mask(self) -> NDArray[np.uint8]:

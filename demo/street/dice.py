@@ -1,4 +1,4 @@
-"""Colours and the one source of randomness of a scene."""
+"""Random numbers, choices and colours of a scene, from one generator."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour that lies ``share`` of the way from ``first`` to ``second``."""
+    """Linear interpolation between two colours; ``share`` 0 is ``first``."""
     return (
         first[0] + (second[0] - first[0]) * share,
         first[1] + (second[1] - first[1]) * share,
@@ -20,7 +20,7 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 
 
 class Dice:
-    """Draws numbers, choices and colours from one generator; ``wide`` loosens the colours."""
+    """Draws numbers, choices and colours from one generator; ``wide`` varies the colours more."""
 
     def __init__(self, rng: np.random.Generator, *, wide: bool) -> None:
         self.rng = rng

@@ -1,4 +1,4 @@
-"""Buses and trucks: tall boxes, told apart by windows and by what they carry."""
+"""Buses and trucks: tall boxes that differ in windows and load."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Composition: what stands where along the street, and the drawing of one whole scene."""
+"""Scene composition: placement of objects along the street, and drawing of one whole scene."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,9 +29,9 @@ def draw_scene(
     """Draw one driving scene and its exact mask; the same arguments give the same bytes.
 
     Args:
-        seed: names the collection.
-        index: names the scene in it.
-        wide: widen the ranges of light, colour and camera, as pretraining likes it.
+        seed: of the collection.
+        index: of the scene in the collection.
+        wide: wider ranges of light, colour and camera, for pretraining.
 
     Returns:
         ``image, mask``: ``[128, 256, 3]`` uint8 RGB; ``[128, 256]`` uint8, index into ``CLASSES``.
@@ -54,7 +54,7 @@ def draw_scene(
 
 
 def open_canvas(dice: Dice) -> Canvas:
-    """A canvas with nothing but sky."""
+    """A canvas with only sky."""
     camera, mood = draw_camera(dice), draw_mood(dice)
     return Canvas(camera, mood, dice, draw_sky(camera, mood, dice))
 

@@ -1,4 +1,4 @@
-"""The sky and what stands on the horizon; the first paint on every canvas."""
+"""The sky and what stands on the horizon; painted first on every canvas."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def _add_sun(image: NDArray[np.float32], camera: Camera, mood: Mood, dice: Dice)
 
 
 def draw_horizon(canvas: Canvas) -> None:
-    """Hills, then houses and woods far away, so that the street does not end in the void."""
+    """Hills, then houses and woods far away, so that the street has a background."""
     dice = canvas.dice
     if dice.chance(0.6):
         _draw_hills(canvas)

@@ -1,4 +1,4 @@
-"""What all vehicles share: wheels, lamps, shadows."""
+"""Parts common to all vehicles: wheels, lamps, shadows."""
 
 from demo.street.canvas import Canvas
 from demo.street.dice import Colour, Point, mix

@@ -1,4 +1,4 @@
-"""Finishing: shadows, texture, wet roads, glows, head lamps, rain and the camera's own flaws."""
+"""Finishing: shadows, texture, wet roads, glows, head lamps, rain and camera artefacts."""
 
 import math
 

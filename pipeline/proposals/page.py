@@ -1,4 +1,4 @@
-"""The HTML page on which a person corrects proposed labels; it needs no other file."""
+"""HTML page for correcting proposed labels; self-contained."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from pipeline.scenes.image_folder import PAGE
 from pipeline.scenes.image_io import PHOTO_ENDINGS
 from pipeline.system.files import atomic_path, fingerprint
 
-UNSURE = 0.1  # photos whose confidence is this close to the threshold are marked
+UNSURE = 0.1  # photos within this distance of the threshold are marked
 CONTENT = '"the page\'s content"'  # in correct.html
 
 
@@ -44,7 +44,7 @@ def write_page(
         out: the folder.
         proposals: CLIP's confidence for each photo.
         space: the classes.
-        threshold: lowest confidence at which a class is proposed.
+        threshold: minimum confidence for proposing a class.
     """
     with atomic_path(out) as draft:
         draft.mkdir()
@@ -52,7 +52,7 @@ def write_page(
 
 
 def correction_page(proposals: list[Proposal], space: LabelSpace, *, threshold: float) -> str:
-    """The page as one HTML text; a click on a photo changes its label."""
+    """The page as HTML; a click on a photo changes its label."""
     content: dict[str, Any] = {
         "classes": space.names,
         "colours": ["#" + bytes(info.colour).hex() for info in space.classes],

@@ -1,8 +1,8 @@
-"""Image-level labels proposed by CLIP for a person's own photos.
+"""Label proposals: CLIP proposes image-level labels for a user's own photos.
 
-CLIP embeds the windows of its levels and the whole photo, each as one image, and compares them with
-the classes. The best window decides: a traffic light is lost in the whole photo and large in one of
-its windows. docs/proposals.md compares this with other measures.
+CLIP embeds the whole photo and the windows of its levels, each as one image, and compares them with
+the classes. The best window counts, since small objects such as traffic lights are large in one of
+the windows. docs/proposals.md compares this with other measures.
 """
 
 import csv
@@ -53,17 +53,17 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
 
     Args:
         params: the parameter file.
-        threshold: lowest confidence at which a class is proposed.
+        threshold: minimum confidence for proposing a class.
         force: write a new ``labels.csv`` and keep the earlier one as ``labels.1.csv``.
 
     Raises:
-        ValueError: the data set is not a person's own photos, or has labels.
+        ValueError: the data set is not a folder of photos, or has labels.
     """
     settings = load_params(params)
     named, clip_params = settings.dataset, settings.clip
     if named.name != "folder":
         raise ValueError(
-            f"{params}: dataset.name must be 'folder' to have labels proposed, got '{named.name}'; "
+            f"{params}: dataset.name must be 'folder' to propose labels, got '{named.name}'; "
             "the labels of other data sets are simulated from their masks"
         )
     dataset = open_dataset(named.name, named.root)
@@ -130,7 +130,7 @@ def propose(
 def window_confidence(
     image: Image.Image, clip: DenseClip, text: Tensor, levels: Sequence[LevelParams]
 ) -> Tensor:
-    """CLIP's confidence in each class, in the window that shows it best.
+    """CLIP's confidence in each class, the maximum over all windows.
 
     Args:
         image: the photo.
@@ -147,7 +147,7 @@ def window_confidence(
 
 
 def temperature(clip: DenseClip) -> float:
-    """The factor by which CLIP learned to scale its similarities."""
+    """CLIP's learned scale of the similarities (an inverse temperature)."""
     model: Any = clip.model
     return float(model.logit_scale.exp())
 
@@ -170,7 +170,7 @@ def photo_windows(
 def window_embeddings(clip: DenseClip, shown: Sequence[tuple[Tensor, list[Box]]]) -> Tensor:
     """Embed windows as whole images: ``[n, D]`` float32 of L2 norm 1, n windows in all.
 
-    They are resized to the training size of the tower, the only one with one embedding per image.
+    They are resized to the tower's training size, as only then an image has one embedding.
     """
     encode: Any = clip.model.encode_image
     found = []
@@ -183,14 +183,14 @@ def window_embeddings(clip: DenseClip, shown: Sequence[tuple[Tensor, list[Box]]]
 
 
 def check_no_labels(root: Path, *, force: bool) -> None:
-    """Refuse to replace labels, which may be a person's work.
+    """Refuse to replace labels, which may have been corrected by hand.
 
     Raises:
-        ValueError: there are labels; names the file.
+        ValueError: there are labels.
     """
     path = find_labels(root)
     if path is not None and path.name != LABELS[0]:
-        raise ValueError(f"{path}: contains labels; move it away to have labels proposed")
+        raise ValueError(f"{path}: contains labels; move it away to propose new ones")
     if path is not None and not force:
         raise ValueError(
             f"{path}: already exists; --force proposes new labels and keeps this file as "
@@ -199,7 +199,7 @@ def check_no_labels(root: Path, *, force: bool) -> None:
 
 
 def _free_name(path: Path) -> Path:
-    """Where an earlier file is kept: ``labels.1.csv``, or the next free number."""
+    """The path that an earlier file is kept as: ``labels.1.csv``, or the next free number."""
     names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
     return next(name for name in names if not os.path.lexists(name))
 
@@ -217,7 +217,7 @@ def write_proposals(
             shutil.copyfile(path, draft)
         log.warning(
             "%s: kept as %s, including its corrections; the new page can load it. Corrections on "
-            "the earlier page that were not downloaded are not in it",
+            "the earlier page that were not downloaded are not included",
             *(path, kept.name),
         )
     labels = [(each.confidence >= threshold).astype(int).tolist() for each in found]
@@ -239,4 +239,4 @@ def write_proposals(
     )
     for each, row in zip(found, labels, strict=True):
         if not any(row):
-            log.warning("%s: no class at all; left out of training", each.photo)
+            log.warning("%s: no class proposed; left out of training", each.photo)

@@ -1,8 +1,7 @@
 """Charts by matplotlib: confusion matrix, IoU bars, training curves.
 
-Equal input gives equal bytes: files carry no date and no version, the settings are matplotlib's
-defaults, the font is that of `pipeline.report.fonts`. matplotlib is imported late: it takes a
-second, and panels do not need it.
+Equal input gives equal bytes: files contain no date or version, and the user's matplotlib settings
+have no effect. matplotlib is imported late, because it takes a second.
 """
 
 import io
@@ -24,23 +23,15 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 DPI = 110
-NAME_WIDTH, USUAL_WIDTH = 330, 130  # pixels of a class name in a chart: at most, and usually
-# Okabe and Ito's colours, which stay apart with any colour vision.
-BAR_COLOURS = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#d55e00",
-    "#f0e442",
-    "#333333",
-)
+NAME_WIDTH, USUAL_WIDTH = 330, 130  # width of class names in pixels: maximum, and usual
+# Okabe and Ito's colours, distinguishable with any colour vision.
+_OKABE_ITO = "0072b2 e69f00 009e73 cc79a7 56b4e9 d55e00 f0e442 333333"
+BAR_COLOURS = tuple(f"#{colour}" for colour in _OKABE_ITO.split())
 
 
 @contextmanager
 def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
-    """An empty chart, size in inches; the user's matplotlib settings and display have no effect."""
+    """An empty chart; size in inches."""
     from matplotlib import rc_context, style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,14 +46,14 @@ def chart(width: float, height: float) -> Iterator[tuple["Figure", "Axes"]]:
 
 
 def save_chart(figure: "Figure", path: Path) -> None:
-    """Write a chart as PNG, whole or not at all."""
+    """Write a chart as PNG, atomically."""
     with atomic_path(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
 
 
 def chart_names(names: Sequence[str]) -> tuple[list[str], float]:
-    """Names shortened for a chart, and by how many inches the longest exceeds the usual width."""
-    font = text_font(15)  # about that of the charts, in pixels
+    """Names shortened for a chart, and how far the longest exceeds the usual width, in inches."""
+    font = text_font(15)  # about the size in charts
     shown = [shorten_middle(name, font, NAME_WIDTH) for name in names]
     return shown, max(0.0, max(map(font.getlength, shown), default=0) - USUAL_WIDTH) / DPI
 
@@ -98,7 +89,7 @@ def confusion_chart(confusion: npt.NDArray[np.int64], names: Sequence[str], path
 
 
 def _write_cells(axes: "Axes", percent: FloatArray) -> None:
-    """Whole percents from half a percent on, in ink that contrasts with the cell."""
+    """Write percentages of at least 0.5, rounded, in a colour that contrasts with the cell."""
     for row, column in np.argwhere(percent >= 0.5).tolist():
         value = percent[row, column]
         ink = "white" if value > 55 else "0.15"
@@ -112,7 +103,7 @@ def _write_cells(axes: "Axes", percent: FloatArray) -> None:
 
 
 class Bars(NamedTuple):
-    """One bar per class: legend, percent ``[C]`` (NaN: no bar), text at each end, colour."""
+    """One bar per class: legend, percent ``[C]`` (NaN: no bar), text at the end of each, colour."""
 
     title: str
     percent: FloatArray
@@ -123,13 +114,13 @@ class Bars(NamedTuple):
 def class_bars(
     groups: Sequence[Bars], names: Sequence[str], path: Path, *, label: str, limit: float = 100
 ) -> None:
-    """Draw horizontal bars, the groups side by side for each class, as PNG.
+    """Draw horizontal bars, one per class and group, as PNG.
 
     Args:
         groups: what is compared.
         names: C class names, from top to bottom.
         path: file to write.
-        label: of the axis of percents.
+        label: of the horizontal axis, in percent.
         limit: end of that axis.
     """
     thick = 0.8 / len(groups)
@@ -175,12 +166,12 @@ def curve_chart(
     size: tuple[float, float],
     marks: Sequence[tuple[float, str]] = (),
 ) -> bytes:
-    """Draw curves over the steps, as SVG.
+    """Draw curves by step, as SVG.
 
     Args:
         curves: ``[n, 2]`` of step and value by name, at most eight.
         size: width and height in inches of 96 pixels.
-        marks: steps at which something changes, and what.
+        marks: steps to mark, and their texts.
     """
     from matplotlib import rc_context
 
@@ -199,7 +190,7 @@ def curve_chart(
         axes.set_axisbelow(True)
         if len(curves) > 1:
             figure.legend(loc="outside upper left", frameon=False, ncols=3)
-        # Text stays text, and equal curves give equal ids.
+        # Text is not converted to paths, and equal curves give equal ids.
         with rc_context({"svg.hashsalt": "carb", "svg.fonttype": "none"}):
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

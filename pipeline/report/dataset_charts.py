@@ -1,4 +1,4 @@
-"""Data set overview of stage `prepare`: a contact sheet, image sizes, and class frequencies."""
+"""Charts of a data set, by stage `prepare`: contact sheet, image sizes, class frequencies."""
 
 import logging
 from collections import Counter
@@ -18,14 +18,14 @@ from pipeline.scenes.index import USED, IndexedPhoto, SceneIndex
 from pipeline.system.files import atomic_path, write_table
 
 log = logging.getLogger("carb")
-SHEET = 12  # images of the contact sheet
-LISTED_SIZES = 8  # the most frequent ones
+SHEET = 12  # images in the contact sheet
+LISTED_SIZES = 8  # at most; the most frequent ones
 SPLIT_COLOURS = dict(zip(USED, BAR_COLOURS, strict=False))
 
 
 def prepare_report(out: Path, index: SceneIndex, labels: ImageLabels, *, root: Path) -> None:
-    """Write ``photos.png``, ``sizes.png``, ``class_frequency.png`` and ``image_labels.csv`` (class
-    frequencies of the training images).
+    """Write ``photos.png``, ``sizes.png``, ``class_frequency.png``, and ``image_labels.csv`` with
+    the class frequencies of the training images.
 
     Args:
         out: folder to write.
@@ -81,8 +81,8 @@ def frequency_chart(
 
 
 def size_chart(photos: Sequence[IndexedPhoto], path: Path) -> None:
-    """Draw image sizes as PNG: a disc (train) or ring (val) per size, its area by frequency; the
-    most frequent sizes are listed."""
+    """Draw image sizes as PNG: a disc (train) or ring (val) per size, its area by frequency, and a
+    list of the most frequent sizes."""
     from matplotlib.lines import Line2D
 
     sizes = Counter(photo.size for photo in photos)

@@ -1,7 +1,4 @@
-"""Drawing on images: class masks in colour, overlays, marked regions, heat maps, class palettes.
-
-Equal input gives equal bytes: PNG files carry no date and no version.
-"""
+"""Drawing: masks in colour, overlays, marked regions, heat maps, and the colour-blind palette."""
 
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,9 @@ AnyMask = npt.NDArray[Any]
 IGNORE_COLOUR = (255, 255, 255)
 MARK_STRIPES, MARK_OUTLINE = ((255, 190, 30), (165, 95, 0)), (40, 20, 0)
 
-# 255 colours that stay apart from each other and from white under normal, protanopic, deuteranopic
-# and tritanopic vision; any first n of them do. Three hex digits per colour, each times 17. Made by
-# pipeline/palettes.py of commit 8726f14: `_far_apart(19)`, farthest first, then its greedy step.
+# 255 colours, the first n of which are distinguishable from each other and from white with normal,
+# protanopic, deuteranopic and tritanopic vision. Three hex digits per colour, each times 17. From
+# pipeline/palettes.py of commit 8726f14, `_far_apart(19)` and then its greedy step.
 _APART = (
     "406c707af60e900eb997977eace70ab9a0f0446c21602e93759375bfaedd2342a7f0c518c0b7446868b665ff6d"
     "648e046334db9e760cbc5567cdff7f869b85ca9540df7d80b37b6ca8aa3d7600844cbfedf688c7615abd906fd4"
@@ -34,7 +31,7 @@ _APART = (
     "adc483f86ea87017246f7e9e3b7ba1dba464d500971529c6573cf988929269caa7494d2a4d400c6b2bb950944b"
     "85cf8b87b8a9a88649ac9aed9f8577c0a88f9b79dd476"
 )
-# Linear RGB -> cones -> OKLab, where equal distances look equally large: Ottosson 2020,
+# Linear RGB -> cones -> OKLab, a perceptually uniform space: Ottosson 2020,
 # bottosson.github.io/posts/oklab.
 _CONES = np.array(
     [
@@ -56,8 +53,8 @@ def palette_of(name: PaletteName, own: RgbArray) -> RgbArray:
     """Colours of the classes.
 
     Args:
-        name: ``dataset``: ``own``; ``colour_blind``: as many that stay apart with any colour
-            vision, assigned so that each class keeps close to its own colour.
+        name: ``dataset`` (``own``), or ``colour_blind``: colours that are distinguishable with any
+            colour vision, assigned so that each class keeps a colour close to its own.
         own: the data set's colours, ``[C, 3]`` uint8 RGB, at most 255.
 
     Returns:
@@ -68,7 +65,7 @@ def palette_of(name: PaletteName, own: RgbArray) -> RgbArray:
     digits = np.array([int(digit, 16) for digit in _APART[: 3 * len(own)]])
     apart = (17 * digits).astype(np.uint8).reshape(-1, 3)
     moved = np.linalg.norm(_oklab(own)[:, None] - _oklab(apart)[None], axis=-1)
-    _, taken = linear_sum_assignment(moved.round(6))  # rounded: a tie looks the same everywhere
+    _, taken = linear_sum_assignment(moved.round(6))  # rounded: ties are equal on all machines
     return np.asarray(apart[taken])
 
 
@@ -96,7 +93,7 @@ def colour_mask(mask: AnyMask, palette: RgbArray) -> RgbArray:
 
 
 def overlay(image: RgbArray, mask: AnyMask, palette: RgbArray, *, alpha: float = 0.6) -> RgbArray:
-    """Blend the mask's colours into the image; ignored pixels stay as they are.
+    """Blend the mask's colours into the image; ignored pixels are unchanged.
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.
@@ -122,13 +119,13 @@ def changes(image: RgbArray, before: AnyMask, after: AnyMask, palette: RgbArray)
 
 
 def faded(image: RgbArray) -> RgbArray:
-    """The image in light grey, to draw on."""
+    """The image in light grey, as a background."""
     grey = image.astype(np.float64).mean(axis=2, keepdims=True)
     return np.asarray(np.rint(165 + 0.35 * grey.repeat(3, axis=2)), np.uint8)
 
 
 def mark_region(image: RgbArray, region: npt.NDArray[np.bool_]) -> RgbArray:
-    """Mark a region by a tint, stripes and an outline, which differ in lightness, not only in hue.
+    """Mark a region by stripes and an outline that differ in lightness, not only in hue.
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.
@@ -148,11 +145,7 @@ def mark_region(image: RgbArray, region: npt.NDArray[np.bool_]) -> RgbArray:
 
 
 def heat(values: npt.NDArray[np.floating[Any]], top: float) -> RgbArray:
-    """Map values ``[H, W]`` from 0 to ``top`` to dark blue to yellow, ``[H, W, 3]``; more than
-    ``top`` is yellow.
-
-    The colours are those of ``cividis``, which look nearly alike with any colour vision.
-    """
+    """Map values ``[H, W]``, clipped to 0..``top``, to the colour map cividis, ``[H, W, 3]``."""
     import matplotlib as mpl
 
     colours = (255 * mpl.colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)
@@ -160,7 +153,7 @@ def heat(values: npt.NDArray[np.floating[Any]], top: float) -> RgbArray:
 
 
 def save_png(path: Path, image: Image.Image | RgbArray) -> None:
-    """Write an image as PNG, whole or not at all."""
+    """Write an image as PNG without metadata, atomically."""
     opened = image if isinstance(image, Image.Image) else Image.fromarray(image)
     with atomic_path(path) as draft:
         opened.save(draft, format="PNG")

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.config.eval import EvalParams, PaletteName
-from pipeline.datasets.base import Dataset, Scene, read_scene_mask
+from pipeline.datasets.base import Dataset, Scene
 from pipeline.evaluation.photos import (
     annotated,
     listed,
@@ -46,8 +44,8 @@ from pipeline.system.files import atomic_path, file_digest, write_json, write_ta
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
-PANELS = 4  # images of a panel
-RANKED = 3  # images of the panels of best, median and worst
+PANELS = 4  # images per panel
+RANKED = 3  # images per panel of the best, median and worst
 
 
 def write_pseudo_report(
@@ -81,8 +79,9 @@ def write_pseudo_report(
         keys = set(store.keys)
         if train := [scene for scene in scenes_of(dataset, "train") if scene.key in keys]:
             few = evenly_spaced(train, PANELS)
+            few = [replace(scene, mask=None) for scene in few]
             panel = pseudo_panels(
-                few, store, palette=colours, labels=None, human_mask=lambda scene: None
+                few, store, palette=colours, labels=None, read_mask=dataset.read_mask
             )
             save_png(draft / "panels_unlabelled.png", panel)
         for split in ("train", "val"):
@@ -93,7 +92,7 @@ def write_pseudo_report(
                     store,
                     palette=colours,
                     labels=labels,
-                    human_mask=lambda scene: _human_mask(scene, dataset),
+                    read_mask=dataset.read_mask,
                 )
                 save_png(draft / f"panels_{split}.png", panel)
             if scenes:
@@ -123,10 +122,6 @@ def _scored_split(
     for name, one in levels.items():
         log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
     return {**levels, "regions": regions}
-
-
-def _human_mask(scene: Scene, dataset: Dataset) -> np.ndarray | None:
-    return None if scene.mask is None else read_scene_mask(scene, dataset.read_mask)
 
 
 def _level_miou(metrics: Metrics) -> Metrics:

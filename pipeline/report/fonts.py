@@ -23,11 +23,11 @@ _chosen: list[Path] = []  # the font of this process; empty: DejaVu Sans
 
 
 def use_font(path: str | None, texts: Iterable[str], *, setting: str = PARAMETER) -> None:
-    """Choose the font of all further drawings; log the letters that it lacks.
+    """Set the font of panels and charts; log the letters that it lacks.
 
     Args:
         path: a .ttf, .otf or .ttc file; None: DejaVu Sans.
-        texts: what will be written, such as names of classes and images.
+        texts: names of classes and images.
         setting: the parameter or option that names the font, for messages.
 
     Raises:
@@ -38,7 +38,7 @@ def use_font(path: str | None, texts: Iterable[str], *, setting: str = PARAMETER
         _chosen.append(_readable(Path(path), setting))
     visible = {letter for text in texts for letter in text if _is_visible(letter)}
     if lacking := sorted(visible - letters(font_file())):
-        log.info(  # no warning: of several processes only the first one is to log it
+        log.info(  # not a warning: only rank zero logs it
             "%s: %d letters of names of classes or photos are missing in %s and drawn as boxes: "
             "%s%s; name the file of a font that has them",
             *(setting, len(lacking), path or "DejaVu Sans", " ".join(lacking[:NAMED])),
@@ -61,7 +61,7 @@ def _readable(path: Path, setting: str) -> Path:
 
 
 def _is_visible(letter: str) -> bool:
-    """Whether a letter leaves ink: not a space, control character, joiner or lone surrogate."""
+    """Whether a letter is visible: no space, control character, joiner or lone surrogate."""
     return unicodedata.category(letter)[0] not in "ZC" and not "\ufe00" <= letter <= "\ufe0f"
 
 
@@ -86,7 +86,7 @@ def _loaded(path: Path, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=4)
 def letters(path: Path) -> frozenset[str]:
-    """The letters of a font; of a collection (.ttc) those of its first font."""
+    """The letters of a font; for a collection (.ttc) those of its first font."""
     from matplotlib.ft2font import FT2Font
 
     return frozenset(map(chr, FT2Font(str(path)).get_charmap()))
@@ -102,17 +102,17 @@ def chart_settings() -> dict[Any, Any]:
 
 @lru_cache(maxsize=4)
 def _family(path: Path) -> str:
-    """A unique family name for the file, so that no installed font of the same name is taken."""
+    """A unique family name for the file, so that no installed font of that name is used."""
     from matplotlib.font_manager import FontEntry, fontManager
 
     name = f"carb {path.resolve()}"
-    for weight in (400, 700):  # the file serves as bold, too
+    for weight in (400, 700):  # also used for bold text
         fontManager.ttflist.append(FontEntry(str(path.resolve()), name=name, weight=weight))
     return name
 
 
 def one_line(text: str) -> str:
-    """The text in one line, with a box for each letter that the font in use lacks."""
+    """The text as one line, with a box for each letter that the font lacks."""
     known = letters(font_file())
     box = BOX if BOX in known else "?"
     text = re.sub(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]", " ", text)
@@ -120,8 +120,7 @@ def one_line(text: str) -> str:
 
 
 def shorten_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, without its start where it exceeds the width; keys of images differ at their
-    ends."""
+    """The text, cut at its start to fit the width: keys of images differ at their ends."""
     whole = kept = one_line(text)
     while kept and font.getlength(kept if kept == whole else f"...{kept}") > width:
         kept = kept[1:]
@@ -129,7 +128,7 @@ def shorten_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def shorten_middle(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, without its middle where it exceeds the width; for class names."""
+    """The text, cut in its middle to fit the width; for class names."""
     whole = shown = one_line(text)
     kept = len(whole)
     while kept and font.getlength(shown) > width:

@@ -1,7 +1,6 @@
-"""HTML report of a run: one file with all images inside, to read, print and mail.
+"""HTML report of a run: one self-contained file with embedded images, without scripts.
 
-It loads nothing from elsewhere and runs no script. All texts are in page.html.j2; class names and
-values are user input, which the template engine escapes.
+All texts are in page.html.j2. Class names and values are user input, which jinja escapes.
 """
 
 import base64
@@ -24,7 +23,7 @@ from pipeline.system.text import without_folders
 
 TEMPLATE = "page.html.j2"
 MAX_WIDTH = 1400  # pixels: the width of panels
-UNCHANGED_BYTES = 120_000  # of a PNG that is embedded as it is; a larger one becomes a JPEG
+UNCHANGED_BYTES = 120_000  # maximum size of an embedded PNG; larger ones become JPEG
 JPEG_QUALITY = 75
 CSS_DPI = 96
 
@@ -47,12 +46,12 @@ def write_report(
     local_views: bool,
     palette: PaletteName,
 ) -> None:
-    """Write the report of a run, whole or not at all; equal results give equal bytes.
+    """Write the report of a run atomically; equal results give equal bytes.
 
     Args:
-        results: what the stages left.
+        results: of all stages.
         out: file to write.
-        settings: params.yaml as JSON values, to be listed.
+        settings: params.yaml as JSON values.
         carb: its section ``carb``.
         steps: of the training.
         local_views: whether training used local views.
@@ -85,7 +84,7 @@ def write_report(
 
 
 def _tables(results: RunResults, palette: PaletteName) -> dict[str, Any]:
-    """What the template needs of the results."""
+    """The template's variables that depend on the results only."""
     levels = [
         {"split": split, "level": level, **metrics}
         for split in ("train", "val")
@@ -110,7 +109,7 @@ def _embed_curves(
     width: float,
     height: float,
 ) -> EmbeddedImage | None:
-    """Those curves that exist, under their titles; width and height in inches."""
+    """A chart of the curves that exist, or None; width and height in inches."""
     drawn = {title: curves[name] for name, title in titles.items() if name in curves}
     if not drawn:
         return None
@@ -122,7 +121,7 @@ def _embed_curves(
 def embed_png(path: Path) -> EmbeddedImage | None:
     """A PNG for the page; None if the file is missing.
 
-    Small ones are unchanged, others become JPEG of at most 1400 pixels width.
+    Large files are converted to JPEG of at most 1400 pixels width.
 
     Raises:
         ValueError: the file is not a PNG, or damaged.

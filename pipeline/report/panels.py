@@ -1,7 +1,4 @@
-"""Panels: rows of an image and maps made from it, with titles and a legend; contact sheets.
-
-A panel fits into a browser window. Equal input gives equal bytes: see `pipeline.report.drawing`.
-"""
+"""Panels: rows of an image and its masks, with titles and a legend; contact sheets."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -16,9 +13,9 @@ T = TypeVar("T")
 INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
 PANEL_WIDTH, CELL_SIDE = 1400, 640  # at most, in pixels
 LINE_COLUMNS = 5  # at most, so that each stays readable
-SHOWN_SIDE = 1280  # larger images are reduced before anything is made from them
+SHOWN_SIDE = 1280  # larger images are reduced before drawing
 GAP, TITLE_HEIGHT = 8, 30
-LEGEND_WIDTH = 700  # of a legend by itself
+LEGEND_WIDTH = 700  # minimum
 SHEET_HEIGHT, LABEL_HEIGHT = 210, 24  # of a row of a contact sheet, and of the name below
 
 
@@ -43,7 +40,7 @@ def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
 
 
 def downscale_for_panel(photo: Image.Image) -> tuple[RgbArray, int]:
-    """The image at panel size, and the whole factor by which it was reduced.
+    """The image at panel size, and the integer factor by which it was reduced.
 
     ``mask[::factor, ::factor]`` reduces a mask to the same size.
     """
@@ -62,7 +59,9 @@ def class_entries(names: Sequence[str], palette: RgbArray) -> list[LegendItem]:
 
 def class_legend(names: Sequence[str], palette: RgbArray) -> Image.Image:
     """The colour and name of each class, as an image."""
-    return _legend(class_entries(names, palette)[:-1], LEGEND_WIDTH)  # predictions ignore nothing
+    return _legend(
+        class_entries(names, palette)[:-1], LEGEND_WIDTH
+    )  # predictions have no ignored pixels
 
 
 def panel(
@@ -74,17 +73,17 @@ def panel(
 ) -> Image.Image:
     """Compose a panel: one row per image, its cells in lines of at most five, the legend below.
 
-    The first cell of a row gives the size of all its cells: it is enlarged by a whole factor (sharp
-    pixels) or reduced to the largest size that fits the window's width and a side of 640.
+    The first cell of a row determines the size of all its cells: enlarged by an integer factor, or
+    reduced to the largest size that fits the panel's width and a side of 640.
 
     Args:
         rows: the rows.
         titles: one per cell.
         legend: groups of legend entries.
-        heading: above everything; may be empty.
+        heading: title of the panel; may be empty.
 
     Raises:
-        ValueError: there are no rows or titles, or a row has another number of cells.
+        ValueError: there are no rows or titles, or the number of cells in a row differs.
     """
     lengths = [len(row.cells) for row in rows]
     if not titles or set(lengths) != {len(titles)}:
@@ -141,7 +140,7 @@ def _panel_row(
     column_width: int,
     cell: tuple[int, int],
 ) -> Image.Image:
-    """The title of an image, and its cells in lines of ``columns``, each line under its titles."""
+    """The title of an image, and its cells in lines of ``columns`` with titles above."""
     total = GAP + columns * (column_width + GAP)
     parts = [_line_of_text(row.title, total, 16)] if row.title else []
     for start in range(0, len(titles), columns):
@@ -160,7 +159,7 @@ def _panel_row(
 
 
 def _cell_size(picture: RgbArray, limit: int) -> tuple[int, int]:
-    """Width and height of a cell: enlarged by a whole factor, or reduced to the limits."""
+    """Width and height of a cell: enlarged by an integer factor, or reduced to the limits."""
     height, width = picture.shape[:2]
     share = min(limit / width, CELL_SIDE / height)
     if share >= 1:
@@ -185,7 +184,7 @@ def _line_of_text(text: str, width: int, size: int) -> Image.Image:
 
 
 def _legend(entries: Sequence[LegendItem], width: int) -> Image.Image:
-    """Samples with their texts, in columns of equal width."""
+    """Colour samples with their texts, in columns of equal width."""
     font, line = text_font(16), 28
     room = max(width, LEGEND_WIDTH) - 2 * GAP - 34
     samples = [entry.sample for entry in entries]
@@ -207,7 +206,7 @@ def _legend(entries: Sequence[LegendItem], width: int) -> Image.Image:
 
 
 def _framed(sample: RgbArray) -> RgbArray:
-    """The sample in a thin frame, so that white is visible on white."""
+    """The sample in a thin frame, so that white is visible."""
     sample[[0, -1]] = sample[:, [0, -1]] = FAINT
     return sample
 

@@ -1,6 +1,6 @@
-"""Pseudo-mask panels: the mask of each level, what the last level changes, CLIP's confidence."""
+"""Pseudo-mask panels: the mask of each level, changes by the last level, CLIP's confidence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.datasets.base import Scene
+from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
 from pipeline.report.drawing import RgbArray, changes, colour_mask, faded, heat
 from pipeline.report.panels import LegendItem, PanelRow, class_entries, downscale_for_panel, panel
 from pipeline.scenes.classes import IGNORE_INDEX
@@ -16,12 +16,11 @@ from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.store.reader import PseudoMaskStore, hard_mask, upsampled
 
-TOP_QUANTILE = 0.98  # of the confidence: the end of its colour scale
-HumanMask = Callable[[Scene], np.ndarray | None]
+TOP_QUANTILE = 0.98  # of the confidence: upper end of its colour scale
 
 
 class PanelData(NamedTuple):
-    """What is drawn of one image, all of its panel size ``[H, W]``."""
+    """The contents of one row, all of panel size ``[H, W]``."""
 
     image: RgbArray
     masks: list[np.ndarray]  # one per level
@@ -63,21 +62,21 @@ def pseudo_panels(
     *,
     palette: RgbArray,
     labels: ImageLabels | None,
-    human_mask: HumanMask,
+    read_mask: MaskReader,
 ) -> Image.Image:
-    """A panel of images: pseudo-mask per level, what the last level (the fused one, if there is
-    one) changes against the global one, confidence at the global level, and human mask.
+    """A panel of images: pseudo-mask per level, pixels where the last level (the fused one, if any)
+    differs from the global one, confidence at the global level, and human mask.
 
     Args:
         scenes: the images, all with a human mask or all without.
         store: the pseudo-masks.
         palette: colours of the classes.
-        labels: image-level labels; None: not used, so all classes compete.
-        human_mask: gives the human mask of an image, or None.
+        labels: image-level labels; None: all classes compete.
+        read_mask: reads human masks.
     """
-    data = [_panel_data(scene, store, labels, human_mask) for scene in scenes]
+    data = [_panel_data(scene, store, labels, read_mask) for scene in scenes]
     margins = np.concatenate([one.margin[np.isfinite(one.margin)] for one in data])
-    # No margin is finite where one class is present, and all are 0 where logits are equal.
+    # There may be no finite margin (one class per image), or all may be 0 (equal logits).
     top = (float(np.quantile(margins, TOP_QUANTILE)) if margins.size else 0.0) or 1.0
     several = len(store.levels) > 1
     rows = []
@@ -104,24 +103,25 @@ def level_titles(store: PseudoMaskStore) -> list[str]:
 
 
 def _panel_data(
-    scene: Scene, store: PseudoMaskStore, labels: ImageLabels | None, human_mask: HumanMask
+    scene: Scene, store: PseudoMaskStore, labels: ImageLabels | None, read_mask: MaskReader
 ) -> PanelData:
     image, factor = downscale_for_panel(read_image(scene.image))
     size = (image.shape[0], image.shape[1])
     row = np.ones(len(store.classes), np.bool_) if labels is None else labels[scene.key]
-    present, human = torch.from_numpy(row), human_mask(scene)
+    present = torch.from_numpy(row)
+    human = [] if scene.mask is None else [read_scene_mask(scene, read_mask)[::factor, ::factor]]
     return PanelData(
         image=image,
         masks=level_masks(store, scene.key, present, size),
         margin=top2_margin(
             torch.from_numpy(store.read(scene.key, store.global_level)), present, size
         ),
-        human=[] if human is None else [human[::factor, ::factor]],
+        human=human,
     )
 
 
 def _legend(store: PseudoMaskStore, top: float) -> list[LegendItem]:
-    """The colours that stand for no class."""
+    """Legend entries of the colours that do not represent a class."""
     scale = heat(np.linspace(0, top, 120)[None].repeat(18, axis=0), top)
     text = (
         f"confidence, {store.global_level} level: best minus second-best similarity, 0 to {top:.2g}"

@@ -1,7 +1,6 @@
-"""Results of a run as the stages left them: metrics, tables, curves; and the summary of a run.
+"""Results of a run: metrics, tables and curves of all stages, and the summary on the terminal.
 
-What is missing is empty: without human masks there are no metrics, without validation images no
-panels of them.
+Missing results are empty, such as metrics of a data set without human masks.
 """
 
 import csv
@@ -9,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +51,7 @@ class RunResults:
 
     @classmethod
     def read(cls, folder: Path, index: Path) -> "RunResults":
-        """Read what is there.
+        """Read the results that exist.
 
         Raises:
             ValueError: the index is missing, or a file is damaged.
@@ -114,15 +113,8 @@ def percent(value: float | str | None) -> str:
     return "-" if math.isnan(number) else f"{100 * number:.1f}"
 
 
-class Output(NamedTuple):
-    """An output of a run: what it is, and its path."""
-
-    what: str
-    path: str
-
-
-def outputs_of(results: RunResults) -> list[Output]:
-    """The outputs that exist, with paths relative to the project's folder."""
+def outputs_of(results: RunResults) -> list[tuple[str, str]]:
+    """Description and path of each output that exists, relative to the project's folder."""
     folder = results.folder
     folders = {
         "segmenter: panels, metrics": folder / "eval",
@@ -131,9 +123,9 @@ def outputs_of(results: RunResults) -> list[Output]:
         "data: photos, classes, sizes": folder / "prepare",
     }
     return [
-        Output("report, one file", (folder / "report.html").as_posix()),
-        Output("segmenter, opens with smp", "models/segmenter"),
-        *(Output(what, path.as_posix()) for what, path in folders.items() if path.is_dir()),
+        ("report, one file", (folder / "report.html").as_posix()),
+        ("segmenter, opens with smp", "models/segmenter"),
+        *((what, path.as_posix()) for what, path in folders.items() if path.is_dir()),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Segmenter panels: predictions next to pseudo-masks and human mask, and previews of training."""
+"""Segmenter panels: predictions beside pseudo-masks and human mask; previews of training."""
 
 import json
 import math
@@ -26,7 +26,7 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_mask
 from pipeline.store.reader import PseudoMaskStore
 
-NOISY = "noisy"  # the preview that is a region, not a map of classes
+NOISY = "noisy"  # the preview that is a region, not a mask of classes
 PER_STEP = ("segmenter", NOISY)  # previews that change; the others are levels
 PREVIEW_STEPS = 5  # at most
 
@@ -59,7 +59,7 @@ def segmenter_panels(
     Args:
         scenes: the images, all with a human mask or all without.
         inputs: what the panel is made from.
-        heading: above everything.
+        heading: title of the panel.
         photo_iou: mean IoU by key, for the titles.
     """
     rows = []
@@ -108,11 +108,11 @@ def ranked(
 
 
 def preview_panel(folder: Path, scenes: Iterable[Scene], palette: RgbArray) -> Image.Image | None:
-    """A panel of the previews that training left: pseudo-masks, predictions at a few steps, and the
-    noisy region at the first and last of them; None if there are no previews.
+    """A panel of the previews of training: pseudo-masks, predictions at a few steps, and the noisy
+    region at the first and last of them; None if there are no previews.
 
     Args:
-        folder: what `pipeline.training.previews` wrote.
+        folder: written by `pipeline.training.previews`.
         scenes: all images of the data set; previews of other images are left out.
         palette: colours of the classes.
 
@@ -175,6 +175,6 @@ def _region_legend() -> list[LegendItem]:
     plain = np.full((18, 36, 3), 150, np.uint8)
     noisy = "noisy: the segmenter disagrees with CLIP, or is less sure than carb.tau"
     return [
-        LegendItem("reliable: the photo as it is", plain),
+        LegendItem("reliable: the photo unchanged", plain),
         LegendItem(noisy, mark_region(plain, np.ones(plain.shape[:2], np.bool_))),
     ]

@@ -41,7 +41,7 @@ def test_the_command_writes_labels_and_leaves_out_images_without_classes(tmp_pat
     wanted = with_noise(MANY, miss=0.8, false_alarm=0, seed=0)
     wanted = {key: row for key, row in wanted.items() if row.any()}
     found = read_image_labels(tmp_path / "new/noisy.csv", classes)
-    assert f"{len(MANY) - len(wanted)} images without any class" in result.output
+    assert f"left out {len(MANY) - len(wanted)} images without any class" in result.output
     assert found.keys() == wanted.keys()
     assert all(np.array_equal(found[key], row) for key, row in wanted.items())
     assert CliRunner().invoke(app, [str(tmp_path / "none.csv"), paths[1]]).exit_code == 2

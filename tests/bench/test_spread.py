@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from bench.spread import app
 
 
-def told(tau: Any, seed: int, value: float, **other: Any) -> dict[str, Any]:
-    """A run as `dvc exp show --json` tells it."""
+def run_of(tau: Any, seed: int, value: float, **other: Any) -> dict[str, Any]:
+    """A run as in the output of `dvc exp show --json`."""
     params = {"seed": seed, "carb": {"tau": tau, "weight": None}, **other}
     data = {
         "params": {"params.yaml": {"data": params}},
@@ -35,9 +35,9 @@ def spread(shown: list[dict[str, Any]]) -> list[str]:
 
 
 def test_spread_of_seeds_by_hand() -> None:
-    commit, edited = told(0.0, 0, 0.30), told(0.9, 0, 0.30) | {"rev": "workspace"}
-    runs = [told(0, 2, 0.34), told(0, 1, 0.32), told(0.5, 0, 0.31), told(0, 0, 0.30)]
-    commit["experiments"] = [*map(experiment, runs), experiment(told(0.7, 0, 0.9), "running")]
+    commit, edited = run_of(0.0, 0, 0.30), run_of(0.9, 0, 0.30) | {"rev": "workspace"}
+    runs = [run_of(0, 2, 0.34), run_of(0, 1, 0.32), run_of(0.5, 0, 0.31), run_of(0, 0, 0.30)]
+    commit["experiments"] = [*map(experiment, runs), experiment(run_of(0.7, 0, 0.9), "running")]
     assert spread([edited, commit]) == [
         "| carb.tau 0 | 32.0 ± 2.0 | 30.0 32.0 34.0 | 50.0 ± 0.0 |",
         "| carb.tau 0.5 | 31.0 | 31.0 | 50.0 |",
@@ -46,7 +46,7 @@ def test_spread_of_seeds_by_hand() -> None:
 
 @pytest.mark.parametrize("changed", ["pipeline/carb.py", "pipeline/clip"])
 def test_runs_of_other_code_are_kept_apart_by_name(changed: str) -> None:
-    old, new = told(0, 0, 0.30), told(0, 1, 0.32)
+    old, new = run_of(0, 0, 0.30), run_of(0, 1, 0.32)
     new["data"]["deps"][changed]["hash"] = "2"
     assert spread([old, new]) == [
         "| run-1 | 32.0 | 32.0 | 50.0 |",
@@ -54,11 +54,8 @@ def test_runs_of_other_code_are_kept_apart_by_name(changed: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [("[]", "no run has metrics in results/segmenter.json"), ("no json", "is not JSON")],
-)
-def test_nothing_to_spread_is_told(given: str, sentence: str) -> None:
-    result = CliRunner().invoke(app, input=given)
-    assert result.exit_code == 2
-    assert sentence in result.output
+def test_input_without_runs_is_refused() -> None:
+    for given, sentence in (("[]", "no run has metrics in results/seg"), ("x", "is not JSON")):
+        result = CliRunner().invoke(app, input=given)
+        assert result.exit_code == 2
+        assert sentence in result.output

@@ -63,7 +63,7 @@ def mentioned_classes(caption: str) -> set[str]:
 
 def test_a_caption_mentions_the_given_classes_and_no_other():
     rng = random.Random(0)
-    for _ in range(2000):
+    for _ in range(500):
         names = rng.sample(CLASSES, rng.randint(1, 3))
         caption = write_caption(names, rng=rng)
         assert mentioned_classes(caption) == set(names), caption
@@ -79,7 +79,7 @@ def test_the_vocabulary_covers_every_template_with_every_synonym(vocabulary):
 
 def test_a_crop_lies_in_its_scene_and_its_caption_names_classes_in_it(pool):
     rng = random.Random(0)
-    for _ in range(500):
+    for _ in range(200):
         crop = pool.draw_crop(rng)
         rows, columns = pool.masks.shape[1:]
         bottom, right = crop.top + crop.height, crop.left + crop.width
@@ -111,7 +111,7 @@ def test_augmented_images_stay_within_the_range_of_clip():
     assert one.abs().max() < 4
 
 
-def test_a_batch_depends_on_seed_and_step_alone(pool, vocabulary):
+def test_a_batch_depends_only_on_seed_and_step(pool, vocabulary):
     batches = make_batches(pool, vocabulary)
     later, again = batches[7], make_batches(pool, vocabulary)[7]
     assert all(torch.equal(a, b) for a, b in zip(later, again, strict=True))
@@ -149,14 +149,14 @@ def test_a_short_run_writes_a_folder_that_open_clip_opens(tmp_path, vocabulary):
     assert (table[~unused] != 0).any(dim=1).all()
 
 
-def test_text_cut_to_its_length_encodes_as_open_clip_does(pool, vocabulary):
+def test_shortened_token_rows_encode_as_padded_ones(pool, vocabulary):
     model = train_clip.start_training(pool, vocabulary, seed=0).model.eval()
     tokens = vocabulary.encode(["a photo of a bus.", "the sky, a truck and terrain"])
     padded = F.pad(tokens, (0, 77 - tokens.shape[1]))
     assert torch.allclose(encode_text(model, tokens), model.encode_text(padded), atol=1e-5)
 
 
-def test_an_interrupted_run_goes_on_at_its_step_and_ends_alike(tmp_path, pool, vocabulary):
+def test_an_interrupted_run_resumes_with_equal_results(tmp_path, pool, vocabulary):
     batches = make_batches(pool, vocabulary)
     straight = train_clip.start_training(pool, vocabulary, seed=0)
     train_clip.fit(straight, [batches[0], batches[1]], RECIPE, scratch=tmp_path, compiled=False)
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_at_its_step_and_ends_alike(tmp_path, pool, v
             assert torch.equal(saved[name], weight.half()), name
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, pool, vocabulary):
+def test_a_checkpoint_with_other_settings_is_refused(tmp_path, pool, vocabulary):
     training = train_clip.start_training(pool, vocabulary, seed=0)
     train_clip.save_checkpoint(tmp_path / "state.pt", training, RECIPE)
     other = train_clip.Recipe(steps=4, batch_size=8, num_scenes=4, seed=0)

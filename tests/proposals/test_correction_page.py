@@ -20,16 +20,25 @@ CONFIDENCE = {"x/a,1.jpg": 0.9, "b.JPG": 0.6, "c;\u00fc.png": 0.4, "d.webp": 0.1
 PHOTOS = list(CONFIDENCE)
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    return write_page(tmp_path / "correct.html")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the page and of its downloads."""
+    return tmp_path_factory.mktemp("page")
 
 
-@pytest.fixture
-def tab(tmp_path: Path, page: Path) -> Iterator[Tab]:
-    with opened_tab(tmp_path) as tab:
-        tab.open(page)
+@pytest.fixture(scope="module")
+def browser(folder: Path) -> Iterator[Tab]:
+    with opened_tab(folder) as tab:
         yield tab
+
+
+@pytest.fixture
+def tab(browser: Tab, folder: Path) -> Tab:
+    """The page as a browser shows it for the first time."""
+    browser.open(write_page(folder / "correct.html"))
+    browser.run("localStorage.clear()")
+    browser.reload()
+    return browser
 
 
 def write_page(path: Path, *, threshold: float = 0.5) -> Path:
@@ -66,7 +75,7 @@ def total(tab: Tab) -> str:
 
 
 def load(tab: Tab, folder: Path, content: str | bytes) -> str:
-    """Load a file; what the page says."""
+    """Load a file; returns the message of the page."""
     path = folder / "mine.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     tab.run("document.getElementById('note').textContent = ''")
@@ -76,7 +85,7 @@ def load(tab: Tab, folder: Path, content: str | bytes) -> str:
 
 
 def download(tab: Tab, folder: Path) -> dict[str, list[str]]:
-    """Press the button; the tags in the file, as `prepare` reads them."""
+    """Click "Download"; returns the classes per photo, as `prepare` reads the file."""
     path, end = folder / "labels.csv", time.monotonic() + 60
     path.unlink(missing_ok=True)
     tab.click("document.getElementById('save')")
@@ -90,13 +99,13 @@ def download(tab: Tab, folder: Path) -> dict[str, list[str]]:
     }
 
 
-def test_a_slider_leaves_what_was_clicked(tab: Tab) -> None:
+def test_a_slider_does_not_change_clicked_photos(tab: Tab) -> None:
     a, b, c, d = PHOTOS
     assert tagged(tab) == [a, b]
     tab.click(photo(d))
     tab.click(photo(a))
     for _ in range(2):
-        tab.click(photo(b))  # away and back: a person has looked at it
+        tab.click(photo(b))  # changed and changed back: confirmed
     tab.click(slider(), 0.995)
     assert tagged(tab) == [b, d]
     tab.click(slider(), 0.005)
@@ -105,25 +114,13 @@ def test_a_slider_leaves_what_was_clicked(tab: Tab) -> None:
     assert "4 photos, 3 tags corrected; stored in this browser, not downloaded yet" in total(tab)
 
 
-def test_what_is_downloaded_is_what_is_shown_and_what_prepare_reads(
-    tab: Tab, tmp_path: Path
-) -> None:
+def test_corrections_survive_a_reload_and_the_end_of_the_browser(tmp_path: Path) -> None:
     a, b, c, d = PHOTOS
-    tab.click(photo(c))
-    tab.click(photo(d, 1))
-    tab.click(slider(2), 0.995)
-    found = download(tab, tmp_path)
-    assert found == {a: [NAMES[0]], b: [NAMES[0]], c: [NAMES[0]], d: [NAMES[1]]}
-    assert "not downloaded" not in total(tab)
-
-
-def test_work_survives_a_reload_and_the_browser_s_end(tmp_path: Path, page: Path) -> None:
-    a, b, c, d = PHOTOS
+    page = write_page(tmp_path / "correct.html")
     with opened_tab(tmp_path) as tab:
         tab.open(page)
         tab.click(slider(), 0.7)
         tab.click(photo(d))
-        assert tagged(tab) == [a, d]
         tab.reload()
         assert tagged(tab) == [a, d]
         assert note(tab) == "Restored from this browser: 1 tags set by hand, sliders restored."
@@ -132,33 +129,31 @@ def test_work_survives_a_reload_and_the_browser_s_end(tmp_path: Path, page: Path
         assert tagged(tab) == [a, d]
         assert "not downloaded yet" in total(tab)
         tab.open(write_page(tmp_path / "other.html", threshold=0.2))
-        assert tagged(tab) == [a, b, c]  # what was done on one page is not put upon another
+        assert tagged(tab) == [a, b, c]  # corrections belong to one page
         tab.open(page)
         tab.click("document.getElementById('over')")
         assert tagged(tab) == [a, b]
         tab.click("document.getElementById('undo')")
         assert tagged(tab) == [a, d]
-        tab.click("document.getElementById('undo')")
-        tab.reload()
-        assert tagged(tab) == [a, b]
 
 
-def test_saved_labels_are_loaded_and_corrected_further(tab: Tab, tmp_path: Path) -> None:
+def test_downloaded_labels_are_those_shown_and_can_be_loaded_again(tab: Tab, folder: Path) -> None:
     a, b, c, d = PHOTOS
     tab.click(photo(d))
     tab.click(photo(b))
     tab.click(photo(d, 1))
-    saved = download(tab, tmp_path)
+    tab.click(slider(2), 0.995)
+    saved = download(tab, folder)
+    assert saved == {a: [NAMES[0]], b: [], c: [], d: NAMES[:2]}
+    assert "not downloaded" not in total(tab)
     tab.click("document.getElementById('over')")
-    said = load(tab, tmp_path, (tmp_path / "labels.csv").read_bytes())
+    said = load(tab, folder, (folder / "labels.csv").read_bytes())
     assert said.startswith("mine.csv: tags of 4 of 4 photos loaded; those that differ from the")
     assert tagged(tab) == [a, d]
     tab.click(slider(), 0.3)
     assert tagged(tab) == [a, c, d]
     tab.click(photo(c))
-    assert download(tab, tmp_path) == saved
-    tab.reload()
-    assert tagged(tab) == [a, d]
+    assert download(tab, folder) == saved
 
 
 @pytest.mark.parametrize(
@@ -168,30 +163,30 @@ def test_saved_labels_are_loaded_and_corrected_further(tab: Tab, tmp_path: Path)
         '\ufeffkey\t$x$ <b>\t"a,""b|c"\tSTRA\u00dfE \n"train/x/a,1"\tyes\t1\t0\n\nd.webp\t0\t0\t1',
     ],
 )
-def test_labels_are_read_as_prepare_reads_them(tab: Tab, tmp_path: Path, content: str) -> None:
+def test_labels_are_read_as_prepare_reads_them(tab: Tab, folder: Path, content: str) -> None:
     a, _, _, d = PHOTOS
-    load(tab, tmp_path, content)
-    (tmp_path / "mine.csv").write_text(content, "utf-8")
-    rows = list(read_label_file(tmp_path / "mine.csv", NAMES).values())
+    load(tab, folder, content)
+    (folder / "mine.csv").write_text(content, "utf-8")
+    rows = list(read_label_file(folder / "mine.csv", NAMES).values())
     for place in range(3):
         shown = tagged(tab, place)
         assert [name in shown for name in (a, d)] == [bool(row[place]) for row in rows]
 
 
-def test_tags_are_read_and_unknown_names_are_listed(tab: Tab, tmp_path: Path) -> None:
+def test_tags_are_read_and_unknown_names_are_listed(tab: Tab, folder: Path) -> None:
     a, b, _, _ = PHOTOS
-    said = load(tab, tmp_path, "photo,tags\nb.JPG,$x$ <b>|boat\nnobody.jpg,boat\n")
+    said = load(tab, folder, "photo,tags\nb.JPG,$x$ <b>|boat\nnobody.jpg,boat\n")
     assert tagged(tab) == [a]
     assert b in tagged(tab, 2)
     assert "no such photo here: 'nobody.jpg'; " in said
     assert "no such class here: 'boat'; " in said
     assert "missing in the file, unchanged: 'x/a,1.jpg', 'c;\u00fc.png', 'd.webp'." in said
-    said = load(tab, tmp_path, "photo,boat,stra\u00dfe\nb,1,1\n")
+    said = load(tab, folder, "photo,boat,stra\u00dfe\nb,1,1\n")
     assert tagged(tab) == [a, b]
     assert "classes missing in the file, unchanged: 'a,\"b|c', '$x$ <b>'" in said
 
 
-def test_a_wrong_file_is_refused_in_one_line(tab: Tab, tmp_path: Path) -> None:
+def test_a_wrong_file_is_refused_in_one_line(tab: Tab, folder: Path) -> None:
     tab.click(photo(PHOTOS[3]))
     for content, message in [
         ("stra\u00dfe,1\n", "the header must be 'photo' and a column for each class"),
@@ -201,17 +196,17 @@ def test_a_wrong_file_is_refused_in_one_line(tab: Tab, tmp_path: Path) -> None:
         ("photo,stra\u00dfe\nz,1\n", "it names none of these photos but 'z'"),
         (b"photo,stra\xdfe\nb,1\n", "it is not UTF-8 text"),
     ]:
-        said = load(tab, tmp_path, content)
+        said = load(tab, folder, content)
         assert said.startswith("mine.csv: not loaded: ")
         assert message in said
-        assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
+    assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
 
 
-def test_a_browser_that_keeps_nothing_says_so(tab: Tab, page: Path) -> None:
+def test_a_browser_without_storage_is_reported(tab: Tab) -> None:
     refuse = "Storage.prototype.setItem = Storage.prototype.getItem = () => { throw Error('no'); }"
-    tab.ask("Page.addScriptToEvaluateOnNewDocument", source=refuse)
-    tab.open(page)
+    script = tab.ask("Page.addScriptToEvaluateOnNewDocument", source=refuse)
     tab.reload()
     tab.click(photo(PHOTOS[3]))
     assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
     assert "this browser does not store your work: download it" in total(tab)
+    tab.ask("Page.removeScriptToEvaluateOnNewDocument", **script)

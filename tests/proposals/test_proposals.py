@@ -1,4 +1,4 @@
-"""Proposed labels: what they are, what is written, and that a person's labels are kept."""
+"""Proposed labels: confidence, written files, and that corrected labels are kept."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def proposal(name: str, *confidence: float) -> Proposal:
 FOUND = [proposal("a b.JPG", 0.9, 0.2), proposal("\u00fc/c.webp", 0.25, 0.1), proposal("d", 0, 0)]
 
 
-def test_confidence_is_that_of_the_window_that_shows_a_class_best(tmp_path: Path) -> None:
+def test_confidence_is_the_maximum_over_windows(tmp_path: Path) -> None:
     clip = random_clip(tmp_path / "clip", VIT)
     text = clip.embed_text([["road"], ["car"], ["tree"]], ["{}"])
     levels = [
@@ -73,7 +73,7 @@ def test_prepare_reads_what_is_written(tmp_path: Path, caplog: pytest.LogCapture
     }
     text = (tmp_path / "label_confidence.csv").read_text("utf-8-sig")
     assert text.splitlines()[:2] == ['photo,road,"</script>,x"', "a b.JPG,0.900,0.200"]
-    assert caplog.messages[-1] == "d: no class at all; left out of training"
+    assert caplog.messages[-1] == "d: no class proposed; left out of training"
 
 
 def test_earlier_labels_are_replaced_with_force_only_and_kept(
@@ -93,7 +93,7 @@ def test_earlier_labels_are_replaced_with_force_only_and_kept(
     assert labels.read_text("utf-8-sig").startswith("photo,road")
 
 
-def test_the_page_needs_no_other_file_and_contains_every_photo(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_contains_every_photo(tmp_path: Path) -> None:
     for _ in range(2):  # an earlier page is replaced
         write_page(tmp_path / "proposals", FOUND, SPACE, threshold=0.25)
     assert [path.name for path in (tmp_path / "proposals").iterdir()] == ["correct.html"]

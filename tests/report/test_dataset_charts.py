@@ -51,10 +51,10 @@ def test_the_most_frequent_class_comes_first_and_each_split_has_its_bars(tmp_pat
 
 
 @pytest.mark.parametrize("sizes", [[(4000, 3000), (90, 4000)], [(7, 9 + n) for n in range(300)]])
-def test_two_odd_sizes_and_many_are_drawn(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
+def test_extreme_sizes_and_many_sizes_are_drawn(
+    sizes: list[tuple[int, int]], tmp_path: Path
+) -> None:
     photos = [photo("train", f"{place}", size) for place, size in enumerate(sizes)]
-    for name in "ab":
-        size_chart([*photos, photo("val", "v", sizes[0])], tmp_path / name)
-    assert pixels_of(tmp_path / "a", BLUE).sum() > 100
-    assert pixels_of(tmp_path / "a", ORANGE).sum() > 20
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    size_chart([*photos, photo("val", "v", sizes[0])], tmp_path / "sizes.png")
+    assert pixels_of(tmp_path / "sizes.png", BLUE).sum() > 100
+    assert pixels_of(tmp_path / "sizes.png", ORANGE).sum() > 20

@@ -1,4 +1,4 @@
-"""Masks in colour, overlays, regions, heat; colours that stay apart with any colour vision."""
+"""Masks in colour, overlays, regions, heat maps, and the colour-blind palette."""
 
 import numpy as np
 import pytest
@@ -37,14 +37,11 @@ def test_each_class_gets_its_colour_and_ignored_pixels_white():
     assert painted.tolist() == [[RED, GREEN, WHITE], [GREEN, RED, WHITE]]
 
 
-@pytest.mark.parametrize(
-    ("alpha", "red"), [(0.25, [125, 75, 75]), (0.0, [100, 100, 100]), (1.0, RED)]
-)
-def test_overlay_mixes_the_colour_in_and_leaves_ignored_pixels_alone(alpha, red):
+def test_overlay_blends_the_colour_and_leaves_ignored_pixels_unchanged():
     image = np.full((1, 2, 3), 100, np.uint8)
-    mixed = overlay(image, np.array([[0, 255]], np.uint8), PALETTE, alpha=alpha)
+    mixed = overlay(image, np.array([[0, 255]], np.uint8), PALETTE, alpha=0.25)
     assert mixed.dtype == np.uint8
-    assert mixed.tolist() == [[red, [100, 100, 100]]]
+    assert mixed.tolist() == [[[125, 75, 75], [100, 100, 100]]]
 
 
 def test_changes_are_drawn_on_the_faded_image():
@@ -76,14 +73,12 @@ def test_heat_grows_lighter_up_to_its_top():
     assert sums[0] < sums[1] < sums[2] == sums[3] == sums[4]
 
 
-def test_a_saved_image_comes_back_and_has_equal_bytes_twice(tmp_path):
+def test_a_saved_image_has_its_pixels_and_no_date(tmp_path):
     image = colour_mask(np.arange(12).reshape(3, 4) % 3, PALETTE)
     save_png(tmp_path / "array.png", image)
-    save_png(tmp_path / "image.png", Image.fromarray(image))
     with Image.open(tmp_path / "array.png") as opened:
         assert np.array_equal(np.asarray(opened), image)
         assert opened.info == {}
-    assert (tmp_path / "array.png").read_bytes() == (tmp_path / "image.png").read_bytes()
 
 
 def cielab(colours: np.ndarray, vision: np.ndarray) -> np.ndarray:
@@ -100,17 +95,16 @@ def least_distance(colours: np.ndarray) -> float:
     return min(float(np.linalg.norm(look[first] - look[second], axis=-1).min()) for look in looks)
 
 
-@pytest.mark.parametrize(("name", "count"), [("demo", 17), ("cityscapes", 19), ("wilddash2", 25)])
-def test_colours_stay_apart_for_colour_blind_people(name: str, count: int) -> None:
+@pytest.mark.parametrize("name", ["cityscapes", "wilddash2"])
+def test_colours_are_distinguishable_for_colour_blind_people(name: str) -> None:
     own = LABEL_SPACES[name].palette
     made = palette_of("colour_blind", own)
-    assert made.shape == (count, 3)
-    assert made.dtype == np.uint8
+    assert (made.shape, made.dtype) == (own.shape, np.uint8)
     assert least_distance(made) > 3 * least_distance(own)
     assert least_distance(np.vstack([made, [[255, 255, 255]]])) > 5  # 2.3 is just noticeable
 
 
-def test_as_many_colours_as_a_mask_can_hold_are_all_different() -> None:
+def test_all_255_colours_differ_and_none_is_white() -> None:
     made = palette_of("colour_blind", np.zeros((255, 3), np.uint8))
     assert len(np.unique(made, axis=0)) == 255
     assert not (made == 255).all(axis=1).any()

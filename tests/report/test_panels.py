@@ -1,10 +1,9 @@
-"""Panels and contact sheets: sizes, titles, legends, equal bytes."""
+"""Panels and contact sheets: sizes, titles, legends."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report.drawing import save_png
 from pipeline.report.panels import (
     LegendItem,
     PanelRow,
@@ -30,9 +29,7 @@ def sheet(height: int, width: int, *, photos: int = 2, columns: int = 2) -> Imag
     ("size", "cell"),
     [
         ((128, 256), (256, 512)),
-        ((64, 321), (64, 321)),
         ((1024, 2048), (320, 640)),
-        ((10, 10), (640, 640)),
         ((4000, 1000), (640, 160)),
     ],
 )
@@ -43,14 +40,9 @@ def test_a_panel_shows_pictures_at_a_readable_size(size, cell):
         assert two.width == 8 + 2 * (cell[1] + 8)
 
 
-@pytest.mark.parametrize("columns", [1, 5, 9])
-@pytest.mark.parametrize("size", [(480, 360), (1024, 2048)])
-def test_a_panel_of_many_columns_fits_into_a_browser_window(columns, size):
-    made = sheet(*size, columns=columns)
-    assert 0.25 * 1400 < made.width <= 1400
-
-
-def test_many_columns_go_into_several_lines_as_even_as_they_can():
+def test_a_panel_of_many_columns_fits_into_a_browser_window():
+    for columns in (1, 9):
+        assert 0.25 * 1400 < sheet(1024, 2048, columns=columns).width <= 1400
     one, two = (sheet(100, 1000, photos=1, columns=columns) for columns in (3, 6))
     assert two.width == one.width
     assert two.height - one.height == 30 + 46 + 8  # titles, pictures of 456 x 46, gap
@@ -61,14 +53,6 @@ def test_a_panel_enlarges_without_inventing_colours():
     picture[::2, ::2] = [200, 0, 0]
     made = np.asarray(panel([PanelRow([picture])], titles=["x"], legend=[]))
     assert np.array_equal(made[30 : 30 + 640, 8 : 8 + 640], picture.repeat(2, 0).repeat(2, 1))
-
-
-def test_photos_of_other_proportions_have_cells_of_their_own():
-    made = panel([PanelRow([BLACK]), PanelRow([BLACK[:, :160]])], titles=["x"], legend=[])
-    second = np.asarray(made)[30 + 648 :]
-    assert made.width == 8 + 640 + 8
-    assert (second[:640, 8 + 240 : 8 + 400] == 0).all()  # in the middle of the column
-    assert (second[:640, : 8 + 240] == 255).all()
 
 
 def test_a_picture_of_other_proportions_keeps_them_within_its_block():
@@ -89,26 +73,13 @@ def test_the_legend_shows_the_colour_of_every_class_and_every_other_sample():
     assert (made == [1, 2, 3]).all(axis=2).sum() == 18 * 70
 
 
-def test_a_title_that_is_too_long_loses_its_beginning():
-    pictures = [np.zeros((10, 10, 3), np.uint8)] * 5
-    long = panel([PanelRow(pictures, "folder/" * 90 + "a")], titles=["word " * 30] * 5, legend=[])
-    short = panel([PanelRow(pictures, "a")], titles=["w"] * 5, legend=[])
-    assert long.size == short.size
-
-
-@pytest.mark.parametrize("lengths", [[], [2, 1], [3]])
-def test_a_panel_without_a_title_for_each_picture_is_refused(lengths):
-    rows = [PanelRow([np.zeros((4, 4, 3), np.uint8)] * length) for length in lengths]
-    with pytest.raises(ValueError, match="needs rows of 2 cells, one per title, got"):
-        panel(rows, titles=["a", "b"], legend=LEGEND)
+def test_a_panel_without_a_title_per_cell_is_refused():
+    for lengths in ([], [2, 1]):
+        rows = [PanelRow([np.zeros((4, 4, 3), np.uint8)] * length) for length in lengths]
+        with pytest.raises(ValueError, match="needs rows of 2 cells, one per title, got"):
+            panel(rows, titles=["a", "b"], legend=LEGEND)
     with pytest.raises(ValueError, match="a panel needs rows of some cells"):
         panel([], titles=[], legend=LEGEND)
-
-
-def test_panels_have_equal_bytes_twice(tmp_path):
-    for name in "ab":
-        save_png(tmp_path / name, sheet(16, 32))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_contact_sheet_takes_photos_of_any_proportions():

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -16,10 +15,14 @@ GLOBAL = np.array([[[3.0, 0.0]], [[1.0, 2.0]], [[2.0, 5.0]]])  # [3, 1, 2]: clas
 LOCAL = np.array([[[3.0, 0.0]], [[1.0, 7.0]], [[2.0, 5.0]]])  # classes 0 and 1
 
 
-def scene(folder: Path, key: str = "val/a") -> Scene:
+def scene(folder: Path, key: str = "val/a", *, annotated: bool = False) -> Scene:
     file = folder / f"{key.replace('/', '-')}.png"
     Image.new("RGB", (320, 160), (90, 90, 90)).save(file)
-    return Scene(file, None, "val", key)
+    return Scene(file, file if annotated else None, "val", key)
+
+
+def no_mask(path: Path) -> np.ndarray:
+    raise AssertionError(path)
 
 
 def colours(sheet: Image.Image, left: int) -> set[tuple[int, int, int]]:
@@ -45,15 +48,13 @@ def test_masks_of_each_level_are_ignored_where_no_label_is_known(store_of) -> No
     assert [mask.tolist() for mask in none] == [[[255, 255]], [[255, 255]]]
 
 
-def test_before_labels_all_classes_compete_and_the_local_changes_stand_out(
+def test_without_labels_all_classes_compete_and_local_changes_are_shown(
     tmp_path: Path, store_of
 ) -> None:
     store = store_of(
         {"global": {"val/a": GLOBAL}, "local": {"val/a": LOCAL}}, {"val/a": (160, 320)}
     )
-    sheet = pseudo_panels(
-        [scene(tmp_path)], store, palette=PALETTE, labels=None, human_mask=lambda scene: None
-    )
+    sheet = pseudo_panels([scene(tmp_path)], store, palette=PALETTE, labels=None, read_mask=no_mask)
     red, green, blue = (tuple(colour) for colour in PALETTE.tolist())
     lefts = [8 + column * (270 + 8) for column in range(5)]
     assert sheet.width == 8 + 5 * 278
@@ -63,24 +64,24 @@ def test_before_labels_all_classes_compete_and_the_local_changes_stand_out(
     assert green not in drawn[1]
     assert {red, green} <= drawn[2]
     assert green in drawn[3]
-    assert red not in drawn[3]  # both levels say so
+    assert red not in drawn[3]  # both levels agree
 
 
 def test_one_level_changes_nothing_and_a_human_mask_comes_last(tmp_path: Path, store_of) -> None:
     store = store_of({"global": {"val/a": GLOBAL}}, {"val/a": (160, 320)})
     human = np.ones((160, 320), np.uint8)
     sheet = pseudo_panels(
-        [scene(tmp_path)],
+        [scene(tmp_path, annotated=True)],
         store,
         palette=PALETTE,
-        labels={"val/a": np.array([True, False, False])},  # one class alone: endless confidence
-        human_mask=lambda scene: human,
+        labels={"val/a": np.array([True, False, False])},  # one class only: infinite confidence
+        read_mask=lambda path: human,
     )
     assert sheet.width == 8 + 4 * (320 + 8)
     last = colours(sheet, 8 + 3 * 328)
     assert tuple(PALETTE[1].tolist()) in last
 
 
-@pytest.mark.parametrize(("count", "found"), [(1, "a"), (2, "ae"), (3, "ace"), (9, "abcde")])
-def test_a_few_items_are_evenly_spaced(count: int, found: str) -> None:
-    assert "".join(evenly_spaced("abcde", count)) == found
+def test_selected_items_are_evenly_spaced() -> None:
+    for count, found in ((1, "a"), (3, "ace"), (9, "abcde")):
+        assert "".join(evenly_spaced("abcde", count)) == found

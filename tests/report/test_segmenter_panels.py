@@ -49,7 +49,7 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path / "a.png", None, "val", "val/a")
 
 
-def test_previews_of_each_step_stand_beside_their_image(scene: Scene, tmp_path: Path) -> None:
+def test_previews_of_each_step_are_shown_beside_their_image(scene: Scene, tmp_path: Path) -> None:
     panel = preview_panel(tmp_path, [scene], PALETTE)
     assert panel is not None
     assert panel.width == 8 + 3 * (320 + 8)  # 6 cells in two lines
