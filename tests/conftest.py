@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import ctypes
+import fcntl
 import os
 import resource
 import sys
@@ -77,10 +78,20 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished tiny run of 10 steps, one per test process, to be read only; see `run_copy`."""
+    """A finished tiny run of 10 steps, to be read only; see `run_copy`.
+
+    The workers of `pytest -n` share one: the first makes it, the others wait for the lock.
+    """
     from tests.helpers.tiny_run import SHORT, file_states, finished_run  # imports all stages
 
-    folder = finished_run(tmp_path_factory.mktemp("finished"), SHORT)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            draft = Path(f"{folder}.draft")
+            draft.mkdir(exist_ok=True)
+            finished_run(draft, SHORT).rename(folder)
     before = file_states(folder)
     yield folder
     assert file_states(folder) == before, "a test changed the run that all tests share"

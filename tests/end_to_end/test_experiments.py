@@ -10,13 +10,13 @@ import pytest
 from bench.settings import write_changed
 from tests.helpers import ROOT
 from tests.helpers.faults.project import PATIENCE_S, Project
-from tests.helpers.tiny_run import TINY, run_stage, run_until
+from tests.helpers.tiny_run import TINY, run_stage
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 IDENTITY = {
     f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }
-QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.checkpoint_every": 10}
+QUICK = {"train.steps": 4, "carb.warmup_share": 0.5, "train.preview_every": 4, "train.workers": 0}
 FEWER = ("carb.tau=0,0.25,0.5,0.75", "carb.tau=0,0.5")
 SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo", "report")
 
@@ -31,18 +31,6 @@ def run(project: Project, commands: str) -> str:
     """Run a block in the shell, up to the first command that fails; what it said."""
     scratch = str(project.folder / "scratch")
     return project.finish("bash", "-ec", commands, CARB_SCRATCH=scratch, **IDENTITY)
-
-
-def run_here(project: Project, stages: tuple[str, ...] = ()) -> None:
-    """What `dvc repro` does, in this process, which has imported everything."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project.folder)
-        if not stages:
-            run_until("report")
-        for stage in stages:
-            result = run_stage(stage)
-            assert result.exit_code == 0, f"{stage}: {result.output}"
-    project.finish("dvc", "commit", "--force", "--quiet")
 
 
 def wait_for_queue(project: Project) -> str:
@@ -60,7 +48,7 @@ def wait_for_queue(project: Project) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.make(tmp_path_factory.mktemp("experiments") / "clone", QUICK, git=True)
     run(project, "git add --all && git commit --quiet --message code")
-    run_here(project)
+    project.run_here()
     run(project, "git add --all && git commit --quiet --message 'first run'")
     return project
 
@@ -136,7 +124,7 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     write_changed(ROOT / "params.yaml", folder / "recipes/street2.yaml", changes)
     before, after = block("Two data sets in one clone").split("dvc repro\n")
     run(swept, before)
-    run_here(swept, SECOND)
+    swept.run_here(*SECOND)
     run(swept, after)
     second = contents(folder / "data/masks.zarr")
     assert second != first

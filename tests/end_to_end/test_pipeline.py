@@ -149,7 +149,7 @@ def test_second_pseudo_run_asks_clip_nothing(
 
 def test_text_classifier_trains_and_saves_a_plain_model(run_copy: Path, tmp_path: Path) -> None:
     width = PseudoMaskStore.open(run_copy / "data/masks.zarr").text.shape[1]
-    options = {"decoder_channels": [16, 16, 8, 8, width]}
+    options = {"encoder_depth": 3, "decoder_channels": [16, 8, width]}
     changes = {"segmenter.classifier": "text", "segmenter.options": options, "train.steps": 2}
     write_params(tmp_path, changes)
     arguments = ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "segmenter")]

@@ -82,7 +82,7 @@ def outs(stage: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_opens_what_it_depends_on(reads: dict[str, Reads], stage: str) -> None:
+def test_a_stage_reads_what_dvc_yaml_lists_for_it(reads: dict[str, Reads], stage: str) -> None:
     watched = set(STAGES[stage]["deps"])
     linked = {
         "prepare": {"labels.csv"},
@@ -96,27 +96,10 @@ def test_a_stage_opens_what_it_depends_on(reads: dict[str, Reads], stage: str) -
         watched |= linked[stage]
     own = {"params.yaml", "scratch", *outs(stage), *UNWATCHED_FILES.get(stage, set())}
     assert {path for path in reads[stage].files if not below(path, watched | own)} == set()
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_watches_the_parameters_that_it_reads(reads: dict[str, Reads], stage: str) -> None:
-    watched = set(STAGES[stage].get("params", []))
-    missed = {
-        name
-        for name in reads[stage].parameters - UNWATCHED.get(stage, set())
-        if not {name, name.split(".")[0]} & watched
-    }
-    assert missed == set()
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_reads_what_it_watches(reads: dict[str, Reads], stage: str) -> None:
-    read = reads[stage].parameters
-    idle = {
-        name
-        for name in STAGES[stage].get("params", [])
-        if not any(one == name or one.startswith(f"{name}.") for one in read)
-    }
+    params, read = set(STAGES[stage].get("params", [])), reads[stage].parameters
+    others = read - UNWATCHED.get(stage, set())
+    assert {name for name in others if not {name, name.split(".")[0]} & params} == set()
+    idle = {name for name in params if not any(f"{one}.".startswith(f"{name}.") for one in read)}
     assert idle <= {"clip.pretrained"}  # read where clip.model is no folder
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.helpers import ROOT
-from tests.helpers.tiny_run import prepare_folder
+from tests.helpers.tiny_run import APPS, OPTIONS, prepare_folder, run_stage
 
 DRAWN = "--train 120 --val 40 --seed 2"  # in dvc.yaml
-FEW = "--train 7 --val 3 --seed 2"
+FEW = " ".join(OPTIONS["draw"])
 OUTPUTS = ("data", "models", "results")
 CHANGES: dict[str, Any] = {"train.steps": 30, "train.checkpoint_every": 5, "train.workers": 1}
+AS_DVC = {"eval": ("--previews", "results/train/previews")}  # arguments that dvc.yaml adds
 PATIENCE_S = 300
 KEPT = (".gitignore", "speed", "dataset_files.json")  # in scratch/, also after a run
 
@@ -92,6 +94,16 @@ class Project:
         said = run.said()
         assert run.returncode == 0, said
         return said
+
+    def run_here(self, *stages: str) -> None:
+        """Do what `dvc repro` does, for all stages or some, without the seconds of each import."""
+        stages = stages or tuple(APPS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for stage in stages:
+                result = run_stage(stage, *AS_DVC.get(stage, ()))
+                assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
+        self.finish("dvc", "commit", "--force", "--quiet", *stages)
 
     def outputs(self) -> dict[str, str]:
         """SHA-256 of every output and of dvc.lock."""
