@@ -17,7 +17,7 @@ CASES: dict[str, tuple[str, list[str], int, str]] = {
     "work in progress": ("pseudo", ["--scratch", "disk"], 40, "disk/pseudo-"),
     "store": ("pseudo", ["--out", "disk/masks.zarr"], 40, "disk/masks.zarr: up to"),
     "checkpoints": ("train", ["--scratch", "disk"], 500, "disk/train-"),
-    "segmenter": ("train", ["--out", "disk/segmenter"], 500, "disk/segmenter: up to"),
+    "segmenter": ("train", ["--out", "disk/segmenter"], 100, "disk/segmenter: up to"),
     "curves": ("train", ["--curves", "disk/curves"], 8, "disk/curves: cannot be written"),
 }
 
