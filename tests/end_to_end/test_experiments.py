@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 IDENTITY = {
     f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }
-QUICK = {"train.steps": 4, "carb.warmup_share": 0.5, "train.preview_every": 4, "train.workers": 0}
+QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.preview_every": 10, "train.workers": 0}
 FEWER = ("carb.tau=0,0.25,0.5,0.75", "carb.tau=0,0.5")
 SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo", "report")
 
@@ -128,9 +128,8 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     run(swept, after)
     second = contents(folder / "data/masks.zarr")
     assert second != first
-    for commands, masks in ((back, first), (there, second), (back, first)):
-        run(swept, commands)
-        assert contents(folder / "data/masks.zarr") == masks
+    run(swept, back)
+    assert contents(folder / "data/masks.zarr") == first
     assert re.findall(r"Running stage '(\w+)'", run(swept, "dvc repro")) == ["inputs"]
     assert "street2" in run(swept, "dvc exp show --all-branches --csv --hide-workspace")
     run(swept, block("Where the files are").replace("tau-4", "tau-1"))
