@@ -2,7 +2,7 @@
 
 Half a minute as part of the tests, with the same examples each time. New ones for ten minutes:
 
-    pytest tests/house/test_fuzz.py --hypothesis-profile=fuzz
+    pytest tests/repository/test_fuzz.py --hypothesis-profile=fuzz
 """
 
 import json
