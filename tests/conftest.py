@@ -21,7 +21,7 @@ from pipeline.config.params import Params, load_params
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers.tiny_store import store_of_logits
 
-# The same examples in every run, nothing kept on disk, and no clock on a busy machine.
+# The same examples in every run, nothing kept on disk, no time limit on a busy machine.
 settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=50
 )
@@ -50,7 +50,7 @@ def store_of(tmp_path: Path) -> StoreOf:
 
 
 def _leftovers() -> list[psutil.Process]:
-    """Processes that tests started and that still run, but for Python's own helpers."""
+    """Running processes that tests started, except Python's own helpers."""
     own = ("resource_tracker", "forkserver", "--multiprocessing-fork", "loky")
     found = []
     for child in psutil.Process().children(recursive=True):
@@ -65,7 +65,7 @@ def _leftovers() -> list[psutil.Process]:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_process_is_left() -> Iterator[None]:
-    """Fail where a test leaves a process behind, and end it: it would slow or spoil later tests."""
+    """Fail if a test leaves a process behind, and kill it."""
     before = {child.pid for child in _leftovers()}
     yield
     _, left = psutil.wait_procs([c for c in _leftovers() if c.pid not in before], timeout=20)

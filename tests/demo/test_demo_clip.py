@@ -1,4 +1,4 @@
-"""The small CLIP of the demo: captions, crops, and a training run of a few steps."""
+"""The demo's small CLIP: captions, crops and a short training run."""
 
 import random
 import re
@@ -51,7 +51,7 @@ def test_synonyms_cover_the_classes_in_order():
 
 
 def mentioned_classes(caption: str) -> set[str]:
-    """Classes a caption names, longest wordings first, each wording taken out once found."""
+    """Classes that a caption names; longer wordings are matched first and then removed."""
     wordings = [(wording, name) for name, words in SYNONYMS.items() for wording in words]
     found = set()
     for wording, name in sorted(wordings, key=lambda pair: -len(pair[0])):
@@ -149,14 +149,14 @@ def test_a_short_run_writes_a_folder_that_open_clip_opens(tmp_path, vocabulary):
     assert (table[~unused] != 0).any(dim=1).all()
 
 
-def test_text_cut_to_its_length_encodes_as_open_clip_does(pool, vocabulary):
+def test_shortened_text_encodes_as_in_open_clip(pool, vocabulary):
     model = train_clip.start_training(pool, vocabulary, seed=0).model.eval()
     tokens = vocabulary.encode(["a photo of a bus.", "the sky, a truck and terrain"])
     padded = F.pad(tokens, (0, 77 - tokens.shape[1]))
     assert torch.allclose(encode_text(model, tokens), model.encode_text(padded), atol=1e-5)
 
 
-def test_an_interrupted_run_goes_on_at_its_step_and_ends_alike(tmp_path, pool, vocabulary):
+def test_an_interrupted_run_resumes_and_ends_with_equal_weights(tmp_path, pool, vocabulary):
     batches = make_batches(pool, vocabulary)
     straight = train_clip.start_training(pool, vocabulary, seed=0)
     train_clip.fit(straight, [batches[0], batches[1]], RECIPE, scratch=tmp_path, compiled=False)

@@ -1,4 +1,4 @@
-"""The drawn street scenes: deterministic, labelled exactly, with every class in them."""
+"""Drawn street scenes: determinism, exact masks, class frequencies."""
 
 import multiprocessing
 
@@ -26,7 +26,7 @@ def scenes() -> list[tuple[Array, Array]]:
 
 @pytest.fixture
 def canvas() -> Canvas:
-    """An empty sheet under an even sky: focal 400, horizon at row 120 of 256, camera 1.5 m up."""
+    """An empty canvas: even sky, focal length 400, horizon in row 120 of 256, camera at 1.5 m."""
     camera = Camera(focal=400, centre=256, horizon=120, height=1.5, curve=0)
     flat = (200.0, 210.0, 220.0)
     mood = Mood("overcast", "clear", (1.0, 1.0, 1.0), 0.0, 0.0, flat, flat, flat, flat)
@@ -35,12 +35,12 @@ def canvas() -> Canvas:
 
 
 def box_of(where: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """First and last row and column that hold a True, ends included."""
+    """First and last row and column that contain a True, ends included."""
     rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
 
 
-def test_image_and_mask_have_the_promised_shape_type_and_range(
+def test_image_and_mask_have_the_documented_shape_type_and_range(
     scenes: list[tuple[Array, Array]],
 ) -> None:
     for image, mask in scenes:
@@ -98,7 +98,7 @@ def test_a_car_is_labelled_where_it_is_painted(canvas: Canvas) -> None:
     assert ((mask == CAR) != painted).mean() < 0.01
 
 
-def test_a_car_stands_where_the_camera_projects_it(canvas: Canvas) -> None:
+def test_a_car_is_where_the_camera_projects_it(canvas: Canvas) -> None:
     draw_car(canvas, 0.0, 10.0, 1)
     top, bottom, left, right = box_of(canvas.mask() == CAR)
     ground = (120 + 400 / 10 * 1.5) / SCALE  # 10 m ahead, 1.5 m below the camera: row 90
@@ -108,7 +108,7 @@ def test_a_car_stands_where_the_camera_projects_it(canvas: Canvas) -> None:
     assert 1.3 * 20 <= bottom - top + 1 <= 2.0 * 20
 
 
-def test_the_nearer_thing_hides_the_farther(canvas: Canvas) -> None:
+def test_nearer_objects_hide_farther_ones(canvas: Canvas) -> None:
     draw_truck(canvas, 0.0, 20.0, 1)
     assert (canvas.mask() == TRUCK).any()
     draw_car(canvas, 0.0, 10.0, 1)

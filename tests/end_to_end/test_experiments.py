@@ -1,4 +1,4 @@
-"""docs/experiments.md: most of its commands run, on six scenes and with two values of tau."""
+"""The commands of docs/experiments.md, on six scenes and with two values of tau."""
 
 import re
 import subprocess
@@ -22,22 +22,22 @@ SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseud
 
 
 def block(heading: str, number: int = 0) -> str:
-    """A block of commands below a heading of the page."""
+    """A block of commands under a heading of the page."""
     part = re.split(r"^#+ ", PAGE.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.M)[0]
     return re.findall(r"```sh\n(.*?)```", part, flags=re.S)[number]
 
 
 def run(project: Project, commands: str) -> str:
-    """Run a block in the shell, up to the first command that fails; what it said."""
+    """Run a block in the shell; every command must succeed. Return its output."""
     scratch = str(project.folder / "scratch")
     return project.finish("bash", "-ec", commands, CARB_SCRATCH=scratch, **IDENTITY)
 
 
 def wait_for_queue(project: Project) -> str:
-    """Wait until no experiment is left; the last status."""
+    """Wait until no experiment is queued or running; return the last status."""
     end, status = time.monotonic() + PATIENCE_S, "Queued"
     while ("Queued" in status or "Running" in status) and time.monotonic() < end:
-        time.sleep(5)  # to ask costs DVC a second of the processor that the runs need
+        time.sleep(5)  # each status costs a second of CPU time that the runs need
         status = run(project, "dvc queue status")
         if "Running" not in status and "Queued" in status and "0 active" in status:
             run(project, "dvc queue start")  # DVC #10428
@@ -75,7 +75,7 @@ def test_a_sweep_is_shown_compared_applied_and_undone(swept: Project) -> None:
     assert swept.outputs() != before
     run(swept, block("Keep one", 1))
     assert swept.outputs() == before
-    assert run(swept, "git status --porcelain") == ""  # no file that git should not know
+    assert run(swept, "git status --porcelain") == ""  # no file is missing in .gitignore
 
 
 def test_experiments_share_one_scratch_folder(swept: Project) -> None:
@@ -137,7 +137,7 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     assert contents(folder / "data/masks.zarr") == second
 
 
-def test_every_block_is_sound_shell() -> None:
+def test_every_block_is_valid_shell_syntax() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
     assert len(blocks) > 10
     for commands in blocks:

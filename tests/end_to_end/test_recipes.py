@@ -1,4 +1,4 @@
-"""Each recipe runs to the end on a miniature of its data set."""
+"""Recipes, run to the end on miniatures of their data sets."""
 
 import json
 from collections.abc import Callable

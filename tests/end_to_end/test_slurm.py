@@ -10,7 +10,7 @@ from tests.helpers.faults.project import Project
 from tests.helpers.process_runs import free_port
 
 PAGE = (ROOT / "docs/clusters.md").read_text("utf-8")
-# Options are skipped; the command runs as two tasks of one node, which must end well.
+# Skips the options and runs the command as two tasks of one node, both of which must succeed.
 SRUN = """
 srun() {
     while [[ $1 == --* ]]; do shift; done
@@ -41,7 +41,9 @@ def test_a_resubmitted_script_runs_only_what_is_missing(tmp_path: Path) -> None:
         "MASTER_PORT": str(free_port()),
     }
     beginning, command, end = script.rpartition("dvc repro ")
-    last = f"{command} --dry eval eval_pseudo {end}"  # what one process does is tested elsewhere
+    last = (
+        f"{command} --dry eval eval_pseudo {end}"  # evaluation by one process is tested elsewhere
+    )
     said = project.finish("bash", "-c", SRUN + beginning + last, **batch)
     assert "Traceback" not in said
     assert "train 2/2 done" in said
@@ -50,4 +52,4 @@ def test_a_resubmitted_script_runs_only_what_is_missing(tmp_path: Path) -> None:
     assert again == ["inputs", "inputs", "eval", "eval_pseudo"]
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     for stage in ("pseudo", "encoder", "train"):
-        assert stages[stage]["cmd"] == f"python -m stages.{stage}"  # as the script calls it
+        assert stages[stage]["cmd"] == f"python -m stages.{stage}"  # as in the script

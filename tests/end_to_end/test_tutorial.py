@@ -1,4 +1,4 @@
-"""The notebook of the tutorial runs, small, and shows what it promises."""
+"""The tutorial notebook, run with few photos and steps."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import pytest
 from tests.helpers import ROOT
 
 
-def test_the_notebook_runs_to_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_runs_and_shows_panels_and_overlays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("CARB_TUTORIAL_PHOTOS", "4")

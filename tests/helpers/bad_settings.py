@@ -1,4 +1,4 @@
-"""Mistakes in parameters, models, weights, stores and on the command line."""
+"""User mistakes in parameters, models, weights, stores and options."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small photos of noise for CLIP, their index, and the logits by the slowest way."""
+"""Small noise images, their index, and a slow reference implementation of CLIP's logits."""
 
 from pathlib import Path
 

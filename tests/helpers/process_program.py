@@ -1,4 +1,4 @@
-"""What each process does in test_processes.py: stages, then trainings in both precisions.
+"""Program of each process in test_processes.py: stages, then training in both precisions.
 
 torchrun --nproc_per_node 2 tests/helpers/process_program.py FOLDER
 """

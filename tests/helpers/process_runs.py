@@ -1,4 +1,4 @@
-"""Runs of several processes in the tests: a small project, and how its stages are started."""
+"""Multi-process test runs: a small project, and functions that start its stages."""
 
 import hashlib
 import os
@@ -74,7 +74,7 @@ def free_port() -> int:
 
 
 def start(arguments: list[str], folder: Path, **environ: str) -> "subprocess.Popen[str]":
-    """Start Python in a folder, one thread a process as everywhere in these tests."""
+    """Start Python in a folder, with one thread per process."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environ
     return subprocess.Popen(
         [sys.executable, *arguments],

@@ -1,4 +1,4 @@
-"""A pseudo-mask store of a few small photos, filled by a CLIP that notes what it is asked."""
+"""A pseudo-mask store of a few small photos, and a stand-in for CLIP that records its calls."""
 
 import hashlib
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def logits_of(photo: Photo, level: str, grid: Grid) -> np.ndarray:
 
 
 class Clip:
-    """Computes logits for a plan and notes for which photos it was asked."""
+    """Computes logits for a plan and records the photos it was called for."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

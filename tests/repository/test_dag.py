@@ -1,4 +1,4 @@
-"""dvc.yaml says what is true of the code: DVC does not follow imports, so stages list them."""
+"""dvc.yaml compared with the imports of the code, which DVC does not follow."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ CODE = ("pipeline", "stages", "demo")
 
 
 def import_graph() -> grimp.ImportGraph:
-    """All imports, also inside functions; a package imports what its lazy door promises."""
+    """All imports, also inside functions, and those that a package does lazily."""
     graph = grimp.build_graph(*CODE, exclude_type_checking_imports=True, cache_dir=None)
     promised = grimp.build_graph(*CODE, cache_dir=None)
     for package in [name for name in graph.modules if graph.find_children(name)]:
@@ -35,7 +35,7 @@ def below(module: str, dep: str) -> bool:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_lists_what_it_imports_and_nothing_else(stage: str) -> None:
     imported = {f"stages.{stage}"} | GRAPH.find_upstream_modules(f"stages.{stage}")
-    modules = {name for name in imported if not GRAPH.find_children(name)}  # no package's door
+    modules = {name for name in imported if not GRAPH.find_children(name)}  # without packages
     listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(CODE)}
     assert {m for m in modules if not any(below(m, dep) for dep in listed)} == set(), "add them"
     assert {dep for dep in listed if not any(below(m, dep) for m in modules)} == set(), "unused"

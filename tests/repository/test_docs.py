@@ -1,4 +1,4 @@
-"""What the documentation quotes and links to is there."""
+"""Documentation: quoted messages, links, navigation and the built site."""
 
 import ast
 import json
@@ -13,11 +13,11 @@ import pytest
 from docs.site import AT_ROOT, ROOT, line_of, named_links
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-OF_DVC = "## DVC"  # the messages below are not ours
+OF_DVC = "## DVC"  # messages below are DVC's
 
 
 def _text(node: ast.AST) -> str | None:
-    """A string of the source; what an f-string fills in becomes an ellipsis."""
+    """A string of the source; fields of an f-string become an ellipsis."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.sub(r"%[sd]", "...", node.value)  # of log lines
     if isinstance(node, ast.JoinedStr):
@@ -36,24 +36,24 @@ def quoted_messages() -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", ours, re.MULTILINE)
 
 
-def test_messages_of_troubleshooting_stand_in_the_source() -> None:
+def test_quoted_messages_exist_in_the_source() -> None:
     source = strings_of_the_source()
     for message in quoted_messages():
         parts = [re.escape(part) for part in message.split("...") if part.strip(" ;,:")]
         assert parts, message
         pattern = re.compile(".*".join(parts), re.DOTALL)
-        assert any(pattern.search(text) for text in source), f"no message says: {message}"
+        assert any(pattern.search(text) for text in source), f"not in the source: {message}"
     assert len(quoted_messages()) > 50
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_definitions_that_a_page_links_to_are_there(page: Path) -> None:
+def test_linked_definitions_exist(page: Path) -> None:
     for name, link in named_links(page.read_text("utf-8")):
         file = (page.parent / link).resolve()
         assert line_of(file, name), f"{page.name}: {file.name} defines no {name}"
 
 
-def test_method_names_what_implements_each_equation() -> None:
+def test_method_page_links_the_code_of_each_equation() -> None:
     names = {name for name, _ in named_links((ROOT / "docs/method.md").read_text("utf-8"))}
     assert {"split_by_consistency", "CarbLoss._balance", "CarbLoss.forward", "hard_mask"} <= names
 
@@ -74,7 +74,7 @@ def test_line_of_finds_functions_methods_classes_and_constants(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as CI does: a warning is an error."""
+    """The built site; a warning is an error."""
     pytest.importorskip("material", reason="needs the docs extra")
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", out]
@@ -85,7 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_site_is_whole_and_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_site_is_complete_and_loads_nothing_external(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         assert not re.findall(r'(?:src|<link [^>]*href)="(?:https?:)?//[^"]+"', text), page
@@ -93,7 +93,7 @@ def test_site_is_whole_and_loads_nothing_from_elsewhere(site: Path) -> None:
     assert {page.stem for page in PAGES} <= {page.stem for page in site.glob("*.html")}
 
 
-def test_site_shows_equations_and_leads_to_lines_of_code(site: Path) -> None:
+def test_site_shows_equations_and_links_to_lines_of_code(site: Path) -> None:
     method = (site / "method.html").read_text("utf-8")
     assert method.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">') >= 8
     assert "arithmatex" not in method
@@ -104,7 +104,7 @@ def test_site_shows_equations_and_leads_to_lines_of_code(site: Path) -> None:
     assert f'id="__codelineno-0-{line}"' in shown
 
 
-def test_search_finds_words_of_pages_and_not_of_sources(site: Path) -> None:
+def test_search_index_contains_pages_but_no_sources(site: Path) -> None:
     found = json.loads((site / "search/search_index.json").read_text("utf-8"))["docs"]
     assert any("warmup_steps" in entry["text"] for entry in found)
     assert not any(entry["location"].startswith("source/") for entry in found)
