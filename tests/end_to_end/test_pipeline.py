@@ -58,7 +58,7 @@ def test_pseudo_masks_are_scored_by_split_and_level(here: Path) -> None:
     assert set(metrics["val"]) == {"global", "local", "regions"}
 
 
-def test_every_loss_term_has_a_curve(here: Path) -> None:
+def test_every_loss_term_has_a_curve_and_scratch_is_empty(here: Path) -> None:
     names = {path.stem for path in (here / "results/train/plots/metrics").glob("*.tsv")}
     terms = {"total", "reliable", "noisy", "local_reliable", "local_noisy"}
     assert names == terms | {"weight", "reliable_fraction", "lr"}
@@ -66,6 +66,8 @@ def test_every_loss_term_has_a_curve(here: Path) -> None:
     assert previews["step"] == load_params(here / "params.yaml").train.steps
     (speed,) = (here / "scratch/speed").iterdir()  # experiments may share the scratch folder
     assert (speed / "plots/metrics/images_per_s.tsv").is_file()
+    left = {path.name for path in (here / "scratch").iterdir()}
+    assert left <= {"speed", "dataset_files.json"}
 
 
 def test_every_stage_writes_its_charts_and_panels(here: Path) -> None:
@@ -100,10 +102,6 @@ def test_another_palette_changes_only_panels(
         *(name for name in before if "panels" in name or "training_previews" in name),
     }
     assert before.keys() == after.keys()
-
-
-def test_scratch_is_empty_after_a_run(here: Path) -> None:
-    assert {path.name for path in (here / "scratch").iterdir()} <= {"speed", "dataset_files.json"}
 
 
 def test_store_contains_logits_of_all_classes(here: Path) -> None:
