@@ -24,8 +24,7 @@ from pipeline.evaluation.segmenter import Metrics
 from pipeline.metrics import confusion, iou, mean_iou
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
-from pipeline.store.masks import upsampled
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore, upsampled
 from pipeline.system.command import command
 from pipeline.system.files import atomic_path, write_table
 from pipeline.system.outputs import outputs

@@ -207,9 +207,7 @@ def store_maker(street: Street, clip: DenseClip) -> StoreMaker:
         street.index,
         clip,
         params=street.params.clip,
-        words=words,
         templates=templates,
-        classes=space.names,
         precision=str(fabric.strategy.precision.precision),
     )
     drafts = (street.folder / f"draft-{number}" for number in itertools.count())

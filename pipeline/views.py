@@ -61,8 +61,8 @@ def draw_global_view(
     """Draw the crop that the segmenter is trained on: random scale, position and mirroring.
 
     The image is fitted into ``base_size`` keeping its aspect ratio, magnified by U(scale), and a
-    window of ``crop`` pixels is cut from it. Where it is smaller than the crop in one direction it
-    is magnified until the crop fits: nothing is padded.
+    window of ``crop`` pixels is cut from it. If it is smaller than the crop, it is magnified until
+    the crop fits: nothing is padded.
 
     Args:
         image_size: ``(height, width)`` of the image.
@@ -85,7 +85,7 @@ def draw_global_view(
 def draw_local_box(
     crop: tuple[int, int], window: tuple[int, int], *, generator: torch.Generator
 ) -> Box:
-    """Draw the position of the local view, in whole pixels of the crop; the last offset included.
+    """Draw the position of the local view, in whole pixels of the crop; uniform.
 
     The paper draws one position per batch, we draw one per image.
     """
@@ -97,7 +97,7 @@ def draw_local_box(
 
 
 def sub_view(view: View, window: Box) -> View:
-    """The view of ``window`` (in pixels of ``view``) alone, at the same scale."""
+    """The part of a view that ``window`` (in pixels of ``view``) covers, at the same scale."""
     step_y, step_x = view.box.height / view.size[0], view.box.width / view.size[1]
     left = view.size[1] - window.left - window.width if view.flipped else window.left
     box = Box(
@@ -110,7 +110,7 @@ def sub_view(view: View, window: Box) -> View:
 
 
 def cut_image(image: Image.Image, view: View) -> Image.Image:
-    """Cut a view out of an image, bilinear, antialiased where it shrinks."""
+    """Cut a view out of an image: bilinear, with antialiasing where it shrinks."""
     box = view.box
     height, width = image.height, image.width
     edges = (
@@ -180,7 +180,7 @@ def fitted_size(
     Args:
         image_size: ``(height, width)`` of the image.
         base_size: ``(height, width)`` that images are fitted into.
-        stride: of which the sides are multiples, pixels.
+        stride: the sides become multiples of it, pixels.
     """
     fit = min(base / side for base, side in zip(base_size, image_size, strict=True))
     height, width = (max(1, round(side * fit / stride)) * stride for side in image_size)
@@ -209,12 +209,12 @@ def cover(
 
     Args:
         size: ``(height, width)`` of the (magnified) image, multiples of ``patch_size``.
-        window: ``(height, width)`` of a window; cut down to the image where it is larger.
-        overlap: share of a window that its neighbour covers too, at least.
+        window: ``(height, width)`` of a window; limited to the image where it is larger.
+        overlap: smallest share of a window that its neighbour covers too.
         patch_size: side of a patch in pixels.
 
     Raises:
-        ValueError: the window is no multiple of the patch.
+        ValueError: the window is not a multiple of the patch.
     """
     if any(side % patch_size for side in window):
         raise ValueError(

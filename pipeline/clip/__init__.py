@@ -1,4 +1,4 @@
-"""Frozen CLIP: dense patch features and logits, and the store that is built of them."""
+"""Frozen CLIP: dense patch features and logits, and the stage that caches them."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

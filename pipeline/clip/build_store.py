@@ -5,25 +5,32 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
-from pipeline.clip.logits import fused_grid, fused_logits, level_grid, level_logits, probe_logits
+from pipeline.clip.levels import fused_grid, fused_logits, level_grid, level_logits, probe_logits
 from pipeline.clip.windows import magnified
 from pipeline.config.clip import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
-from pipeline.store.masks import clip_settings
+from pipeline.store.checks import Probe, clip_settings, other_code
 from pipeline.store.plan import FUSED, Photo, Plan
-from pipeline.store.probe import Probe
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.store.writer import StoreWriter, other_code
+from pipeline.store.writer import StoreWriter
 from pipeline.system.devices import lock_on_rank_zero, precision_of
-from pipeline.system.disk import bytes_below, check_room, same_disk
-from pipeline.system.files import atomic_path, copy_into, locked, put_in_place, remove
+from pipeline.system.files import (
+    atomic_path,
+    bytes_below,
+    check_room,
+    copy_into,
+    locked,
+    put_in_place,
+    remove,
+    same_disk,
+)
 from pipeline.system.progress import READERS, prefetch_in_threads, progress, stream_to_cpu
 
 if TYPE_CHECKING:
@@ -33,152 +40,6 @@ log = logging.getLogger("carb")
 T = TypeVar("T")
 LOGITS_VERSION = 2  # part of every store's recipe; the probe detects changes of the code
 PREFETCH_BYTES = 2**29  # of photos that are decoded and resized in advance
-
-
-class Row(NamedTuple):
-    """A row of the store to compute."""
-
-    level: str
-    shard: int
-    row: int
-
-
-def plan_store(
-    index: SceneIndex,
-    clip: DenseClip,
-    *,
-    params: ClipParams,
-    words: list[list[str]],
-    templates: list[str],
-    classes: list[str],
-    precision: str,
-) -> Plan:
-    """Everything that determines the content of the store."""
-    recipe = clip_settings(params, words) | {
-        "maths": LOGITS_VERSION,
-        "weights": clip.weights_digest(),
-        "sentences": templates,
-        "precision": precision,
-    }
-    photos = [Photo(photo.key, photo.digest, photo.size) for photo in index.photos]
-    grids = {
-        name: [level_grid(photo.size, level, clip.patch_size) for photo in photos]
-        for name, level in params.levels.items()
-    }
-    if params.fused is not None:
-        grids[FUSED] = [fused_grid(photo.size, params.fused) for photo in photos]
-    return Plan(recipe, classes, photos, grids)
-
-
-def write_store(
-    fabric: "Fabric",
-    clip: DenseClip,
-    text: Tensor,
-    plan: Plan,
-    *,
-    paths: list[Path],
-    params: ClipParams,
-    draft: Path,
-    previous: PseudoMaskStore | None,
-    probe: Probe | None = None,
-) -> Path:
-    """Run CLIP on the photos that neither the draft nor the previous store holds.
-
-    Processes share the shards; each shard has one writer. The fused level is computed when all
-    others are on disk.
-
-    Args:
-        fabric: the devices.
-        clip: the frozen model, on this process's device.
-        text: class embeddings, ``[C, D]``.
-        plan: what to write.
-        paths: file of each photo of the plan.
-        params: the view levels, and how they are fused.
-        draft: scratch folder of this plan.
-        previous: an earlier store, or None.
-        probe: probe logits of this code; None: old logits are reused unchecked.
-
-    Returns:
-        the finished store within ``draft``.
-    """
-    embedded = text.cpu().numpy()
-    if fabric.global_rank == 0:
-        StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
-    fabric.barrier()
-    if not draft.is_dir():
-        raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
-    writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
-
-    def load(job: Row) -> Tensor:
-        photo = read_unchanged(paths[job.row], plan.photos[job.row].digest)
-        pixels = magnified(photo, params.levels[job.level], patch_size=clip.patch_size)
-        return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
-
-    def encode(job: Row, pixels: Tensor) -> Tensor:
-        with fabric.autocast():
-            return level_logits(pixels, params.levels[job.level], clip, text)
-
-    cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
-    threads = max(1, min(READERS, PREFETCH_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
-    _write_missing(fabric, writer, list(params.levels), load, encode, label="CLIP", threads=threads)
-    if params.fused is not None:
-        _fuse_levels(fabric, writer, paths, params)
-    return writer.path
-
-
-def _fuse_levels(
-    fabric: "Fabric", writer: StoreWriter, paths: list[Path], params: ClipParams
-) -> None:
-    """Compute the fused level from all others, which are on disk."""
-    fused = params.fused
-    assert fused is not None
-
-    def load(job: Row) -> tuple[Image.Image, list[Tensor]]:
-        grids = [torch.from_numpy(writer.read(job.row, name)) for name in params.levels]
-        photo = read_unchanged(paths[job.row], writer.plan.photos[job.row].digest)
-        return photo, grids
-
-    def fuse_grids(job: Row, found: tuple[Image.Image, list[Tensor]]) -> Tensor:
-        photo, grids = found
-        return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
-
-    _write_missing(fabric, writer, [FUSED], load, fuse_grids, label="fuse", threads=READERS)
-
-
-def _write_missing(
-    fabric: "Fabric",
-    writer: StoreWriter,
-    levels: list[str],
-    load: Callable[[Row], T],
-    compute: Callable[[Row, T], Tensor],
-    *,
-    label: str,
-    threads: int,
-) -> None:
-    """Compute and write this process's share of the missing shards of some levels.
-
-    ``load`` reads the input of a row, in ``threads`` threads and in advance; ``compute`` makes its
-    logits.
-    """
-    shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
-    fabric.barrier()  # no process writes before all have listed what is missing
-    jobs = [Row(*place, row) for place in shards for row in writer.missing(*place)]
-    views = len(writer.plan.photos) * len(levels)
-    own = torch.tensor(len(jobs), device=fabric.device)
-    new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
-    log.info("%s: %d views to compute, %d in the cache", label, new, views - new)
-    todo = prefetch_in_threads(jobs, lambda job: (job, load(job)), threads=threads)
-    made = stream_to_cpu(compute(job, found).half() for job, found in todo)
-
-    def rows() -> Iterator[int]:
-        new = {(job.level, job.row) for job in jobs}
-        for level, shard in shards:
-            written = writer.write_shard(level, shard, lambda row: next(made).numpy())
-            yield from (row for row in written if (level, row) in new)
-
-    for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
-        pass
-    fabric.barrier()
 
 
 def build_store(
@@ -204,21 +65,13 @@ def build_store(
         out: path of the store.
         scratch: folder for work in progress.
     """
-    words = index.label_space.words(params.class_prompts)
     plan = plan_store(
-        index,
-        clip,
-        params=params,
-        words=words,
-        templates=templates,
-        classes=index.label_space.names,
-        precision=precision_of(fabric),
+        index, clip, params=params, templates=templates, precision=precision_of(fabric)
     )
     clip.to(fabric.device)
-    text = clip.embed_text(words, templates)
+    text = clip.embed_text(index.label_space.words(params.class_prompts), templates)
     probe = _probe(fabric, clip, text, params)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
-    paths = [photo.path(root) for photo in index.photos]
     with lock_on_rank_zero(fabric, draft):
         previous = _previous(out)
         if fabric.global_rank == 0:
@@ -230,7 +83,7 @@ def build_store(
             clip,
             text,
             plan,
-            paths=paths,
+            paths=[photo.path(root) for photo in index.photos],
             params=params,
             draft=draft,
             previous=previous,
@@ -239,6 +92,140 @@ def build_store(
         if fabric.global_rank == 0:
             _publish(finished, out)
             remove(draft)
+    fabric.barrier()
+
+
+def plan_store(
+    index: SceneIndex,
+    clip: DenseClip,
+    *,
+    params: ClipParams,
+    templates: list[str],
+    precision: str,
+) -> Plan:
+    """Everything that determines the content of the store."""
+    recipe = clip_settings(params, index.label_space.words(params.class_prompts)) | {
+        "maths": LOGITS_VERSION,
+        "weights": clip.weights_digest(),
+        "sentences": templates,
+        "precision": precision,
+    }
+    photos = [Photo(photo.key, photo.digest, photo.size) for photo in index.photos]
+    grids = {
+        name: [level_grid(photo.size, level, clip.patch_size) for photo in photos]
+        for name, level in params.levels.items()
+    }
+    if params.fused is not None:
+        grids[FUSED] = [fused_grid(photo.size, params.fused) for photo in photos]
+    return Plan(recipe, index.label_space.names, photos, grids)
+
+
+def write_store(
+    fabric: "Fabric",
+    clip: DenseClip,
+    text: Tensor,
+    plan: Plan,
+    *,
+    paths: list[Path],
+    params: ClipParams,
+    draft: Path,
+    previous: PseudoMaskStore | None,
+    probe: Probe | None = None,
+) -> Path:
+    """Run CLIP on the photos that neither the draft nor the previous store holds.
+
+    Each process writes its share of the shards; the fused level follows the others.
+
+    Args:
+        fabric: the devices.
+        clip: the frozen model, on this process's device.
+        text: class embeddings, ``[C, D]``.
+        plan: what to write.
+        paths: file of each photo of the plan.
+        params: the levels, and how they are fused.
+        draft: scratch folder of this plan.
+        previous: an earlier store, or None.
+        probe: see `StoreWriter`.
+
+    Returns:
+        the finished store within ``draft``.
+    """
+    embedded = text.cpu().numpy()
+    if fabric.global_rank == 0:
+        StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
+    fabric.barrier()
+    if not draft.is_dir():
+        raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
+    writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
+
+    def load(level: str, row: int) -> Tensor:
+        photo = read_unchanged(paths[row], plan.photos[row].digest)
+        pixels = magnified(photo, params.levels[level], patch_size=clip.patch_size)
+        return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
+
+    def encode(level: str, pixels: Tensor) -> Tensor:
+        with fabric.autocast():
+            return level_logits(pixels, params.levels[level], clip, text)
+
+    cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
+    threads = max(1, min(READERS, PREFETCH_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
+    _write_missing(fabric, writer, list(params.levels), load, encode, label="CLIP", threads=threads)
+    if params.fused is not None:
+        _fuse_levels(fabric, writer, paths, params)
+    return writer.path
+
+
+def _fuse_levels(
+    fabric: "Fabric", writer: StoreWriter, paths: list[Path], params: ClipParams
+) -> None:
+    """Compute the fused level from all others, which are on disk."""
+    fused = params.fused
+    assert fused is not None
+
+    def load(_: str, row: int) -> tuple[Image.Image, list[Tensor]]:
+        grids = [torch.from_numpy(writer.read(row, name)) for name in params.levels]
+        return read_unchanged(paths[row], writer.plan.photos[row].digest), grids
+
+    def fuse_grids(_: str, loaded: tuple[Image.Image, list[Tensor]]) -> Tensor:
+        photo, grids = loaded
+        return fused_logits(photo, [grid.to(fabric.device) for grid in grids], fused)
+
+    _write_missing(fabric, writer, [FUSED], load, fuse_grids, label="fuse", threads=READERS)
+
+
+def _write_missing(
+    fabric: "Fabric",
+    writer: StoreWriter,
+    levels: list[str],
+    load: Callable[[str, int], T],
+    compute: Callable[[str, T], Tensor],
+    *,
+    label: str,
+    threads: int,
+) -> None:
+    """Compute and write this process's share of the missing shards of some levels.
+
+    ``load`` reads the input of a level and row, in advance, in ``threads`` threads; ``compute``
+    makes the logits at a level.
+    """
+    shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
+    fabric.barrier()  # no process writes before all have listed what is missing
+    jobs = [(level, row) for level, shard in shards for row in writer.missing(level, shard)]
+    views = len(writer.plan.photos) * len(levels)
+    own = torch.tensor(len(jobs), device=fabric.device)
+    new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
+    log.info("%s: %d views to compute, %d in the cache", label, new, views - new)
+    inputs = prefetch_in_threads(jobs, lambda job: (job[0], load(*job)), threads=threads)
+    computed = stream_to_cpu(compute(level, loaded).half() for level, loaded in inputs)
+
+    def rows() -> Iterator[int]:
+        missing = set(jobs)
+        for level, shard in shards:
+            written = writer.write_shard(level, shard, lambda row: next(computed).numpy())
+            yield from (row for row in written if (level, row) in missing)
+
+    for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
+        pass
     fabric.barrier()
 
 
@@ -258,11 +245,7 @@ def _warn_of_other_code(out: Path, changed: dict[str, float]) -> None:
 
 
 def _check_room(plan: Plan, draft: Path, out: Path) -> None:
-    """Refuse a plan that does not fit on the disk; what the draft holds already is subtracted.
-
-    Raises:
-        ValueError: there is too little space.
-    """
+    """Raise a ValueError if the plan does not fit on the disk, less what the draft holds."""
     needed = {draft: max(0, plan.num_bytes() - bytes_below(draft))}
     if not same_disk(draft, out):
         needed[out] = plan.num_bytes()
@@ -270,7 +253,7 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
 
 
 def _publish(finished: Path, out: Path) -> None:
-    """Move a finished store to ``out``; at every moment one of the two paths holds a whole one."""
+    """Move a finished store to ``out``; at any time one of the two paths holds it whole."""
     try:
         with locked(out):
             put_in_place(finished, out)
@@ -282,7 +265,7 @@ def _publish(finished: Path, out: Path) -> None:
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:
-    """The store of an earlier run, or None if there is no whole one."""
+    """The store of an earlier run, or None if there is none or it is damaged."""
     try:
         return PseudoMaskStore.open(path) if path.exists() else None
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Frozen CLIP with dense outputs: features and logits for every patch of an image.
 
-Each patch keeps its own value vector, which the model's own projections map into the text space
-(see `pipeline.clip.towers`), as in Kim et al., AAAI 2024 (arXiv 2312.13646); or it attends to
-similar patches, as in later work (see `pipeline.clip.last_block`).
+Each patch keeps its own value vector, which the model's own projections map into the text space, as
+in Kim et al., AAAI 2024 (arXiv 2312.13646), see `pipeline.clip.towers`; or it attends to similar
+patches, as in later work, see `pipeline.clip.last_block`.
 """
 
 import difflib
@@ -63,14 +63,14 @@ class DenseClip(nn.Module):
         return next(self.parameters()).device
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: the model is frozen, its batch-norm statistics too."""
+        """Stay in evaluation mode: the batch-norm statistics are frozen too."""
         return super().train(False)
 
     @torch.no_grad()
     def patch_features(self, images: Tensor) -> Tensor:
         """One feature per patch, in the text space.
 
-        The tower may run under the caller's autocast; the normalisation is float32 always.
+        The tower may run under the caller's autocast; the normalisation is always float32.
 
         Args:
             images: ``[B, 3, H, W]`` float, normalised by ``mean`` and ``std``, of any size.
@@ -94,7 +94,7 @@ class DenseClip(nn.Module):
 
     @torch.no_grad()
     def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:
-        """One embedding per class: the mean over its words and the templates, in float32 always.
+        """One embedding per class: the mean over its words and the templates, always in float32.
 
         Args:
             words: for each class at least one word.
@@ -108,15 +108,15 @@ class DenseClip(nn.Module):
         """
         if not (words and all(words) and templates and all("{}" in text for text in templates)):
             found = f"words {words} and templates {templates}"
-            raise ValueError(f"each class needs a word and each prompt a {{}} for it, got {found}")
+            raise ValueError(f"each class needs a word and each template a {{}}, got {found}")
         with torch.autocast(self.device.type, enabled=False):
-            return F.normalize(torch.stack([self._mean_prompt(n, templates) for n in words]), dim=1)
-
-    def _mean_prompt(self, names: list[str], templates: list[str]) -> Tensor:
-        tokens = self.tokenizer([template.format(name) for name in names for template in templates])
-        encode: Any = self.model.encode_text
-        embedded: Tensor = encode(tokens.to(self.device), normalize=True)
-        return embedded.mean(dim=0)  # [D]
+            means = []  # of [D]
+            for names in words:
+                prompts = [template.format(name) for name in names for template in templates]
+                encode: Any = self.model.encode_text
+                tokens = self.tokenizer(prompts).to(self.device)
+                means.append(encode(tokens, normalize=True).mean(dim=0))
+            return F.normalize(torch.stack(means), dim=1)
 
     @torch.no_grad()
     def patch_logits(self, images: Tensor, text: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class DenseClip(nn.Module):
     def weights_digest(self) -> str:
         """SHA-256 of the weights and of the configuration.
 
-        The activation and the number of heads change the features, but no weight.
+        The configuration counts, because activation and heads change the features.
         """
         settings = json.dumps([self.config, self.mean, self.std], sort_keys=True)
         total = hashlib.sha256(settings.encode())
@@ -147,7 +147,7 @@ class DenseClip(nn.Module):
 
 
 def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
-    """Stretch to the nearest whole number of patches a side: bicubic, align_corners False.
+    """Stretch to the nearest whole number of patches per side: bicubic, align_corners False.
 
     The authors pad with zeros right and below, and stretch the padding over the image.
     """
@@ -162,13 +162,13 @@ def load_clip(
 ) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
-    Models are refused before anything is downloaded: open_clip itself accepts random weights and
+    Unsuitable models are refused before any download: open_clip would accept random weights and
     pickles.
 
     Args:
         model: open_clip name (``ViT-B-16-quickgelu``), ``hf-hub:owner/name``, ``local-dir:folder``.
         pretrained: for an open_clip name its tag (``openai``) or a ``.safetensors`` file; None
-            for the other two, which bring their weights.
+            for the other two, which contain their weights.
         dense: how the last block is run, a key of `pipeline.clip.last_block.DENSE_MODES`.
         repair: repair outlier patches, see `pipeline.clip.last_block`.
 
@@ -201,8 +201,8 @@ def load_clip(
     if clip.tower.block is None and (repair or dense != "value"):
         asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
         raise ValueError(
-            f"params.yaml: {asked} for {model!r}, whose patches are not mixed last in a "
-            f"transformer's block, got {str(repair).lower() if repair else dense!r}"
+            f"params.yaml: {asked} for {model!r}, which does not end in a transformer block, "
+            f"got {str(repair).lower() if repair else dense!r}"
         )
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
     return clip
@@ -211,16 +211,13 @@ def load_clip(
 def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> DenseClip:
     """Use the authors' preprocessing or activation instead of the model's own, to compare them.
 
-    The text encoder does not change, as in their code.
+    As in their code, the text encoder does not change.
 
     Args:
         clip: a loaded model; it is changed.
         normalisation: ``clip`` changes nothing; ``imagenet`` uses ImageNet's mean and deviation.
         activation: ``trained`` changes nothing; ``gelu`` or ``quick_gelu`` replaces the tower's
-            own.
-
-    Raises:
-        ValueError: the tower has no GELU of any kind.
+            own GELUs; a ValueError says that it has none.
     """
     if normalisation == "imagenet":
         clip.mean, clip.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -252,7 +249,7 @@ def _explain(model: str, needed: str) -> Iterator[None]:
 
 
 def _check_name(model: str) -> None:
-    """Refuse an unknown name; a name of the hub can be checked only by downloading."""
+    """Refuse an unknown name; names of the hub can be checked only by downloading."""
     folder = Path(model.removeprefix(LOCAL_DIR))
     if model.startswith(LOCAL_DIR):
         if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
@@ -269,12 +266,12 @@ def _check_name(model: str) -> None:
 
 
 def _check_weights(model: str, pretrained: str | None) -> None:
-    """Refuse weights that are missing, named twice, pickled, or trained with another activation."""
+    """Refuse weights that are missing, redundant, pickled, or trained with another activation."""
     if model.startswith((LOCAL_DIR, HF_HUB)):
         if pretrained is None:
             return
         raise ValueError(
-            f"params.yaml: clip.pretrained must be null for {model!r}, which brings its own "
+            f"params.yaml: clip.pretrained must be null for {model!r}, which contains its "
             f"weights, got {pretrained!r}; set it to null or name an open_clip model"
         )
     tag = open_clip.get_pretrained_cfg(model, pretrained or "")

@@ -1,13 +1,13 @@
 """Last block of a vision transformer for dense features: attention variants and outlier repair.
 
-Ordinarily the last block gathers the whole image into every token. Training-free methods replace
-its attention map, and some drop the residual connection and the MLP. One mechanism implements them
-all: a map of similarities among the tokens' queries, keys or values.
+The trained last block mixes the whole image into every token. Training-free methods replace its
+attention map by similarities among the tokens' queries, keys or values; some also drop the residual
+connection and the MLP.
 
 Before it, outlier tokens can be repaired. Large towers store information about the whole image in a
 few background patches (Darcet et al., arXiv 2309.16588). As in Bai et al., Self-Calibrated CLIP
 (arXiv 2411.15869), the 5 % of the patches with the highest outlier factor take the mean of their
-neighbours. Numbers and formula are those of the released code.
+neighbours. Constants and formula are those of the released code.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 GAUSSIAN_STD = 5.0  # patches (NACLIP)
-NEIGHBOURS = 30  # nearest tokens that the outlier factor looks at
+NEIGHBOURS = 30  # nearest tokens that the outlier factor uses
 SHARE = 0.05  # of an image's patches that are repaired
 Grid = tuple[int, int]
 
@@ -30,7 +30,7 @@ class DenseMode:
     """How the last block mixes patches.
 
     Attributes:
-        compared: letters of "qkv", one attention map each: the similarities among the tokens'
+        compared: letters of "qkv", each for an attention map: the similarities among the tokens'
             queries, keys or values. Maps are summed; without any, tokens keep their own values.
         whole_block: keep the residual connection and the MLP.
         nearby: add a Gaussian of the distance to the similarity.
@@ -60,14 +60,11 @@ DENSE_MODES = {
 class _Parts:
     """A block of open_clip or timm under one set of names."""
 
-    norm_1: nn.Module
-    scale_1: nn.Module
-    norm_2: nn.Module
-    scale_2: nn.Module
-    mlp: nn.Module
+    norms: tuple[nn.Module, nn.Module]  # before the attention, before the MLP
+    scales: tuple[nn.Module, nn.Module]
     weight: Tensor  # of queries, keys and values, stacked
     bias: Tensor | None
-    norms: dict[str, nn.Module]  # of queries and keys, in each head
+    head_norms: dict[str, nn.Module]  # of queries and keys
     project: Callable[[Tensor], Tensor]
     heads: int
 
@@ -76,29 +73,20 @@ def _parts(block: Any) -> _Parts:
     attention = block.attn
     if isinstance(block, Block):
         return _Parts(
-            norm_1=block.norm1,
-            scale_1=block.ls1,
-            norm_2=block.norm2,
-            scale_2=block.ls2,
-            mlp=block.mlp,
+            norms=(block.norm1, block.norm2),
+            scales=(block.ls1, block.ls2),
             weight=attention.qkv.weight,
             bias=attention.qkv.bias,
-            norms={"q": attention.q_norm, "k": attention.k_norm},
+            head_norms={"q": attention.q_norm, "k": attention.k_norm},
             project=lambda values: attention.proj(attention.norm(values)),
             heads=attention.num_heads,
         )
     return _Parts(
-        norm_1=block.ln_1,
-        scale_1=block.ls_1,
-        norm_2=block.ln_2,
-        scale_2=block.ls_2,
-        mlp=block.mlp,
+        norms=(block.ln_1, block.ln_2),
+        scales=(block.ls_1, block.ls_2),
         weight=attention.in_proj_weight,
         bias=attention.in_proj_bias,
-        norms={
-            "q": getattr(attention, "ln_q", nn.Identity()),
-            "k": getattr(attention, "ln_k", nn.Identity()),
-        },
+        head_norms={k: getattr(attention, f"ln_{k}", nn.Identity()) for k in "qk"},
         project=attention.out_proj,
         heads=attention.num_heads,
     )
@@ -108,8 +96,8 @@ def dense_block(block: Any, tokens: Tensor, grid: Grid, mode: DenseMode) -> Tens
     """Run the last block with another attention map.
 
     ``y = W_o (A v) + b_o`` with ``v = W_v LN1(x) + b_v`` and the map A of the mode; then
-    ``x + y + MLP(LN2(x + y))`` where the whole block is kept (with its layer scales, if any), else
-    ``y`` alone.
+    ``x + y + MLP(LN2(x + y))`` where the whole block is kept, else ``y`` alone. Layer scales, if
+    any, are applied.
 
     Args:
         block: a block of open_clip or timm.
@@ -121,18 +109,18 @@ def dense_block(block: Any, tokens: Tensor, grid: Grid, mode: DenseMode) -> Tens
         ``[B, h * w, width]``, the patches only.
     """
     parts, count = _parts(block), grid[0] * grid[1]
-    if not mode.compared:  # the class token plays no part
+    if not mode.compared:  # the class token is not needed
         tokens = tokens[:, -count:]
-    normed = parts.norm_1(tokens)
+    normed = parts.norms[0](tokens)
     values = _projected(parts, normed, "v")
     if mode.compared:
         prefix = tokens.shape[1] - count
         values = _mixed(parts, normed, values, mode, grid, prefix)[:, prefix:]
-    mixed: Tensor = parts.scale_1(parts.project(values))
+    mixed: Tensor = parts.scales[0](parts.project(values))
     if not mode.whole_block:
         return mixed
     kept = tokens[:, -count:] + mixed
-    whole: Tensor = kept + parts.scale_2(parts.mlp(parts.norm_2(kept)))
+    whole: Tensor = kept + parts.scales[1](block.mlp(parts.norms[1](kept)))
     return whole
 
 
@@ -147,13 +135,12 @@ def _mixed(
     parts: _Parts, normed: Tensor, values: Tensor, mode: DenseMode, grid: Grid, prefix: int
 ) -> Tensor:
     """Values through the sum of the mode's attention maps, ``[B, N, width]``."""
-    bias = normed.new_zeros(())
-    if mode.nearby:  # a class token has no neighbours
+    bias = maps = normed.new_zeros(())
+    if mode.nearby:  # a class token has no position
         bias = F.pad(gaussian_similarity(grid).to(normed), (prefix, 0, prefix, 0))
-    maps = normed.new_zeros(())
     for letter in mode.compared:
         own = _split(_projected(parts, normed, letter), parts.heads)
-        own = parts.norms.get(letter, nn.Identity())(own)
+        own = parts.head_norms.get(letter, nn.Identity())(own)
         similarity = own @ own.transpose(-2, -1) * own.shape[-1] ** -0.5  # [B, heads, N, N]
         maps = maps + (similarity + bias).softmax(dim=-1)
     return (maps @ _split(values, parts.heads)).transpose(1, 2).flatten(2)
@@ -165,7 +152,7 @@ def _split(tokens: Tensor, heads: int) -> Tensor:
 
 
 def gaussian_similarity(grid: Grid) -> Tensor:
-    """``exp(-d^2 / (2 std^2))`` of the distance d between each two patches, ``[h * w, h * w]``."""
+    """``exp(-d^2 / (2 std^2))`` for the distance d of each pair of patches, ``[h * w, h * w]``."""
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).float()
     return torch.exp(-torch.cdist(places, places).square() / (2 * GAUSSIAN_STD**2))
 
@@ -191,7 +178,7 @@ def is_outlier(tokens: Tensor) -> Tensor:
 
 
 def repair_outliers(tokens: Tensor, grid: Grid) -> Tensor:
-    """Replace each outlier patch by the mean of its up to eight neighbours that are none.
+    """Replace each outlier patch by the mean of its up to eight neighbours that are not outliers.
 
     Args:
         tokens: ``[B, prefix + h * w, width]``; class tokens come first and do not change.

@@ -1,7 +1,5 @@
 """Prompt templates, in named sets."""
 
-from collections.abc import Callable
-
 # The five that the authors of CARB add (their commit 26f7c68).
 SCENE_TEMPLATES = (
     "there is a {} in the scene.",
@@ -23,25 +21,6 @@ def carb_templates() -> list[str]:
     return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES] + list(SCENE_TEMPLATES)
 
 
-def plain_templates() -> list[str]:
-    """A single template: the ablation of the ensemble."""
-    return ["a photo of a {}."]
-
-
-TEMPLATES: dict[str, Callable[[], list[str]]] = {"carb": carb_templates, "plain": plain_templates}
-
-
 def resolve_templates(name: str) -> list[str]:
-    """The format strings of a named template set, each with one ``{}`` for the class word.
-
-    Args:
-        name: ``params.yaml: clip.templates``, a key of ``TEMPLATES``.
-
-    Raises:
-        ValueError: there is no set of that name.
-    """
-    if name not in TEMPLATES:
-        raise ValueError(
-            f"params.yaml: clip.templates must be one of {', '.join(TEMPLATES)}, got {name!r}"
-        )
-    return TEMPLATES[name]()
+    """The format strings of ``params.yaml: clip.templates``, each with one ``{}`` for the class."""
+    return {"carb": carb_templates(), "plain": ["a photo of a {}."]}[name]

@@ -6,9 +6,9 @@ leaves out this last mixing, so that each patch keeps its own value vector. Sour
 Extract Free Dense Labels from CLIP (arXiv 2112.01071). For other ways to run the last block see
 `pipeline.clip.last_block`.
 
-A tower here consists of the model's own modules in two steps: ``encode`` up to the last mixing,
-then ``dense`` (patch by patch) or ``pooled`` (the ordinary embedding). `check_tower` compares the
-latter with the model's own embedding, which shows that its modules were read correctly.
+A tower here runs the model's own modules in two steps: ``encode`` up to the last mixing, then
+``dense`` (patch by patch) or ``pooled`` (the ordinary embedding). `check_tower` compares the latter
+with the model's own embedding, to detect modules that are used wrongly.
 """
 
 from typing import Any, Protocol
@@ -31,8 +31,8 @@ _CONV_STRIDE = 32  # pixels of one cell of the last stage of a ModifiedResNet or
 VALUE = DENSE_MODES["value"]
 SUPPORTED = (
     "ModifiedResNet; VisionTransformer (pool_type tok or avg, plain attention, or CoCa's "
-    "attentional_pool true); through timm a vision_transformer with plain patches (SigLIP and "
-    "others; pool map, token or avg) or a convnext"
+    "attentional_pool true); timm's vision_transformer with plain patches (SigLIP and others; "
+    "timm_pool map, token or avg) or convnext"
 )
 _ATTENTION_KINDS = ("scale_heads", "scale_attn_inner", "scale_attn", "scaled_cosine_attn")
 _TIMM_MODULES = ("timm.models.vision_transformer", "timm.models.convnext")
@@ -82,7 +82,7 @@ def _as_map(features: Tensor, grid: Grid) -> Tensor:
 
 
 def _value(attention: Any, tokens: Tensor) -> Tensor:
-    """Attention output of each token if it attends to itself alone."""
+    """Attention output of each token that attends to itself alone."""
     width = attention.out_proj.in_features
     shared = attention.in_proj_weight  # None where keys are of another width than queries
     weight = attention.v_proj_weight if shared is None else shared[2 * width :]
@@ -93,8 +93,7 @@ def _value(attention: Any, tokens: Tensor) -> Tensor:
 def _through(block: Any, tokens: Tensor) -> Tensor:
     """An unchanged block of open_clip, ``[B, N, width]``.
 
-    Torch's inference path materialises the attention map: on a CPU 1.3 times as slow at 2049
-    tokens, no faster at 17.
+    The block's own forward pass materialises the attention map: 1.3 times as slow on a CPU.
     """
     attention = block.attn
     if not isinstance(attention, nn.MultiheadAttention):  # with normalised queries and keys
@@ -131,7 +130,7 @@ class OpenClipVit(Tower):
         return tokens
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
-        """See `Tower`. ``ln_post`` acts on each patch, wherever the model has it."""
+        """See `Tower`. ``ln_post`` acts on each patch, even where the model applies it later."""
         visual = self.visual
         if self.block is not None:
             values = dense_block(self.block, encoded, grid, self.mode)
@@ -140,7 +139,6 @@ class OpenClipVit(Tower):
         return _as_map(visual.ln_post(values) @ visual.proj, grid)
 
     def pooled(self, encoded: Tensor) -> Tensor:
-        """See `Tower`."""
         if self.block is not None:
             encoded = self.block(encoded)
         embedding: Tensor = self.visual._pool(encoded)[0] @ self.visual.proj
@@ -168,7 +166,6 @@ class ClipResNet(Tower):
         return features.permute(0, 3, 1, 2)
 
     def pooled(self, encoded: Tensor) -> Tensor:
-        """See `Tower`."""
         embedding: Tensor = self.visual.attnpool(encoded)
         return embedding
 
@@ -200,7 +197,6 @@ class TimmVit(Tower):
         return tokens
 
     def dense(self, encoded: Tensor, grid: Grid) -> Tensor:
-        """See `Tower`."""
         trunk, patches = self.trunk, encoded[:, self.trunk.num_prefix_tokens :]
         if self.block is not None:
             values = trunk.norm(dense_block(self.block, encoded, grid, self.mode))
@@ -210,7 +206,6 @@ class TimmVit(Tower):
         return _as_map(self.head(trunk.head(trunk.fc_norm(values))), grid)
 
     def pooled(self, encoded: Tensor) -> Tensor:
-        """See `Tower`."""
         if self.block is not None:
             encoded = self.block(encoded)
         embedding: Tensor = self.head(self.trunk.forward_head(self.trunk.norm(encoded)))
@@ -237,17 +232,12 @@ class ConvNext(Tower):
         return features.reshape(len(encoded), *grid, -1).permute(0, 3, 1, 2)
 
     def pooled(self, encoded: Tensor) -> Tensor:
-        """See `Tower`."""
         embedding: Tensor = self.head(self.trunk.forward_head(encoded))
         return embedding
 
 
 def read_tower(visual: nn.Module) -> Tower:
-    """The tower of a loaded model that `refusal` accepts.
-
-    Raises:
-        ValueError: the tower has unsupported parts; names them.
-    """
+    """The tower of a loaded model that `refusal` accepts; a ValueError names unsupported parts."""
     if isinstance(visual, ModifiedResNet):
         return ClipResNet(visual)
     if isinstance(visual, VisionTransformer):
@@ -257,11 +247,11 @@ def read_tower(visual: nn.Module) -> Tower:
         return ConvNext(visual)
     plain = type(trunk.patch_embed) is PatchEmbed and trunk.reg_token is None
     if not plain or trunk.pos_embed is None or getattr(trunk.attn_pool, "pos_embed", None):
-        raise ValueError("one with patches, registers or positions of another kind")
+        raise ValueError("unsupported patches, registers or positions")
     last = trunk.blocks[-1]
     plain = type(last) is Block and type(last.attn) is Attention and last.attn.gate is None
     if trunk.attn_pool is None and not plain:
-        raise ValueError(f"one with blocks of another kind ({type(last).__name__})")
+        raise ValueError(f"unsupported blocks ({type(last).__name__})")
     return TimmVit(visual)
 
 
@@ -299,7 +289,7 @@ def check_tower(tower: Tower, model: nn.Module, size: tuple[int, int]) -> None:
         size: ``(height, width)`` that it was trained with, pixels.
 
     Raises:
-        ValueError: they differ by more than 1e-4, for a vector of norm 1.
+        ValueError: they differ by more than 1e-4; both have norm 1.
     """
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     encoded = tower.encode(image)
@@ -309,6 +299,5 @@ def check_tower(tower: Tower, model: nn.Module, size: tuple[int, int]) -> None:
     if not error <= 1e-4:
         versions = f"open_clip {open_clip.__version__} and timm {timm.__version__}"
         raise ValueError(
-            f"an image tower whose embedding this pipeline computes as {versions} do (they differ "
-            f"by {error:.1g})"
+            f"an embedding that differs by {error:.1g} from the one that {versions} compute"
         )

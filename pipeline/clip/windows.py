@@ -1,4 +1,4 @@
-"""Sliding windows: a resized photo through CLIP window by window, blended to one grid."""
+"""Sliding windows: encode a resized photo window by window and blend the results to one grid."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,7 +11,7 @@ from pipeline.clip.dense import DenseClip
 from pipeline.config.clip import LevelParams
 from pipeline.views import Box, blend, cover, level_size
 
-MAX_PIXELS = 2**23  # of windows per call: 16 of 512 x 1024; memory grows with it
+MAX_PIXELS = 2**23  # per call of CLIP, 16 windows of 512 x 1024: bounds the memory
 
 
 def magnified(image: Image.Image, level: LevelParams, *, patch_size: int) -> Tensor:
@@ -46,7 +46,7 @@ def cover_features(
 ) -> Tensor:
     """Encode the windows of a level and blend the results to one grid.
 
-    Only windows of one photo are batched, so its result does not depend on other photos.
+    A batch has windows of one photo only, so that the result does not depend on other photos.
 
     Args:
         pixels: the photo, from `magnified`.

@@ -1,4 +1,4 @@
-"""Schema of params.yaml, one file per section, and its errors as sentences."""
+"""Schema of params.yaml, its validation, and the files that parameters name."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ __all__ = ["Params", "load_params"]
 
 
 def __getattr__(name: str) -> object:
-    """Import a name of this package at its first use: a stage needs its own sections only."""
+    """Import a name at its first use: a stage needs only its own sections."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.params"), name)

@@ -1,7 +1,7 @@
-"""Strict base of all sections of params.yaml, types that they share, and safe reading of the file.
+"""Strict reading of params.yaml: base classes and types of its sections, one-sentence errors.
 
-A stage reads its own sections only, so that a new parameter of `eval` does not train again: it
-lists them as fields of a `Sections` class and calls `load_sections`.
+A stage reads its own sections only, so that a new parameter of `eval` does not retrain: it lists
+them as fields of a `Sections` class and calls `load_sections`.
 """
 
 import difflib
@@ -21,13 +21,13 @@ from pipeline.system.text import short_repr
 
 
 def as_tuple(value: object) -> object:
-    """A list as the tuple that a strict schema wants; YAML has no tuples."""
+    """Convert a list to the tuple that a strict schema requires; YAML has no tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0, lt=2**31)]  # libraries in C take no more
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # 32-bit integers of C libraries
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Side = Annotated[int, Field(gt=0, le=2**15)]
 Zoom = Annotated[float, Field(ge=0.05, le=16)]
@@ -52,10 +52,10 @@ _HINTS = {
 
 
 class Section(BaseModel):
-    """A part of params.yaml: read-only, and nothing in it that the schema does not know.
+    """A section of params.yaml: read-only, strictly typed, unknown keys are refused.
 
-    Strict: ``"600"`` is no number, ``"no"`` and 0 are not false; a whole number is a float, too.
-    The message of a validator begins with the key's name and a colon.
+    ``"600"`` is not a number, ``"no"`` and 0 are not false; an integer is accepted as a float.
+    A validator's message begins with the key's name and a colon.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -67,9 +67,8 @@ class Section(BaseModel):
         if isinstance(content, cls):
             return content
         if not isinstance(content, dict):
-            raise ValueError(
-                f": must be a section of 'key: value' lines, got {short_repr(content)}"
-            )
+            found = short_repr(content)
+            raise ValueError(f": must be a section of 'key: value' lines, got {found}")
         for key in () if cls.ignores_other_keys else content:
             if key not in cls.model_fields:
                 close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
@@ -79,7 +78,7 @@ class Section(BaseModel):
 
 
 class Sections(Section):
-    """Sections of params.yaml that one stage reads; it may hold others."""
+    """The sections of params.yaml that one stage reads; others are ignored."""
 
     ignores_other_keys: ClassVar[bool] = True
 
@@ -88,15 +87,10 @@ S = TypeVar("S", bound=Sections)
 
 
 def load_sections(path: Path, schema: type[S]) -> S:
-    """Read and check some sections of a parameter file.
-
-    Args:
-        path: the file.
-        schema: the sections, as its fields.
+    """Read and check the sections of a parameter file that are fields of ``schema``.
 
     Raises:
-        ValueError: the file is missing, is no YAML, or breaks the schema; the message is one
-            sentence that names the parameter.
+        ValueError: the file is missing, is not YAML, or violates the schema.
     """
     content = _read_yaml(path)
     _check_renamed(content, path.name)
@@ -107,7 +101,7 @@ def load_sections(path: Path, schema: type[S]) -> S:
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
-    """YAML 1.2, as DVC reads it (``5e-4`` is a number), and safe: no tags, no objects."""
+    """Read YAML 1.2, like DVC (``5e-4`` is a number), and without tags that create objects."""
     from ruamel.yaml import YAML
 
     if not path.is_file():
@@ -115,7 +109,7 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
         raise ValueError(f"{path}: {found}; copy one of recipes/*.yaml to params.yaml")
     try:
         content = YAML(typ="safe", pure=True).load(path)
-    except Exception as error:  # ruamel.yaml lets IndexError, KeyError and others through
+    except Exception as error:  # ruamel.yaml also raises IndexError, KeyError and others
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
         found = " ".join(str(getattr(error, "problem", None) or error).split())
@@ -123,8 +117,9 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
             f"{path.name}: not readable as YAML{line} ({found}); correct its syntax"
         ) from None
     if not isinstance(content, dict):
-        found = short_repr(content)
-        raise ValueError(f"{path.name}: must hold sections such as 'train:', got {found}")
+        raise ValueError(
+            f"{path.name}: must contain sections such as 'train:', got {short_repr(content)}"
+        )
     return content
 
 
@@ -142,12 +137,12 @@ def _check_renamed(content: dict[Any, Any], file: str) -> None:
 
 
 def _sentence(error: ValidationError, content: object) -> str:
-    """The first thing that pydantic found, with the parameter's dotted name.
+    """The first error that pydantic found, with the parameter's dotted name.
 
-    Names of union members in pydantic's path are left out: they are not in the file.
+    Names of union members in pydantic's path are left out, because they are not in the file.
     """
     faults = error.errors()
-    fault = next(  # a section in the place of a word: what is wrong in it, not that it is no word
+    fault = next(  # for a section where a word is allowed, report the error inside the section
         (one for one in faults if (one["type"], type(one["input"])) != ("literal_error", dict)),
         faults[0],
     )
@@ -159,15 +154,12 @@ def _sentence(error: ValidationError, content: object) -> str:
         elif isinstance(place, list) and isinstance(part, int):
             name, place = f"{name}[{part}]", place[part] if part < len(place) else None
     problem = fault["msg"].replace("Tuple", "List").replace("tuple", "list")
-    if fault["type"] == "value_error":  # of our own validators
+    if fault["type"] == "value_error":  # raised by our own validators
         problem = problem.removeprefix("Value error, ")
         return f"{name}{problem}" if problem.startswith(":") or not name else f"{name}.{problem}"
     if missing:
         return f"{name}: {problem}; add it (the committed params.yaml shows its meaning)"
     found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
-    hint = (
-        _HINTS.get(fault["type"], "")
-        if isinstance(found, str) or fault["type"] == "bool_type"
-        else ""
-    )
+    wants_hint = isinstance(found, str) or fault["type"] == "bool_type"
+    hint = _HINTS.get(fault["type"], "") if wants_hint else ""
     return f"{name}: {problem}, got {short_repr(found)}{hint}"

@@ -27,15 +27,14 @@ class CarbParams(Section):
         return self
 
     def warmup_of(self, steps: int) -> int:
-        """How many of a training's ``steps`` are warm-up, rounded down; ``warmup_steps`` comes
-        first where both are given."""
+        """Warm-up steps of a training of ``steps``; ``warmup_steps`` precedes ``warmup_share``."""
         if self.warmup_steps is not None:
             return self.warmup_steps
         assert self.warmup_share is not None
         return math.floor(self.warmup_share * steps + 1e-9)  # 0.29 * 100 is 28.999999999999996
 
     def active_steps(self, steps: int) -> int:
-        """In how many of a training's ``steps`` CARB acts."""
+        """Number of steps, of a training of ``steps``, in which CARB acts."""
         return max(0, steps - self.warmup_of(steps)) if self.enabled else 0
 
     def acted(self, steps: int) -> str:

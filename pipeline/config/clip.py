@@ -7,10 +7,12 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Count, Precision, Section, Size, Text, Zoom
 
+# Names beside those of the levels: folders of the store, maps of the training previews.
+RESERVED = ("text", "finished", "fused", "segmenter", "noisy")
+
 
 class LevelParams(Section):
-    """One view level of CLIP: how much the photo is magnified, and by which windows it is
-    covered."""
+    """One view level of CLIP: magnification of the photo, and the windows that cover it."""
 
     zoom: Zoom
     window: Size
@@ -18,7 +20,7 @@ class LevelParams(Section):
 
 
 class FusedParams(Section):
-    """One level more: all others summed and smoothed along the edges of the photo."""
+    """An additional level: the sum of all others, smoothed by a guided filter."""
 
     size: Size
     stride: Count
@@ -26,7 +28,7 @@ class FusedParams(Section):
 
 
 class ClipParams(Section):
-    """The frozen CLIP, what it is asked, and how it looks at a photo."""
+    """The frozen CLIP: model, prompts, dense features and view levels."""
 
     model: Text
     pretrained: Text | None
@@ -44,11 +46,10 @@ class ClipParams(Section):
     def _levels_are_global_then_local(self) -> Self:
         if list(self.levels)[:1] != ["global"]:
             raise ValueError(f"levels: must start with 'global', got {list(self.levels)}")
-        for name in self.levels:  # each names a folder of the store, beside its own
-            taken = name in ("text", "finished", "fused")
-            if taken or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+        for name in self.levels:
+            if name in RESERVED or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
                 raise ValueError(
-                    "levels: must have names of letters, digits, '-' and '_', not 'text', "
-                    f"'finished' or 'fused', got {name!r}"
+                    "levels: must have names of letters, digits, '-' and '_', other than "
+                    f"{', '.join(RESERVED)}; got {name!r}"
                 )
         return self

@@ -10,7 +10,7 @@ from pipeline.config.base import Count, Section, Text
 
 
 class DatasetParams(Section):
-    """Which photos, and where their image-level labels come from."""
+    """The photos, and the source of their image-level labels."""
 
     name: Literal["demo", "camvid", "cityscapes", "wilddash2", "folder"]
     root: Text
@@ -21,11 +21,10 @@ class DatasetParams(Section):
     def _root_is_a_place_for_photos(self) -> Self:
         if re.match(r"~(/|$)|\$", self.root):
             raise ValueError(
-                f"root: must be written in full, nothing expands '~' and '$', got '{self.root}'"
+                f"root: '~' and '$' are not expanded, got '{self.root}'; write the path in full"
             )
         if os.path.abspath(self.root) in map(os.path.abspath, (".", "data", "models", "results")):
             raise ValueError(
-                f"root: must be a folder for photos alone, and stages write into '{self.root}'; "
-                "move the photos into a folder of their own"
+                f"root: stages write into '{self.root}'; move the photos into a folder of their own"
             )
         return self

@@ -10,7 +10,7 @@ PaletteName = Literal["dataset", "colour_blind"]
 
 
 class EvalParams(Section):
-    """Which photos are scored, and how they are shown to the segmenter."""
+    """The photos of the evaluation, and how the segmenter sees them."""
 
     photos: Text | None
     scales: Annotated[list[Zoom], Field(min_length=1)]
@@ -20,7 +20,7 @@ class EvalParams(Section):
 
 
 class PicturesParams(Section):
-    """How pictures look; no figure depends on it."""
+    """Palette and font of pictures; no metric depends on them."""
 
     palette: PaletteName
     font: Text | None = None

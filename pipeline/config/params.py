@@ -1,4 +1,4 @@
-"""The whole of params.yaml: checked by `prepare`, before any work starts."""
+"""All sections of params.yaml, checked by `prepare` before any work starts."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -7,15 +7,13 @@ from pipeline.config.base import Sections, Seed, load_sections
 from pipeline.config.carb import CarbParams
 from pipeline.config.clip import ClipParams
 from pipeline.config.dataset import DatasetParams
-from pipeline.config.distillation import DistillationParams
 from pipeline.config.eval import EvalParams, PicturesParams
-from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.segmenter import DistillationParams, SegmenterParams
+from pipeline.config.train import AugmentParams, TrainParams, ViewsParams
 
 
 class Params(Sections):
-    """All sections, and nothing else."""
+    """All sections; others are refused."""
 
     ignores_other_keys: ClassVar[bool] = False
 

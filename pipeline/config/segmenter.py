@@ -1,19 +1,19 @@
-"""Section ``segmenter`` of params.yaml."""
+"""Sections ``segmenter`` and ``distillation`` of params.yaml: the network and its pretraining."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.base import Positive, Section, as_tuple
+from pipeline.config.base import Count, NotNegative, Positive, Section, Seed, as_tuple
 
-MOST_OPTIONS = 1000
+MAX_OPTIONS = 1000
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Means = Annotated[tuple[Finite, Finite, Finite], BeforeValidator(as_tuple)]  # one value per channel
+Means = Annotated[tuple[Finite, Finite, Finite], BeforeValidator(as_tuple)]
 Deviations = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(as_tuple)]
 
 
 class NormalisationParams(Section):
-    """What is subtracted from RGB in 0 to 1, and what divides it, a value for each channel."""
+    """Mean and standard deviation of RGB in 0 to 1, one value per channel."""
 
     mean: Means
     std: Deviations
@@ -32,10 +32,20 @@ class SegmenterParams(Section):
     @model_validator(mode="after")
     def _options_are_few(self) -> Self:
         left, seen = list(self.options.values()), 0
-        while left:  # a short YAML can name one list over and over: a billion items
+        while left:  # YAML aliases can expand a short file to a billion items
             item, seen = left.pop(), seen + 1
             items = item.values() if isinstance(item, dict) else item
             left += items if isinstance(item, dict | list | tuple | set) else []
-            if seen > MOST_OPTIONS:
-                raise ValueError(f"options: must hold at most {MOST_OPTIONS} values, got more")
+            if seen > MAX_OPTIONS:
+                raise ValueError(f"options: must hold at most {MAX_OPTIONS} values, got more")
         return self
+
+
+class DistillationParams(Section):
+    """Distillation of CLIP's dense features, used if segmenter.encoder_weights is 'clip'."""
+
+    seed: Seed
+    steps: Count
+    batch_size: Count
+    lr: Positive
+    weight_decay: NotNegative

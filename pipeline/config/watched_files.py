@@ -1,10 +1,10 @@
-"""Files that params.yaml names and the data set's files, as dependencies that DVC can watch.
+"""DVC dependencies for files that params.yaml names and for the data set's files.
 
-DVC has no dependency that a parameter may leave empty, and as a dependency the data set's folder
-would be hashed with everything else in it, but without what links in it lead to. So the inputs of a
-stage are in a folder of its own, ``data/inputs/<stage>``: links to files, and a manifest of the
-data set's files. The stage ``inputs`` writes them all, in every run; each stage also writes its own
-links, so that DVC, which records dependencies after a stage, records what was read.
+DVC has no optional dependencies, and a data set's folder as a dependency would be hashed with
+everything else in it, yet without the files that links in it lead to. So the inputs of a stage are
+in a folder of its own, ``data/inputs/<stage>``: links to files, and a manifest of the data set.
+The stage ``inputs`` writes all of these folders in every run; each stage also rewrites its own
+links, because DVC records dependencies after a stage.
 """
 
 import json
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
-MANIFEST = "dataset.jsonl"  # beside the links
-STAGES = ("prepare", "pseudo", "encoder", "eval", "eval_pseudo")  # that have such a folder
+MANIFEST = "dataset.jsonl"  # next to the links
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
+STAGES = (*OF_DATASET, "pseudo", "encoder")  # that have such a folder
 LOCAL_DIR, SAFETENSORS = "local-dir:", ".safetensors"
-# Of a folder of CLIP: its configuration and weights, and what tokenizers read.
-_CLIP_FILES = ("open_clip_model.safetensors", "*.json", "*.txt", "*.model")
+_CLIP_WEIGHTS = "open_clip_model.safetensors"
+_CLIP_FILES = (_CLIP_WEIGHTS, "*.json", "*.txt", "*.model")  # with configuration and tokenizer
 
 
 class NamedFile(NamedTuple):
-    """A file that a parameter names; ``weights`` may be missing where a stage need not run."""
+    """A file that a parameter names; ``weights`` may be missing if DVC need not run the stage."""
 
     parameter: str
     path: Path
@@ -40,11 +40,14 @@ class NamedFile(NamedTuple):
 
 def named_files(stage: str, params: Any) -> list[NamedFile]:
     """The files that a stage reads because params.yaml names them."""
-    if stage == "pseudo":
-        return _clip_files(params.clip)
-    if stage in ("prepare", "eval", "eval_pseudo"):
-        return _files_of(stage, params) + _named("pictures.font", params.pictures.font)
-    weights = params.segmenter.encoder_weights
+    if stage in OF_DATASET:
+        named = {"pictures.font": params.pictures.font}
+        if stage == "prepare":
+            named["dataset.image_labels"] = params.dataset.image_labels
+        else:
+            named["eval.photos"] = params.eval.photos
+        return [NamedFile(name, Path(path)) for name, path in named.items() if path is not None]
+    weights = "clip" if stage == "pseudo" else params.segmenter.encoder_weights
     if weights == "clip":
         return _clip_files(params.clip)
     if weights in ("none", "imagenet"):
@@ -52,39 +55,28 @@ def named_files(stage: str, params: Any) -> list[NamedFile]:
     return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
 
 
-def _files_of(stage: str, params: Any) -> list[NamedFile]:
-    """The files that a stage with pictures reads beside their font."""
-    if stage == "prepare":
-        return _named("dataset.image_labels", params.dataset.image_labels)
-    return _named("eval.photos", params.eval.photos)
-
-
-def _named(parameter: str, path: str | None) -> list[NamedFile]:
-    return [] if path is None else [NamedFile(parameter, Path(path))]
-
-
 def _clip_files(clip: "ClipParams") -> list[NamedFile]:
-    """CLIP's files, where they lie in a folder; what open_clip downloads is fixed by its name."""
+    """CLIP's files on disk; those that open_clip downloads are identified by the model's name."""
     if not clip.model.startswith(LOCAL_DIR):
         pretrained = clip.pretrained or ""
         named = pretrained.endswith(SAFETENSORS)
         return [NamedFile("clip.pretrained", Path(pretrained), weights=True)] if named else []
     folder = Path(clip.model.removeprefix(LOCAL_DIR))
-    weights = folder / _CLIP_FILES[0]
-    found = {path for pattern in _CLIP_FILES for path in folder.glob(pattern)} | {weights}
-    return [NamedFile("clip.model", path, weights=True) for path in sorted(found)]
+    found = {path for pattern in _CLIP_FILES for path in folder.glob(pattern)}
+    files = sorted(found | {folder / _CLIP_WEIGHTS})
+    return [NamedFile("clip.model", path, weights=True) for path in files]
 
 
 def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Path = FOLDER) -> None:
     """Write the folders of all stages.
 
-    Weights that are missing are named in one line and leave their stage without a folder: DVC then
-    refuses to run that stage, but still takes it from its cache where nothing else has changed.
+    Missing weights are reported in one line and leave their stage without a folder: DVC then
+    refuses to run that stage, but still takes it from its cache if nothing else has changed.
 
     Args:
         params: all parameters.
-        manifest: of the data set, see `pipeline.datasets.manifest`; None: it cannot be opened, so
-            that its stages run and say why.
+        manifest: of the data set, see `pipeline.datasets.manifest`; None if it cannot be opened:
+            its stages then run and report why.
         folder: parent of the stages' folders.
 
     Raises:
@@ -105,27 +97,25 @@ def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Pat
 
 
 def watch(stage: str, params: Any, path: Path, *, folder: Path = FOLDER) -> None:
-    """Write the folder of one stage, at its end: one that fails leaves everything as it was.
-
-    The manifest of the data set is left as the stage ``inputs`` wrote it.
+    """Rewrite the links of one stage, when it has succeeded; the manifest stays.
 
     Args:
         stage: its name.
         params: the sections that the stage reads.
-        path: their file; nothing is written for another one than DVC's.
+        path: the parameter file; nothing is written unless it is DVC's.
         folder: parent of the stages' folders.
     """
     if path != Path("params.yaml") or process_number(os.environ) > 0:
         return
     try:
         _write_links(folder / stage, [file.path for file in named_files(stage, params)])
-    except OSError as error:  # a clone on a disk that is read only, and results that go elsewhere
+    except OSError as error:  # a read-only clone whose results are written elsewhere
         reason = error.strerror or error
-        log.warning("%s: cannot be written (%s); DVC will not see what was read", folder, reason)
+        log.warning("%s: not writable (%s); DVC does not record what was read", folder, reason)
 
 
 def _unreadable(path: Path) -> str:
-    """Why a file cannot be read, or nothing."""
+    """Why a file cannot be read; empty if it can."""
     if not path.is_file():
         return "is not a file" if path.exists() else "no such file"
     try:
@@ -136,7 +126,7 @@ def _unreadable(path: Path) -> str:
 
 
 def _write_links(folder: Path, files: list[Path]) -> None:
-    """Let a folder link to these files and to no others; if one is missing there is no folder."""
+    """Make a folder link to exactly these files; remove it if one of them is missing."""
     if any(not file.is_file() for file in files):
         remove(folder)
         return
@@ -155,14 +145,14 @@ def _write_links(folder: Path, files: list[Path]) -> None:
 
 
 def _target(file: Path, folder: Path) -> str:
-    """Where a link in ``folder`` leads: a clone may be moved with what lies in it."""
+    """Target of a link in ``folder``, relative for a file in the clone, which may be moved."""
     path = os.path.abspath(file)
     inside = path.startswith(os.path.join(os.getcwd(), ""))
     return os.path.relpath(path, os.path.realpath(folder)) if inside else path
 
 
 def _write_manifest(folder: Path, manifest: list[list[str]] | None) -> None:
-    """Write the list of the data set's files where it changed; None: there is none."""
+    """Write the list of the data set's files if it changed; delete it if there is none."""
     file = folder / MANIFEST
     if manifest is None or not folder.is_dir():
         remove(file)

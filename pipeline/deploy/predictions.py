@@ -14,8 +14,7 @@ from PIL import Image
 
 from pipeline.report.drawing import RgbArray, overlay
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
-from pipeline.system.disk import explain_full_disk
-from pipeline.system.files import LIST, locked, remove
+from pipeline.system.files import LIST, explain_full_disk, locked, remove
 from pipeline.system.outputs import OutputList
 from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.system.text import error_text

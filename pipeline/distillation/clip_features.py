@@ -16,8 +16,7 @@ from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
 from pipeline.config.clip import LevelParams
 from pipeline.scenes.image_io import read_image
-from pipeline.system.disk import check_room
-from pipeline.system.files import remove
+from pipeline.system.files import check_room, remove
 from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.training.crops import TrainingPhoto
 from pipeline.views import level_size

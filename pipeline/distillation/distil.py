@@ -19,10 +19,8 @@ from pipeline.clip.dense import load_clip
 from pipeline.config.base import Sections
 from pipeline.config.clip import ClipParams
 from pipeline.config.dataset import DatasetParams
-from pipeline.config.distillation import DistillationParams
-from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.segmenter import DistillationParams, SegmenterParams
+from pipeline.config.train import AugmentParams, TrainParams, ViewsParams
 from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import imagenet_encoder, load_encoder, trained_with

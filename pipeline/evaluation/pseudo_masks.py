@@ -10,8 +10,7 @@ from pipeline.evaluation.segmenter import Metrics, RegionScore
 from pipeline.metrics import confusion
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.store.masks import hard_mask
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore, hard_mask
 from pipeline.system.progress import progress
 
 

@@ -16,8 +16,7 @@ from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, most_likely, predict_stream
-from pipeline.store.masks import hard_mask
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore, hard_mask
 from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import fitted_size
 

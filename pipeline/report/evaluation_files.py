@@ -40,7 +40,7 @@ from pipeline.report.segmenter_panels import (
     segmenter_panels,
 )
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.store.masks import check_photos
+from pipeline.store.checks import check_photos
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import atomic_path, file_digest, write_json, write_table
 from pipeline.system.text import without_folders

@@ -14,8 +14,7 @@ from pipeline.report.panels import LegendItem, PanelRow, class_entries, downscal
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.image_labels import ImageLabels
-from pipeline.store.masks import hard_mask, upsampled
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore, hard_mask, upsampled
 
 TOP_QUANTILE = 0.98  # of the confidence: the end of its colour scale
 HumanMask = Callable[[Scene], np.ndarray | None]

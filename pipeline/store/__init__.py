@@ -1,4 +1,4 @@
-"""The Zarr cache of CLIP's patch logits: plan, writer, reader and hard masks."""
+"""The Zarr cache of CLIP's patch logits: plan, writer, reader and checks."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

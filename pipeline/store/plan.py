@@ -1,11 +1,10 @@
-"""Layout of a pseudo-mask store: what it holds, how it is cut into shards, its files and digests.
+"""Layout of a pseudo-mask store: content, shards, files and digests.
 
 One group per level, each with the array ``logits [N, C, h, w]`` float16, one chunk per photo, many
 photos per shard; the grid of a photo smaller than the largest one is in the top left corner. Logits
 are stored before any image-level label is applied, so the cache serves every label set. The root
 attributes hold what made the content (``recipe``) and the digest of each photo's file. The folder
-``finished`` holds the SHA-256 of every file: of a shard when it is written, of all others when the
-store is laid out; and probe logits, see `pipeline.store.probe`.
+``finished`` holds probe logits (see `pipeline.store.checks`) and the SHA-256 of every file.
 """
 
 import json
@@ -13,9 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
-
-from pydantic import BaseModel, Field, PositiveInt, StrictStr, ValidationError, model_validator
+from typing import Any
 
 from pipeline.system.files import file_digest, fingerprint
 
@@ -26,7 +23,6 @@ FUSED = "fused"  # the level made of all others
 FINISHED = "finished"  # folder of digests
 LAYOUT = f"{FINISHED}/layout.json"  # digests of all files but shards
 Grid = tuple[int, int]
-_Pair = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True)
@@ -56,19 +52,17 @@ class Plan:
     grids: dict[str, list[Grid]]
 
     @cached_property
-    def _largest(self) -> dict[str, Grid]:
+    def _largest(self) -> dict[str, list[int]]:
         """Height and width that hold every photo's grid, by level."""
-        return {
-            level: (max(rows for rows, _ in grids), max(columns for _, columns in grids))
-            for level, grids in self.grids.items()
-        }
+        return {level: [*map(max, zip(*grids, strict=True))] for level, grids in self.grids.items()}
 
     def shape(self, level: str) -> tuple[int, int, int, int]:
-        """Shape of a level's array: the largest grid holds every photo."""
-        return len(self.photos), len(self.classes), *self._largest[level]
+        """Shape of a level's array, ``N, C, h, w``: its grid holds that of every photo."""
+        height, width = self._largest[level]
+        return len(self.photos), len(self.classes), height, width
 
     def shard_size(self, level: str) -> int:
-        """Photos per shard; depends on the grid alone, so new photos leave full shards alone."""
+        """Photos per shard; independent of ``N``: appended photos leave full shards unchanged."""
         photo_bytes = 2 * math.prod(self.shape(level)[1:])
         return max(1, min(SHARD_PHOTOS, SHARD_BYTES // photo_bytes))
 
@@ -99,44 +93,13 @@ class Plan:
         }
 
     def fingerprint(self) -> str:
-        """Names the content: equal fingerprints, equal bytes (on one kind of machine)."""
+        """Digest of the plan: equal fingerprints, equal bytes (on one kind of machine)."""
         sizes = {level: self.shard_size(level) for level in self.grids}
         return fingerprint(self.attributes() | {"shards": sizes})
 
 
-class _Attributes(BaseModel):
-    recipe: dict[str, Any]
-    classes: Annotated[list[StrictStr], Field(min_length=1)]
-    keys: list[StrictStr]
-    digests: list[StrictStr]
-    sizes: list[_Pair]
-    grids: Annotated[dict[str, list[_Pair]], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _one_per_photo(self) -> Self:
-        counts = {len(self.keys), len(self.digests), len(self.sizes)}
-        counts |= {len(grids) for grids in self.grids.values()}
-        if len(counts) > 1 or len(set(self.keys)) < len(self.keys):
-            raise ValueError("must have one entry per photo")
-        return self
-
-
-def check_attributes(attributes: dict[str, Any]) -> None:
-    """Refuse root attributes that no store of ours has.
-
-    Raises:
-        ValueError: names the attribute.
-    """
-    try:
-        _Attributes.model_validate(attributes)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "attributes"
-        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
 def shard_intact(store: Path, level: str, shard: int) -> bool:
-    """Whether a shard exists and has the bytes that were written."""
+    """Whether a shard has the digest of its record."""
     record, file = shard_record(store, level, shard), shard_file(store, level, shard)
     if not (record.is_file() and file.is_file()):
         return False
@@ -154,10 +117,10 @@ def shard_file(store: Path, level: str, shard: int) -> Path:
 
 
 def damaged_layout(store: Path) -> str:
-    """Name of a file (metadata or text) that differs from what was written, or "".
+    """Name of a file other than a shard that was changed or is missing, or "".
 
     Raises:
-        OSError, ValueError: there is no record of the layout.
+        OSError, ValueError: the record of their digests cannot be read.
     """
     digests: dict[str, str] = json.loads((store / LAYOUT).read_text("utf-8"))
     for name, digest in digests.items():

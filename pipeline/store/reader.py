@@ -1,13 +1,16 @@
-"""Reader of a pseudo-mask store: CLIP's cached patch logits, photo by photo.
+"""Reader of a store: CLIP's cached patch logits, and pseudo-masks of whole photos.
 
-For the layout see `pipeline.store.plan`.
+For the layout of the store see `pipeline.store.plan`.
 """
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 import zarr
+from torch import Tensor
 from zarr.storage import LocalStore
 
 from pipeline.store.plan import (
@@ -15,7 +18,6 @@ from pipeline.store.plan import (
     FORMAT,
     FUSED,
     Grid,
-    check_attributes,
     damaged_layout,
     shard_file,
     shard_intact,
@@ -29,7 +31,7 @@ class PseudoMaskStore:
     Attributes:
         keys: the photos.
         classes: class names, by index.
-        levels: the view levels, the global one first; a fused one comes last.
+        levels: the global level, the local ones, then the fused one if there is one.
         sizes: ``(height, width)`` of each photo, by key.
         text: CLIP's embedding of each class, ``[C, D]`` float32.
         arrays: the logits of each level.
@@ -42,14 +44,19 @@ class PseudoMaskStore:
         self.keys: list[str] = attributes["keys"]
         self.classes: list[str] = attributes["classes"]
         self.levels: list[str] = list(attributes["grids"])
+        lengths = {len(attributes[name]) for name in ("keys", "digests", "sizes")}
+        lengths |= {len(grids) for grids in attributes["grids"].values()}
+        if lengths != {len(set(self.keys))}:
+            raise ValueError("its attributes must have one entry per photo")
         self.sizes: dict[str, tuple[int, int]] = {
-            key: (size[0], size[1])
-            for key, size in zip(self.keys, attributes["sizes"], strict=True)
+            key: (height, width)
+            for key, (height, width) in zip(self.keys, attributes["sizes"], strict=True)
         }
-        self.text: np.ndarray = np.asarray(array_of(root, "text"))
+        text = array_of(root, "text")
+        self.text: np.ndarray = np.asarray(text)
         self._row = {key: row for row, key in enumerate(self.keys)}
         self.arrays = {level: array_of(root, f"{level}/logits") for level in self.levels}
-        for array in (array_of(root, "text"), *self.arrays.values()):
+        for array in (text, *self.arrays.values()):
             if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros
                 raise ValueError(f"files of '{array.path}' are missing")
         arrays = self.arrays.values()
@@ -59,11 +66,7 @@ class PseudoMaskStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "PseudoMaskStore":
-        """Open a finished store.
-
-        Raises:
-            ValueError: there is no store at ``path``, or it is damaged or of another format.
-        """
+        """Open a finished store; a ValueError says that there is none or that it is damaged."""
         path = Path(path)
         if not (path / "zarr.json").is_file():
             raise ValueError(
@@ -74,23 +77,22 @@ class PseudoMaskStore:
             if root.attrs.get("format") != FORMAT:
                 raise ValueError("another format")
             if damaged := damaged_layout(path):
-                raise ValueError(f"'{damaged}' is not as it was written")
-            check_attributes(root.attrs.asdict())
+                raise ValueError(f"'{damaged}' was changed or is missing")
             return cls(path, root)
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
             raise ValueError(
-                f"{path}: not a whole pseudo-mask store ({error_text(error)}); "
+                f"{path}: incomplete or damaged pseudo-mask store ({error_text(error)}); "
                 f"{rebuild_hint('pseudo')}"
             ) from None
 
     @property
     def global_level(self) -> str:
-        """The level of whole crops: the fused one if there is one, else the global view."""
+        """The level that global views use: the fused one if there is one, else the first."""
         return FUSED if FUSED in self.levels else self.levels[0]
 
     @property
     def local_levels(self) -> list[str]:
-        """The levels of local windows."""
+        """The levels that local views use."""
         return [level for level in self.levels[1:] if level != FUSED]
 
     def grid_size(self, key: str, level: str) -> Grid:
@@ -124,17 +126,17 @@ class PseudoMaskStore:
         records = sorted((self.path / FINISHED).glob("*-[0-9]*.json"))
         return {record.stem: record.read_text("utf-8").strip() for record in records}
 
-    def _shard(self, key: str, level: str) -> int:
-        shards = self.arrays[level].shards
-        assert shards is not None
-        return self._row[key] // int(shards[0])
-
     def intact(self, key: str, level: str) -> bool:
-        """Whether the shard that holds a photo's logits has the bytes that were written."""
+        """Whether the shard of a photo's logits has the recorded digest."""
         shard = self._shard(key, level)
         if (level, shard) not in self._intact:
             self._intact[level, shard] = shard_intact(self.path, level, shard)
         return self._intact[level, shard]
+
+    def _shard(self, key: str, level: str) -> int:
+        shards = self.arrays[level].shards
+        assert shards is not None
+        return self._row[key] // int(shards[0])
 
 
 def array_of(root: zarr.Group, name: str) -> "zarr.Array[Any]":
@@ -143,3 +145,26 @@ def array_of(root: zarr.Group, name: str) -> "zarr.Array[Any]":
     if not isinstance(array, zarr.Array):
         raise ValueError(f"'{name}' is not an array")
     return array
+
+
+def hard_mask(logits: Tensor, image_labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pseudo-mask of a whole photo: upsampled logits, arg-max over the classes present.
+
+    For evaluation and previews. Training makes the masks of its crops: `SampledLogits.hard_masks`.
+
+    Args:
+        logits: ``[C, h, w]`` float, a grid that spans the photo.
+        image_labels: ``[C]`` bool.
+        size: ``(height, width)`` of the mask.
+
+    Returns:
+        ``[H, W]`` int64.
+    """
+    full = upsampled(logits, size)
+    present = full.masked_fill(~image_labels[:, None, None], -torch.inf)
+    return present.max(dim=0).indices  # argmax is 6 times as slow on a CPU
+
+
+def upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits of a whole photo at the size of its mask, ``[C, h, w] -> [C, H, W]`` float32."""
+    return F.interpolate(logits[None].float(), size, mode="bilinear", align_corners=False)[0]

@@ -12,52 +12,35 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
+from pipeline.store.checks import (
+    Probe,
+    differences,
+    other_code,
+    read_probe,
+    same_recipe,
+    write_probe,
+)
 from pipeline.store.plan import (
     FINISHED,
     FUSED,
     LAYOUT,
-    Photo,
     Plan,
     damaged_layout,
     shard_file,
     shard_intact,
     shard_record,
 )
-from pipeline.store.probe import Probe, differences, read_probe, write_probe
 from pipeline.store.reader import PseudoMaskStore, array_of
-from pipeline.system.disk import explain_full_disk
-from pipeline.system.files import file_digest, remove, write_json
+from pipeline.system.files import explain_full_disk, file_digest, remove, write_json
 
 log = logging.getLogger("carb")
 COMPRESSOR = ZstdCodec(level=0, checksum=True)
 
 
-def _recipe_of(recipe: dict[str, Any], level: str) -> dict[str, Any]:
-    """What determines the logits of one level; other levels affect only the fused one."""
-    if level == FUSED:
-        return recipe
-    return {**recipe, "levels": recipe.get("levels", {}).get(level), "fused": None}
-
-
-def _same_recipe(previous: PseudoMaskStore, plan: Plan, level: str) -> bool:
-    before = previous.attributes["recipe"]
-    return _recipe_of(before, level) == _recipe_of(plan.recipe, level)
-
-
-def other_code(previous: PseudoMaskStore, plan: Plan, probe: Probe) -> dict[str, float]:
-    """Levels at which a store's probe differs from that of today's code, and by how much.
-
-    Levels of another recipe are not compared: their logits are not reused anyway.
-    """
-    other = {level for level in plan.grids if not _same_recipe(previous, plan, level)}
-    compared = {name: grid for name, grid in probe.items() if name not in other}
-    return differences(read_probe(previous.path), compared) if other < set(plan.grids) else {}
-
-
 def _create(
     path: Path, plan: Plan, text: np.ndarray, probe: Probe | None
 ) -> dict[str, "zarr.Array[Any]"]:
-    """Lay out an empty store; the same plan gives the same files."""
+    """Create an empty store and return its arrays; the same plan gives the same files."""
     root = zarr.create_group(LocalStore(path))
     root.create_array("text", data=text, compressors=COMPRESSOR)
     arrays = {}
@@ -84,14 +67,6 @@ def _create(
     return arrays
 
 
-def _laid_out(path: Path) -> bool:
-    """Whether a draft is whole, so that it can be continued."""
-    try:
-        return not damaged_layout(path)
-    except (OSError, ValueError):
-        return False
-
-
 class StoreWriter:
     """Writes a store shard by shard into a draft folder; shards of an interrupted run are kept.
 
@@ -100,8 +75,8 @@ class StoreWriter:
         plan: what the store must hold.
         text: CLIP's embedding of each class, ``[C, D]`` float32.
         previous: an earlier store whose logits may be reused, or None.
-        probe: logits of a drawn image by today's code; logits of code that computes other ones are
-            not reused. None: all are.
+        probe: probe logits of today's code; logits are reused only where the earlier store's
+            probe agrees. None: they are reused unchecked.
     """
 
     def __init__(
@@ -114,42 +89,44 @@ class StoreWriter:
         probe: Probe | None = None,
     ) -> None:
         self.plan, self.path = plan, draft / "masks.zarr"
+        self._previous, self._known = previous, dict[str, str]()  # digest of a photo -> key
         self._changed = dict[str, float]()
-        if previous is not None and probe is not None:
-            self._changed = other_code(previous, plan, probe)
-        if not self._can_go_on(probe or {}):
-            remove(draft)
-            with explain_full_disk(draft, draft):
-                self._arrays = _create(self.path, plan, text, self._kept(previous, probe))
-        else:
+        if previous is not None:
+            self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
+            self._changed = other_code(previous, plan, probe or {})
+        if self._resumable(probe or {}):
             for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
                 remove(left)
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: array_of(root, f"{level}/logits") for level in plan.grids}
-        self._previous, self._known = previous, dict[str, str]()
-        if previous is not None:
-            self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
+        else:
+            remove(draft)
+            with explain_full_disk(draft, draft):
+                self._arrays = _create(self.path, plan, text, self._merged(probe))
 
-    def _can_go_on(self, probe: Probe) -> bool:
-        """Whether the draft is whole, and of code that computes the same."""
-        if not _laid_out(self.path):
+    def _resumable(self, probe: Probe) -> bool:
+        """Whether the draft is complete but for shards, and of code with the same probe logits."""
+        try:
+            if damaged_layout(self.path):
+                return False
+        except (OSError, ValueError):
             return False
         if found := differences(read_probe(self.path), probe):
-            most = max(found.values())
             log.warning(
                 "%s: its code computes other logits (they differ by %.2g); starting again",
                 self.path,
-                most,
+                max(found.values()),
             )
         return not found
 
-    def _kept(self, previous: PseudoMaskStore | None, probe: Probe | None) -> Probe | None:
+    def _merged(self, probe: Probe | None) -> Probe | None:
         """The probe to write: the previous one where it agrees, so that the bytes stay the same."""
-        if previous is None or probe is None:
+        if self._previous is None or probe is None:
             return probe
-        before = read_probe(previous.path)
+        old = read_probe(self._previous.path)
+        changed = differences(old, probe)
         return {
-            name: before[name] if not differences(before, {name: grid}) and name in before else grid
+            name: old[name] if name in old and name not in changed else grid
             for name, grid in probe.items()
         }
 
@@ -164,18 +141,16 @@ class StoreWriter:
 
     def missing(self, level: str, shard: int) -> list[int]:
         """Rows of a shard that CLIP must encode; the others are in the previous store."""
-        photos = self.plan.photos
-        rows = self.plan.rows(level, shard)
-        return [row for row in rows if not self._reusable(photos[row], level, row)]
+        return [row for row in self.plan.rows(level, shard) if not self._reusable(level, row)]
 
-    def _reusable(self, photo: Photo, level: str, row: int) -> bool:
-        if self._previous is None or photo.digest not in self._known:
+    def _reusable(self, level: str, row: int) -> bool:
+        key = self._known.get(self.plan.photos[row].digest)
+        if self._previous is None or key is None:
             return False
         if self._changed and (level == FUSED or set(self._changed) != {FUSED}):
             return False
-        if not _same_recipe(self._previous, self.plan, level):
+        if not same_recipe(self._previous, self.plan, level):
             return False
-        key = self._known[photo.digest]
         fits = self._previous.grid_size(key, level) == self.plan.grids[level][row]
         return fits and self._previous.intact(key, level)
 
@@ -217,24 +192,24 @@ class StoreWriter:
         file = shard_file(self.path, level, shard)
         remove(file.parents[2])  # what a killed run left: Zarr would fail on it
         rows, missing = self.plan.rows(level, shard), set(self.missing(level, shard))
-        whole = None if missing else self._same_shard(level, shard)
+        same = None if missing else self._same_shard(level, shard)
         block = np.zeros((len(rows), *self.plan.shape(level)[1:]), dtype=np.float16)
         for place, row in enumerate(rows):
-            if whole is None:
-                logits = compute(row) if row in missing else self._known_logits(row, level)
+            if same is None:
+                logits = compute(row) if row in missing else self._known_logits(level, row)
                 block[place, :, : logits.shape[1], : logits.shape[2]] = logits
             if row != rows[-1]:
                 yield row
         with explain_full_disk(file, file, needs=block.nbytes):
-            if whole is None:
+            if same is None:
                 self._arrays[level][rows.start : rows.stop] = block
             else:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(whole, file)
+                shutil.copyfile(same, file)
             write_json(shard_record(self.path, level, shard), file_digest(file))
         yield rows[-1]
 
-    def _known_logits(self, row: int, level: str) -> np.ndarray:
+    def _known_logits(self, level: str, row: int) -> np.ndarray:
         """Logits of a photo that the previous store holds."""
         assert self._previous is not None
         return self._previous.read(self._known[self.plan.photos[row].digest], level)

@@ -1,7 +1,7 @@
-"""Devices and processes of a run: who started them and how many, precision, Lightning Fabric.
+"""Launchers, devices, precision and Lightning Fabric.
 
-The number of devices is the launcher's business (torchrun, SLURM's srun, ``CARB_DEVICES``), never
-that of params.yaml. torch and Fabric take seconds to import: ``--help`` must not.
+The launcher (torchrun, SLURM's srun, ``CARB_DEVICES``) sets the number of processes, params.yaml
+never does. torch and Fabric take seconds to import: ``--help`` must not.
 """
 
 import functools
@@ -25,34 +25,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 P = ParamSpec("P")
-LOST = "another process of this run stopped; its message tells why"
+LOST = "another process of this run failed; see its error message above"
 STARTED = "CARB_STARTED"  # set for the processes that Fabric starts: their LOCAL_RANK counts
-# What launchers and Fabric read: left over from another run, it would make a stage wait or idle.
+# Variables of launchers and Fabric: left over from another run, they make a stage wait or idle.
 _VARIABLES = {
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
     *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 }
 _OF_SRUN = {"SLURM_PROCID", "MASTER_ADDR", "MASTER_PORT"}
-# How long processes wait for each other: one may have 50 photos more for CLIP than another. A
-# process that dies is noticed at once, by its closed connections and by its launcher.
+# Processes wait this long for each other: one may have 50 photos more for CLIP than another. A
+# dead process is noticed at once, by its closed connections and by its launcher.
 TIMEOUT = timedelta(hours=12)
 
 
 class Launch(NamedTuple):
-    """Launcher of a run: its name, processes per node, nodes."""
+    """How a run was started: launcher, processes per node, nodes."""
 
     launcher: str
     devices: int
     nodes: int
 
-    @property
-    def single(self) -> bool:
-        """True if there is one process only."""
-        return self.devices * self.nodes == 1
-
 
 def launcher_of(environ: Mapping[str, str]) -> str:
-    """Who started this process: ``torchrun``, ``srun``, or ``fabric`` where neither did."""
+    """What started this process: ``torchrun``, ``srun``, or ``fabric`` if neither did."""
     if "LOCAL_WORLD_SIZE" in environ and "WORLD_SIZE" in environ:
         return "torchrun"
     if "SLURM_STEP_NUM_TASKS" in environ and _number(environ, "SLURM_STEP_NUM_TASKS") > 1:
@@ -65,20 +60,20 @@ def _number(environ: Mapping[str, str], name: str, least: int = 0) -> int:
     value = environ.get(name, "")
     if not value.isdecimal() or int(value) < least:
         raise ValueError(
-            f"the environment's {name} must be a whole number of at least {least}, got '{value}'; "
+            f"environment variable {name} must be an integer of at least {least}, got '{value}'; "
             "unset it, or start the processes by torchrun, srun or CARB_DEVICES"
         )
     return int(value)
 
 
 def launch_of(environ: Mapping[str, str]) -> Launch:
-    """Read from the environment how a run is started.
+    """Read from the environment how a run was started.
 
-    Without torchrun and srun one process is started, and ``CARB_DEVICES`` says how many Fabric
-    makes of it; also in a batch script of SLURM, which runs once however many tasks the job has.
+    Without torchrun and srun, Fabric starts ``CARB_DEVICES`` processes; also in a batch script of
+    SLURM, which runs once no matter how many tasks the job has.
 
     Raises:
-        ValueError: the number of processes makes no sense.
+        ValueError: the numbers of processes and nodes are inconsistent.
     """
     launcher = launcher_of(environ)
     if launcher == "torchrun":
@@ -98,12 +93,7 @@ def launch_of(environ: Mapping[str, str]) -> Launch:
                 "number for all nodes"
             )
         return Launch(launcher, tasks // nodes, nodes)
-    wanted = environ.get("CARB_DEVICES", "1")
-    if not wanted.isdecimal() or int(wanted) == 0:
-        raise ValueError(
-            f"CARB_DEVICES must be the number of processes of a run, 1 or more, got '{wanted}'"
-        )
-    return Launch(launcher, int(wanted), 1)
+    return Launch(launcher, _number({"CARB_DEVICES": "1"} | dict(environ), "CARB_DEVICES", 1), 1)
 
 
 def check_gpus(launch: Launch, gpus: int) -> None:
@@ -114,17 +104,17 @@ def check_gpus(launch: Launch, gpus: int) -> None:
         "fabric": "CARB_DEVICES",
     }
     if launch.devices > gpus:
-        hint = " or give each node as many by --gres=gpu:N" if launch.launcher == "srun" else ""
+        hint = " or request more per node by --gres=gpu:N" if launch.launcher == "srun" else ""
         raise ValueError(
             f"{options[launch.launcher]} is {launch.devices}, but a process sees {gpus} GPUs here "
-            f"and each needs its own; ask for at most {gpus}{hint}"
+            f"and each needs its own; use at most {gpus}{hint}"
         )
 
 
 def process_number(environ: Mapping[str, str]) -> int:
-    """Rank of this process before Fabric knows it; 0 if it is alone.
+    """Rank of this process before Fabric has started.
 
-    A rank that no launcher of this process set, as shells and batch scripts keep it, is ignored.
+    Ranks that this process's launcher did not set, but shells and batch scripts keep, are ignored.
     """
     launcher = launcher_of(environ)
     if launcher == "fabric" and STARTED not in environ:
@@ -134,7 +124,7 @@ def process_number(environ: Mapping[str, str]) -> int:
 
 
 def drop_leftovers(environ: MutableMapping[str, str]) -> None:
-    """Remove variables that other launchers left in the environment; ranks among them are named."""
+    """Remove variables that other launchers left in the environment, with a warning for ranks."""
     launcher = launcher_of(environ)
     if launcher == "torchrun" or STARTED in environ:
         return
@@ -153,7 +143,7 @@ def drop_leftovers(environ: MutableMapping[str, str]) -> None:
 
 
 def rank_zero_only(function: Callable[P, None]) -> Callable[P, None]:
-    """Run a stage that cannot share its work on the first process only; the others say so."""
+    """Run a stage that cannot be distributed on rank zero only; the other processes log that."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -171,7 +161,7 @@ def rank_zero_only(function: Callable[P, None]) -> Callable[P, None]:
 
 
 def is_distributed() -> bool:
-    """Whether this process has joined others."""
+    """Whether this is one of several connected processes."""
     if "torch" not in sys.modules:
         return False
     from pipeline.system.distributed import world_size
@@ -180,7 +170,7 @@ def is_distributed() -> bool:
 
 
 def exit_process(code: int) -> NoReturn:
-    """End the process; one of several at once, for torch would wait for the others at the exit."""
+    """End the process; one of several at once, because torch would wait for the others."""
     if is_distributed():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -189,10 +179,10 @@ def exit_process(code: int) -> NoReturn:
 
 
 def _watch_parent() -> None:
-    """End a process that Fabric started when the first one is gone.
+    """End a process that Fabric started when rank zero is gone.
 
-    One that computes for hours on its own would notice late, and write where a new run writes.
-    torchrun and srun end their processes themselves.
+    Otherwise it could compute for hours, and write where a new run writes. torchrun and srun end
+    their processes themselves.
     """
     parent = os.getppid()
 
@@ -214,11 +204,10 @@ def best_device() -> "torch.device":
 
 
 def pick_precision(wanted: str, device_type: str) -> str:
-    """Resolve ``auto``: ``bf16-mixed`` where the hardware multiplies matrices in bfloat16.
+    """Resolve ``auto``: ``bf16-mixed`` on GPUs since Ampere and on CPUs with AMX tiles.
 
-    These are GPUs since Ampere, and CPUs with AMX tiles. Other CPUs only emulate it or have
-    AVX512-BF16 alone, which was measured to be slower than float32 (torch 2.14, a Xeon without
-    AMX: 0.4 to 0.6 times the speed).
+    Other CPUs emulate bfloat16, or have only AVX512-BF16, which was slower than float32 (0.4 to
+    0.6 times the speed with torch 2.14 on a Xeon without AMX).
 
     Args:
         wanted: ``auto``, ``bf16-mixed`` or ``32-true``.
@@ -236,12 +225,12 @@ def pick_precision(wanted: str, device_type: str) -> str:
 
 
 def precision_of(fabric: "Fabric") -> str:
-    """The precision that a run computes in, ``bf16-mixed`` or ``32-true``."""
+    """The precision of a run, ``bf16-mixed`` or ``32-true``."""
     return str(fabric.strategy.precision.precision)
 
 
 def start_fabric(precision: str) -> "Fabric":
-    """Start Lightning Fabric on what the machine offers: CPU, one GPU, many GPUs, many nodes.
+    """Start Lightning Fabric on the available devices: CPU, one GPU, several GPUs, several nodes.
 
     On a CPU each run gives the same bytes.
 
@@ -249,7 +238,7 @@ def start_fabric(precision: str) -> "Fabric":
         precision: ``auto``, ``bf16-mixed`` or ``32-true``.
 
     Raises:
-        ValueError: the number of devices makes no sense here.
+        ValueError: the number of processes is impossible here.
     """
     import torch
 
@@ -267,22 +256,23 @@ def start_fabric(precision: str) -> "Fabric":
         check_same(
             fabric,
             picked,
-            f"precision auto is {picked} on this node and another one on the first; set "
-            "params.yaml: clip.precision and train.precision",
+            f"params.yaml: precision 'auto' is {picked} on this node and another one on the first; "
+            "set clip.precision and train.precision",
         )
     if fabric.global_rank > 0:
-        log.setLevel(logging.WARNING)  # the first process reports for all
+        log.setLevel(logging.WARNING)  # rank zero reports for all
     return fabric
 
 
 def _launch_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric":
-    """Join the processes of a run; with ``CARB_DEVICES`` start them.
+    """Join the processes of a run, or start them for ``CARB_DEVICES``.
 
-    The launcher is named, for Fabric would take a batch script of SLURM for one of many tasks and
-    wait for the others. Leftovers in the environment are removed, for Fabric believes them.
+    The launcher is named explicitly, because Fabric would take a batch script of SLURM for one of
+    many tasks and wait for the others.
     """
     drop_leftovers(os.environ)
-    if launch.launcher == "fabric" and not launch.single:
+    single = launch.devices * launch.nodes == 1
+    if launch.launcher == "fabric" and not single:
         os.environ[STARTED] = "1"
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -299,14 +289,13 @@ def _launch_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric"
         "srun": SLURMEnvironment,
         "fabric": LightningEnvironment,
     }
-    # A static graph allows weights that nothing uses: encoders have stages that some architectures
-    # skip. Which are used never changes.
+    # A static graph allows unused weights: encoders have stages that some architectures skip.
     several = DDPStrategy(timeout=TIMEOUT, static_graph=True)
     fabric = Fabric(
         accelerator=accelerator,
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy="auto" if launch.single else several,
+        strategy="auto" if single else several,
         plugins=[environments[launch.launcher]()],
         precision=precision,  # type: ignore[arg-type]
     )
@@ -316,7 +305,7 @@ def _launch_fabric(launch: Launch, accelerator: str, precision: str) -> "Fabric"
 
 @contextmanager
 def lock_on_rank_zero(fabric: "Fabric", path: Path) -> Iterator[None]:
-    """Keep other runs from writing ``path`` meanwhile; the first process holds the lock for all.
+    """Keep other runs from writing ``path`` during the block; rank zero holds the lock for all.
 
     Raises:
         ValueError: another run holds it.

@@ -1,6 +1,6 @@
-"""Several processes that train together: sums over all of them, shares of a batch, BatchNorm.
+"""Collective operations of several processes: sums, shares of a batch, BatchNorm.
 
-Process ``r`` of ``n`` holds photos ``r, r + n, ...`` of a batch; all have the same number of them.
+Process ``r`` of ``n`` holds photos ``r, r + n, ...`` of a batch, all the same number.
 """
 
 import logging
@@ -31,19 +31,19 @@ def all_reduce_sum(value: Tensor) -> Tensor:
 
 
 def all_reduce_sum_with_grad(own: Tensor) -> Tensor:
-    """Sum over all processes; the gradient is the own part's times their number.
+    """Sum over all processes, with the own part's gradient times their number.
 
-    Data-parallel training averages gradients, which makes it the gradient of the sum.
+    Data-parallel training averages gradients, which makes this the gradient of the sum.
     """
     part = world_size() * own
     return part + (all_reduce_sum(own) - part).detach()
 
 
 def convert_sync_batchnorm(model: nn.Module, fabric: "Fabric") -> nn.Module:
-    """Make BatchNorm use the statistics of the global batch: on GPUs, before Fabric wraps a model.
+    """On GPUs, make BatchNorm use the statistics of the global batch; before Fabric's setup.
 
     torch has no SyncBatchNorm for CPUs: there each process uses the statistics of its own photos.
-    Dropout masks are drawn by each process for its own photos, on GPUs too.
+    Each process draws dropout masks for its own photos, on GPUs too.
     """
     if fabric.world_size == 1:
         return model
@@ -54,20 +54,20 @@ def convert_sync_batchnorm(model: nn.Module, fabric: "Fabric") -> nn.Module:
             fabric.world_size,
         )
         return model
-    from timm.layers import norm_act  # takes a second; timm's BatchNorm has an activation
+    from timm.layers import norm_act  # takes a second; converts timm's BatchNormAct too
 
     return norm_act.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def batch_norm_size(batch_size: int) -> int:
-    """How many of a batch's images BatchNorm sees at once: on CPUs those of one process."""
+    """Number of images of a batch that BatchNorm sees at once: on CPUs those of one process."""
     return batch_size if torch.cuda.is_available() else batch_size // world_size()
 
 
 def check_shares(fabric: "Fabric", batch_size: int, name: str) -> None:
-    """Refuse a batch that cannot be shared evenly; ``name`` is its parameter."""
+    """Refuse a batch size that the number of processes does not divide; ``name``: its parameter."""
     if batch_size % fabric.world_size:
-        raise_on_first_rank(
+        raise_on_rank_zero(
             fabric,
             f"params.yaml: {name} must be a multiple of the number of devices "
             f"({fabric.world_size}), got {batch_size}",
@@ -75,7 +75,7 @@ def check_shares(fabric: "Fabric", batch_size: int, name: str) -> None:
 
 
 def check_same(fabric: "Fabric", value: object, complaint: str) -> None:
-    """Raise ``complaint`` as ValueError where the first process has another value."""
+    """Raise ``complaint`` as ValueError if rank zero has another value."""
     if fabric.broadcast(value) != value:
         raise ValueError(complaint)
 
@@ -89,12 +89,13 @@ def gather_keys(fabric: "Fabric", own: Sequence[str]) -> list[str]:
     return [each for row in zip(*shares, strict=True) for each in row]
 
 
-def raise_on_first_rank(fabric: "Fabric", complaint: str) -> NoReturn:
-    """Stop on what all processes find alike: only the first one prints it.
+def raise_on_rank_zero(fabric: "Fabric", complaint: str) -> NoReturn:
+    """Raise an error that all processes find, so that only rank zero prints it.
 
     Raises:
-        ValueError: the complaint; on other processes after the first one has stopped.
+        ValueError: the complaint.
+        RuntimeError: on other processes, when rank zero has stopped.
     """
     if fabric.global_rank > 0:
-        fabric.barrier()  # fails when the first process has stopped
+        fabric.barrier()  # fails when rank zero has stopped
     raise ValueError(complaint)

@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, locks and digests."""
+"""Atomic writing of files and folders, locks, digests and free disk space."""
 
 import csv
 import errno
@@ -7,36 +7,44 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.disk import explain_full_disk
-
 LIST = ".carb-output"  # list of what carb wrote into a folder, see `pipeline.system.outputs`
-# Errors of file systems that have no locks, such as Lustre without the option flock.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# Errors of file systems without locks, such as Lustre without the option flock.
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-# Of those that do not flush folders, such as FUSE, CIFS and 9p.
+# Errors of file systems that do not flush folders, such as FUSE, CIFS and 9p.
 _NO_SYNC = {
     *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF),
     *(errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTTY),
 }
-# Of a folder that cannot be renamed: a mount point, a lower layer of Docker's.
+# Errors of a folder that cannot be renamed: a mount point, a lower layer of Docker's.
 _NO_RENAME = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
-_LONGEST = 140  # bytes of a name, as encrypted home folders allow
-# What systems put into folders: visible, but nobody's work. In small letters.
+_MAX_NAME = 140  # bytes, as encrypted home folders allow
+# Files and folders that operating systems create, in lower case.
 _JUNK = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     *("@eadir", "lost+found", "$recycle.bin", "system volume information"),
 }
 
 
+class DiskFullError(ValueError):
+    """There is not enough disk space for ``path``."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: not enough disk space, {problem}; free some space and run again")
+        self.path = path
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a draft path to write a file or folder to; it replaces ``path`` if the block succeeds.
+    """Yield a draft path to write a file or folder to; on success it replaces ``path``.
 
-    Readers see the old content or the new, never a half; see `put_in_place` for what stays.
+    Readers see the old content or the new, never a partial file; hidden files in a folder stay.
 
     Raises:
         ValueError: another run writes there, or the disk is full.
@@ -81,17 +89,17 @@ def file_digest(path: Path) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """SHA-256 of a JSON-able value, whatever the order of its keys."""
+    """SHA-256 of a JSON-able value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other runs from writing ``path`` meanwhile.
+    """Keep other runs from writing ``path`` during the block.
 
-    The lock is a hidden file beside it, or in a folder that cannot be renamed. It ends with the
-    process, however that ends. Locks of one path may be nested in a process.
+    The lock is a hidden file next to ``path``, or in a folder that cannot be renamed. It ends with
+    the process, even a killed one. Locks of one path may be nested in a process.
 
     Raises:
         ValueError: another process holds it.
@@ -113,18 +121,18 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock.lock_counter <= 1:  # of nested ones the outer: nobody else can hold the file
+        if lock.lock_counter <= 1:  # the outermost one, so nobody else holds the file
             file.unlink(missing_ok=True)
         lock.release()
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that systems make by themselves."""
+    """Whether a file or folder is hidden, or created by an operating system."""
     return name.startswith(".") or name.lower() in _JUNK
 
 
 def remove(path: Path) -> None:
-    """Delete a file, link or folder, if it is there."""
+    """Delete a file, link or folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -132,7 +140,7 @@ def remove(path: Path) -> None:
 
 
 def copy_into(source: Path, target: Path) -> None:
-    """Copy a file or a folder without modes and times, which some file systems refuse."""
+    """Copy a file or folder without modes and times, which some file systems refuse."""
     if not source.is_dir():
         shutil.copyfile(source, target)
         return
@@ -142,14 +150,14 @@ def copy_into(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder (with all below it) to the disk.
+    """Flush a file, or a folder with its content, to the disk.
 
-    Files get the mode of the user's umask: safetensors makes them readable by the owner alone.
-    File systems without modes or without flushing of folders are accepted.
+    Files get the mode of the user's umask, because safetensors makes them private. File systems
+    without modes, or without flushing of folders, are accepted.
     """
     umask = os.umask(0)
     os.umask(umask)
-    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+    for entry in [path, *path.rglob("*")]:
         if entry.is_file() and not entry.is_symlink():
             with suppress(OSError):
                 entry.chmod(0o666 & ~umask)
@@ -165,21 +173,18 @@ def sync(path: Path) -> None:
 
 
 def hidden_path(path: Path, kind: str) -> Path:
-    """A hidden path on the file system of ``path``: beside it, or in it if it cannot be renamed."""
-    if _stays(path):
+    """A hidden path on the disk of ``path``: next to it, or in it if it cannot be renamed."""
+    if _cannot_be_renamed(path):
         return path / f".carb.{kind}"
     path = path if path.name not in ("", "..") else path.resolve()
     name = f".{path.name}.{kind}"
-    if len(os.fsencode(name)) > _LONGEST:
+    if len(os.fsencode(name)) > _MAX_NAME:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.{kind}"
     return path.with_name(name)
 
 
-def _stays(path: Path) -> bool:
-    """Whether a folder cannot or must not be renamed, so that it is filled instead.
-
-    It is mounted, it is the current folder or contains it, or nothing can be written beside it.
-    """
+def _cannot_be_renamed(path: Path) -> bool:
+    """Whether a folder is mounted, contains the current folder, or is in a read-only folder."""
     if path.is_symlink() or not path.is_dir():
         return False
     here = Path.cwd().is_relative_to(path.resolve())
@@ -187,44 +192,42 @@ def _stays(path: Path) -> bool:
 
 
 def put_in_place(made: Path, path: Path) -> None:
-    """Let a finished file or folder take the place of ``path``, on the same file system.
+    """Replace ``path`` by a finished file or folder on the same disk; hidden files in it stay.
 
-    At each moment ``made`` or ``path`` is complete, except for a folder that cannot be renamed: it
-    is filled. A ``path`` that is a link into DVC's cache is replaced, never written through. Hidden
-    files in a folder stay.
+    At each moment ``made`` or ``path`` is complete, except for a folder that cannot be renamed: its
+    content is replaced. A link (into DVC's cache) is replaced, never written through.
     """
     sync(made)
     if not made.is_dir():
         _replace_file(made, path)
         return
-    if _stays(path):
-        _fill(made, path)
+    if _cannot_be_renamed(path):
+        _replace_content(made, path)
         return
     old = hidden_path(path, "old")
-    if os.path.lexists(path):  # rename() replaces files, not directories
+    if os.path.lexists(path):  # rename() replaces files, not folders
         remove(old)
         try:
             path.rename(old)
         except OSError as error:
             if error.errno not in _NO_RENAME or not path.is_dir():
                 raise
-            _fill(made, path)
+            _replace_content(made, path)
             return
-        try:
-            made.rename(path)
-        except OSError:
-            old.rename(path)
-            raise
-        if old.is_dir() and not old.is_symlink():
-            _clear(old)
-            _merge(old, path)
-    else:
+    try:
         made.rename(path)
+    except OSError:
+        if os.path.lexists(old):
+            old.rename(path)
+        raise
+    if old.is_dir() and not old.is_symlink():
+        _clear(old)
+        _move_content(old, path, replace=False)
     remove(old)
 
 
 def _replace_file(made: Path, path: Path) -> None:
-    """Put a file in place, by its content where the file itself is a mount point."""
+    """Replace a file; only its content if the file itself is a mount point."""
     try:
         made.replace(path)
     except OSError as error:
@@ -234,11 +237,10 @@ def _replace_file(made: Path, path: Path) -> None:
         remove(made)
 
 
-def _fill(made: Path, path: Path) -> None:
+def _replace_content(made: Path, path: Path) -> None:
     """Replace the content of a folder, except for hidden files."""
     _clear(path)
-    for entry in made.iterdir():
-        _move(entry, path / entry.name)
+    _move_content(made, path, replace=True)
 
 
 def _clear(folder: Path) -> None:
@@ -246,29 +248,24 @@ def _clear(folder: Path) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink() and not is_hidden(entry.name):
             _clear(entry)
-            with suppress(OSError):  # something hidden is left
+            with suppress(OSError):  # contains something hidden
                 entry.rmdir()
         elif not is_hidden(entry.name):
             entry.unlink()
 
 
-def _merge(source: Path, target: Path) -> None:
-    """Move what is left in a replaced folder to the new one, unless that has it."""
+def _move_content(source: Path, target: Path, *, replace: bool) -> None:
+    """Move the content of a folder into another one; without ``replace`` only what it lacks."""
     for entry in source.iterdir():
-        if entry.name == LIST:
-            continue
-        if not os.path.lexists(target / entry.name):
-            entry.rename(target / entry.name)
-        elif entry.is_dir() and (target / entry.name).is_dir():
-            _merge(entry, target / entry.name)
+        place = target / entry.name
+        if entry.is_dir() and place.is_dir() and not place.is_symlink():
+            _move_content(entry, place, replace=replace)
+        elif replace or (entry.name != LIST and not os.path.lexists(place)):
+            _move(entry, place)
 
 
 def _move(entry: Path, place: Path) -> None:
-    """Move a file or a folder into a folder, maybe of another file system."""
-    if place.is_dir() and not place.is_symlink():  # something hidden was left in it
-        for inner in entry.iterdir():
-            _move(inner, place / inner.name)
-        return
+    """Move a file or folder, possibly to another disk."""
     try:
         entry.rename(place)
     except OSError as error:
@@ -276,3 +273,72 @@ def _move(entry: Path, place: Path) -> None:
             raise
         copy_into(entry, place)
         remove(entry)
+
+
+def check_room(needs: Mapping[Path, int]) -> None:
+    """Refuse work whose outputs do not fit on the disks, before it begins.
+
+    Args:
+        needs: bytes that will be written below each path.
+
+    Raises:
+        DiskFullError: names the path that needs most, of those on the full disk.
+    """
+    disks: dict[int, list[Path]] = defaultdict(list)
+    for path in needs:
+        disks[_folder_of(path).stat().st_dev].append(path)
+    for paths in disks.values():
+        need = sum(needs[path] for path in paths)
+        disk = shutil.disk_usage(_folder_of(paths[0]))
+        if need > disk.free and disk.total > 0:  # some file systems report 0
+            raise DiskFullError(
+                max(paths, key=lambda path: needs[path]),
+                f"up to {_bytes_text(need)} needed, {_bytes_text(disk.free)} free",
+            )
+
+
+@contextmanager
+def explain_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator[None]:
+    """Turn the error of a full disk into one sentence that names ``path``.
+
+    Args:
+        path: the output, as users know it.
+        draft: where it is written to; an error about a part of it names ``path`` too.
+        needs: its bytes, if they are known.
+
+    Raises:
+        DiskFullError: names ``path``, and how much is needed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError):
+            if not error.path.is_relative_to(draft):
+                raise  # about another output
+        elif getattr(error, "errno", None) not in _FULL and "No space left" not in str(error):
+            raise  # the error of safetensors has no errno
+        known = max(needs, bytes_below(draft), bytes_below(path))
+        raise DiskFullError(path, f"at least {_bytes_text(known)} needed") from None
+
+
+def _bytes_text(size: int) -> str:
+    for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _folder_of(path: Path) -> Path:
+    """The existing folder that will contain ``path``."""
+    return next(parent for parent in path.absolute().parents if parent.is_dir())
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two paths, which need not exist yet, lie on one file system."""
+    return _folder_of(one).stat().st_dev == _folder_of(other).stat().st_dev
+
+
+def bytes_below(path: Path) -> int:
+    """Size of a file, or of all files in a folder; 0 if there is nothing."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if os.path.lexists(file))

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, lines in a log; prefetching and copies to the CPU."""
+"""Progress reporting (a bar on a terminal, lines in a log), prefetching, copies to the CPU."""
 
 import logging
 import sys
@@ -18,12 +18,12 @@ log = logging.getLogger("carb")
 S = TypeVar("S")
 T = TypeVar("T")
 READERS = 4  # threads that decode photos
-FIRST_LINE_S, LONGEST_S = 10, 600  # between two lines of a log
-GROWTH = 0.1  # of the time that has passed: lines of a long run become rarer
+MIN_LOG_S, MAX_LOG_S = 10, 600  # between two lines of a log
+GROWTH = 0.1  # of the time so far: lines of a long run become rarer
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to the current ``sys.stderr``: rich replaces it to put lines above a bar."""
+    """Log to the current ``sys.stderr``, which rich replaces to put lines above a bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -39,7 +39,7 @@ class _Work(NamedTuple):
     images: int | None
 
     def speed(self, count: int, seconds: float) -> str:
-        """``2.4 steps/s, 29 images/s`` of ``count`` items."""
+        """``2.4 steps/s, 29 images/s`` for ``count`` items."""
         if count == 0:
             return "nothing to do"
         rate = count / max(seconds, 1e-9)
@@ -60,16 +60,16 @@ def progress(
     """Pass ``items`` through and show progress: a bar on a terminal, else lines in the log.
 
     Args:
-        items: what is worked on.
-        label: what the work is, one or two words.
-        total: number of items of the whole work.
-        done: how many were done before (a resumed run).
-        stops: end between two items when a stop is requested; False where the caller does.
-        unit: what the items are, in the plural.
+        items: the items to work on.
+        label: name of the work, one or two words.
+        total: number of all items.
+        done: number of items that an earlier run finished.
+        stops: raise after the current item when a stop is requested; False if the caller does.
+        unit: name of the items, in the plural.
         images: images per item (of a training step: its batch), shown as a second rate.
 
     Raises:
-        Interrupted: the run was asked to stop.
+        Interrupted: a stop was requested.
     """
     work = _Work(label, total, done, unit, images)
     shown = iter(items)
@@ -87,7 +87,7 @@ def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
     for place, item in enumerate(items, start=work.done + 1):
         yield item
         now = time.monotonic()
-        if now - last >= min(max(FIRST_LINE_S, GROWTH * (now - start)), LONGEST_S):
+        if now - last >= min(max(MIN_LOG_S, GROWTH * (now - start)), MAX_LOG_S):
             count, last = place - work.done, now
             left = _duration((now - start) * (work.total - place) / count)
             speed = work.speed(count, now - start)
@@ -139,17 +139,17 @@ def prefetch_in_threads(
     An exception of ``work`` is raised in place of its result.
 
     Args:
-        items: what is worked on.
+        items: arguments of ``work``.
         work: function of one item.
-        threads: how many at a time; twice as many results may wait.
+        threads: number of threads; twice as many results may wait.
     """
     left, pool = iter(items), ThreadPoolExecutor(threads)
     waiting: deque[Future[T]] = deque(pool.submit(work, item) for item in islice(left, 2 * threads))
     try:
         while waiting:
-            done = waiting.popleft().result()
+            result = waiting.popleft().result()
             waiting.extend(pool.submit(work, item) for item in islice(left, 1))
-            yield done
+            yield result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -172,10 +172,10 @@ def copy_to_cpu_async(tensor: "torch.Tensor") -> "Callable[[], torch.Tensor]":
     return wait
 
 
-def stream_to_cpu(made: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
+def stream_to_cpu(tensors: "Iterable[torch.Tensor]") -> "Iterator[torch.Tensor]":
     """Copy tensors to the CPU, each while the device computes the next one."""
     last: Callable[[], torch.Tensor] | None = None
-    for tensor in made:
+    for tensor in tensors:
         copied = copy_to_cpu_async(tensor)
         if tensor.device.type != "cuda":  # nothing to overlap: no tensor is held back
             yield copied()

@@ -1,7 +1,7 @@
-"""Graceful shutdown: a stop signal ends a run between two pieces of work, not in the middle of one.
+"""Graceful shutdown: after a stop signal a run finishes the current item, then exits.
 
 Preemption sends SIGTERM, Ctrl-C SIGINT, a closed terminal SIGHUP. The signal is noted; long loops
-check for it after each item, so that a write in progress is finished.
+check for it after each item, so that no write is interrupted.
 """
 
 import os
@@ -17,12 +17,12 @@ _noted: list[signal.Signals] = []
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has; ``done`` says how far it came."""
+    """The run stopped on request; ``done`` is its progress."""
 
     def __init__(self, done: str) -> None:
-        asked = _noted[0] if _noted else signal.SIGTERM  # maybe another process of the run was
-        super().__init__(f"stopped by {asked.name}, {done}; what is finished is kept, run again")
-        self.code = 128 + asked  # what shells expect
+        asked = _noted[0] if _noted else signal.SIGTERM  # another process received the signal
+        super().__init__(f"stopped by {asked.name}, {done}; finished work is kept, run again")
+        self.code = 128 + asked  # as shells expect
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -32,8 +32,7 @@ def _note(number: int, frame: FrameType | None) -> None:
     _noted.append(signal.Signals(number))  # launchers pass SIGTERM on: it may come twice
 
 
-def _by_nohup(number: signal.Signals) -> bool:
-    """Whether the command was started so that it outlives its terminal."""
+def _started_by_nohup(number: signal.Signals) -> bool:
     return number == _HANGUP and signal.getsignal(number) == signal.SIG_IGN
 
 
@@ -43,7 +42,8 @@ def graceful_shutdown() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _note) for number in SIGNALS if not _by_nohup(number)}
+    handled = [number for number in SIGNALS if not _started_by_nohup(number)]
+    before = {number: signal.signal(number, _note) for number in handled}
     try:
         yield
     finally:
@@ -58,17 +58,17 @@ def stop_requested() -> bool:
 
 
 def ignore_signals_of_others(worker: int) -> None:
-    """Make a process of a data loader ignore stop signals, except a SIGTERM of its parent.
+    """Make a data loader's worker ignore stop signals, except SIGTERM from its parent.
 
-    Schedulers and terminals send theirs to all processes of a run, but training needs its photos
-    for the step in progress. With SIGTERM ignored altogether a program that crashes would never
-    end: Python sends it to the workers and waits for them.
+    Schedulers and terminals signal all processes of a run, but training needs the worker for the
+    current step. The parent's SIGTERM ends it: otherwise a program that crashes would never exit,
+    because Python waits for its workers.
     """
     for number in SIGNALS:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):
-        return  # macOS: torch's own handler stays, which ends the worker
+        return  # macOS: torch's own handler ends the worker
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Named tensors in one safetensors file, with a digest: safetensors itself sees no flipped bit."""
+"""Named tensors in one safetensors file with a digest, because safetensors detects no bit flips."""
 
 import hashlib
 import json
@@ -9,10 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.system.disk import check_room
-from pipeline.system.files import atomic_path
+from pipeline.system.files import atomic_path, check_room
 
-_ENTRY = "carb"  # of the header; one alone, for safetensors keeps several in any order
+_ENTRY = "carb"  # the only entry of the header: safetensors writes several in any order
 _DIGEST = "sha256"
 
 
@@ -27,7 +26,7 @@ def _digest(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
 
 
 def num_bytes(tensors: dict[str, Tensor]) -> int:
-    """Bytes that the values of tensors take."""
+    """Size of the values of tensors, in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
@@ -35,7 +34,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) 
     """Write tensors of any device by name, with notes, atomically.
 
     Raises:
-        ValueError: the disk has no room.
+        ValueError: there is not enough disk space.
     """
     here = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     check_room({path: num_bytes(here)})
@@ -49,10 +48,10 @@ def load_tensors(path: Path, *, require_digest: bool) -> tuple[dict[str, Tensor]
 
     Args:
         path: file to read.
-        require_digest: it must be of `save_tensors`; other safetensors files have no digest.
+        require_digest: refuse files without digest, which `save_tensors` did not write.
 
     Raises:
-        SafetensorError: the file is no safetensors file, or damaged.
+        SafetensorError: the file is not a safetensors file, or damaged.
         OSError: it cannot be read.
     """
     with safe_open(path, framework="pt") as handle:

@@ -1,4 +1,4 @@
-"""Short texts for users: error sentences, values in one line, several errors in one message."""
+"""Error sentences for users: values and library errors in one line, several errors in one."""
 
 import dis
 import re
@@ -12,24 +12,23 @@ from types import CodeType
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 10, 30, 30
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
-# Of POSIX and Windows; the second group is the last part.
+# A path of POSIX or Windows; the second group is its last part.
 _ABSOLUTE = re.compile(r"^(local-dir:)?(?:[A-Za-z]:)?[/\\].*?([^/\\]*)[/\\]*$", re.DOTALL)
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = tuple(str(_ROOT / name) for name in ("pipeline", "stages", "bench", "demo"))
 _RAISE = dis.opmap["RAISE_VARARGS"]
-_LISTED = 20  # errors in one message
+_MAX_LISTED = 20  # errors in one message
 
 
 def short_repr(value: object) -> str:
-    """A value as a short text in one line, its simple kinds as YAML writes them.
+    """A value as a short text in one line; null, true and false as in YAML.
 
-    Nested lists are cut before they are written: a YAML file of a kilobyte can name one list over
-    and over, so that it holds a billion items.
+    Nested lists are cut first: YAML aliases can expand a short file to a billion items.
     """
     try:
         text = str(value) if isinstance(value, date) else _SHORT.repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
-        return "a number of thousands of digits"
+    except ValueError:  # Python prints at most 4300 digits of a number
+        return "a number with thousands of digits"
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -45,9 +44,9 @@ def table_cell(text: str) -> str:
 
 
 def without_folders(name: str) -> str:
-    """A text whose absolute path, if it is one, is cut to ``.../name``; ``local-dir:`` stays.
+    """Shorten an absolute path to ``.../name`` for texts that may be published.
 
-    For what is mailed or published: it must not show where a user keeps files.
+    A prefix ``local-dir:`` stays.
     """
     return _ABSOLUTE.sub(r"\1.../\2", name)
 
@@ -55,13 +54,13 @@ def without_folders(name: str) -> str:
 def rebuild_hint(stage: str) -> str:
     """How to make a damaged output of a stage again.
 
-    Plain `dvc repro` compares times and sizes of files first: a flipped bit changes neither.
+    Plain `dvc repro` misses flipped bits, because it compares times and sizes of files first.
     """
     return f"run `dvc repro --force --single-item {stage}` to make it again"
 
 
 class Faults:
-    """Collects errors about files, to report all at once; ``what``: the files, in the plural."""
+    """Collects errors about files to report all at once; ``what``: the files, in the plural."""
 
     def __init__(self, what: str) -> None:
         self.what, self._found = what, list[str]()
@@ -75,30 +74,30 @@ class Faults:
             self._found.append(str(error))
 
     def check(self) -> None:
-        """Raise one ValueError for all: unchanged if there is one, else their number and texts."""
+        """Raise one ValueError for all: a single one unchanged, else their number and texts."""
         if len(self._found) > 1:
-            more = len(self._found) - _LISTED
+            more = len(self._found) - _MAX_LISTED
             rest = f" | and {more} more" if more > 0 else ""
-            listed = " | ".join(self._found[:_LISTED])
+            listed = " | ".join(self._found[:_MAX_LISTED])
             raise ValueError(f"{len(self._found)} {self.what} cannot be used: {listed}{rest}")
         if self._found:
             raise ValueError(self._found[0])
 
 
 def sentence_of(error: ValueError | OSError, home: CodeType) -> str | None:
-    """An error as one line for the user, or None where it was not written for one.
+    """An error as one line for the user, or None if its text was not written for users.
 
-    Only the text of a ``raise`` statement of this project was written for users. A ``ValueError``
-    of a library or of Python is about arguments that a user does not know: it keeps its traceback.
+    Only texts of ``raise`` statements of this project are written for users. A ``ValueError`` of a
+    library or of Python is about arguments that a user does not know.
 
     Args:
         error: as it was caught.
-        home: the code of the command; a ``raise`` in its file counts as ours wherever it lies.
+        home: the code of the command; a ``raise`` in its file counts as ours.
     """
-    said = _from_worker(str(error)) or _raised_here(error, home)
-    if said is None and isinstance(error, OSError) and error.errno is not None:
-        said = str(error)  # the system's own text: no space, no permission, no such file
-    return None if said is None else " ".join(said.split())
+    text = _from_worker(str(error)) or _raised_here(error, home)
+    if text is None and isinstance(error, OSError) and error.errno is not None:
+        text = str(error)  # the system's own text: no space, no permission, no such file
+    return None if text is None else " ".join(text.split())
 
 
 def _is_ours(file: str, home: str = "") -> bool:
@@ -106,7 +105,7 @@ def _is_ours(file: str, home: str = "") -> bool:
 
 
 def _raised_here(error: Exception, home: CodeType) -> str | None:
-    """The text of an error that a ``raise`` of ours made, not C code called in our line."""
+    """The text of an error if a ``raise`` of ours made it, not C code that our line called."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -116,7 +115,7 @@ def _raised_here(error: Exception, home: CodeType) -> str | None:
 
 
 def _from_worker(text: str) -> str | None:
-    """The same for a loader's process: torch passes its error on as the text of a traceback."""
+    """The same for a data loader's worker, whose error torch passes on as a traceback's text."""
     if not text.startswith("Caught "):
         return None
     file, _, lines = text.rpartition('\n  File "')[2].partition('"')

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from pipeline.config.segmenter import NormalisationParams
-from pipeline.config.views import AugmentParams
+from pipeline.config.train import AugmentParams
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Channels = tuple[float, float, float]

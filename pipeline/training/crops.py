@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.train import AugmentParams, ViewsParams
 from pipeline.scenes.image_io import read_image
 from pipeline.system.stop import ignore_signals_of_others
 from pipeline.training.augment import distort

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pipeline.carb import CarbTerms
-from pipeline.system.distributed import gather_keys, raise_on_first_rank
+from pipeline.system.distributed import gather_keys, raise_on_rank_zero
 from pipeline.system.progress import copy_to_cpu_async
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class NonFiniteCheck:
             return
         wrong = [name for name, value in values.items() if not bool(value.isfinite())]
         images = ", ".join(gather_keys(self.fabric, keys))
-        raise_on_first_rank(
+        raise_on_rank_zero(
             self.fabric,
             f"step {step}: the loss is not finite ({', '.join(wrong)}) on {images}; lower "
             "params.yaml: train.lr, or check these images; the last checkpoint is kept",
@@ -62,7 +62,7 @@ def check_weights(fabric: "Fabric", model: nn.Module, step: int, *, lr: str) -> 
     """
     for name, value in model.state_dict().items():
         if not bool(value.isfinite().all()):
-            raise_on_first_rank(
+            raise_on_rank_zero(
                 fabric,
                 f"step {step}: the weights '{name}' are not finite; lower params.yaml: {lr}; what "
                 "was saved before is kept",

@@ -20,8 +20,7 @@ from pipeline.carb import split_by_consistency
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_io import read_image
 from pipeline.segmenter.inference import Segmenter, most_likely, predict_logits
-from pipeline.store.masks import hard_mask
-from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.reader import PseudoMaskStore, hard_mask
 from pipeline.system.files import atomic_path, write_json
 from pipeline.training.crops import TrainingPhoto
 

@@ -14,21 +14,27 @@ from pipeline.config.carb import CarbParams
 from pipeline.config.clip import ClipParams
 from pipeline.config.dataset import DatasetParams
 from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.train import AugmentParams, TrainParams, ViewsParams
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.encoder import load_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop, size_divisor
 from pipeline.segmenter.saved import save_segmenter
-from pipeline.store.masks import check_photos, check_store
+from pipeline.store.checks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint
 from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
-from pipeline.system.disk import bytes_below, check_room
 from pipeline.system.distributed import batch_norm_size
-from pipeline.system.files import atomic_path, file_digest, fingerprint, remove, write_json
+from pipeline.system.files import (
+    atomic_path,
+    bytes_below,
+    check_room,
+    file_digest,
+    fingerprint,
+    remove,
+    write_json,
+)
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of

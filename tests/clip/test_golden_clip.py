@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pipeline.clip.dense import DenseClip, as_the_authors, load_clip
-from pipeline.clip.prompts import resolve_templates
+from pipeline.clip.prompts import SCENE_TEMPLATES, resolve_templates
 from tests.helpers.clip_folder import write_clip
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "maskclip_vit_tiny.npz")
@@ -22,7 +23,7 @@ VARIANTS = ("quickgelu_eps1e-5", "gelu_eps1e-6")
 
 
 def stored(suffix: str) -> list[str]:
-    """All answers of that kind; "sametok" is the authors' defect, "sametok_interp" the rule."""
+    """All results of that kind; "sametok" is the authors' defect, "sametok_interp" the rule."""
     names = [name.removesuffix(suffix) for name in GOLDEN if name.endswith(suffix)]
     return [name for name in names if name.split("/")[1] != "sametok"]
 
@@ -78,35 +79,26 @@ def test_features_are_the_authors_features_normalised(clips, name):
 
 
 @pytest.mark.parametrize("name", stored("/logits"))
-def test_logits_are_the_authors(clips, name):
+def test_logits_and_labels_among_present_classes_are_the_authors(clips, name):
     variant, case, text = name.split("/")
     logits = clips[variant].patch_logits(view(case), torch.from_numpy(GOLDEN[TEXTS[text]]))
     expected = torch.from_numpy(GOLDEN[f"{name}/logits"])
     torch.testing.assert_close(logits, expected, rtol=0, atol=LOGITS_ATOL)
+    if f"{name}/label_masked" in GOLDEN:
+        labels = GOLDEN[f"{name}/label_masked"]
+        assert (label_map(logits, labels.shape[-2:]) == labels).mean() >= 0.999
 
 
-@pytest.mark.parametrize("name", stored("/label_masked"))
-def test_labels_among_present_classes_are_the_authors(clips, name):
-    variant, case, text = name.split("/")
-    expected = GOLDEN[f"{name}/label_masked"]
-    logits = clips[variant].patch_logits(view(case), torch.from_numpy(GOLDEN[TEXTS[text]]))
-    assert (label_map(logits, expected.shape[-2:]) == expected).mean() >= 0.999
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_text_embeddings_are_the_authors_ensemble(clips, variant):
-    words = [[name] for name in CONFIG["classes"]]
-    text = clips[variant].embed_text(words, resolve_templates("carb"))
-    expected = torch.from_numpy(GOLDEN[f"text_embeddings_{variant.split('_')[0]}"])
+def test_templates_and_text_embeddings_are_the_authors(clips):
+    templates = resolve_templates("carb")
+    assert (len(templates), templates[79]) == (85, "a tattoo of the {}.")
+    assert templates[80:] == list(SCENE_TEMPLATES)
+    first = [templates[0].format(name) for name in CONFIG["classes"]]
+    tokens = open_clip.SimpleTokenizer(context_length=77)(first)
+    np.testing.assert_array_equal(tokens.numpy(), GOLDEN["tokens_first_template"])
+    text = clips["quickgelu_eps1e-5"].embed_text([[name] for name in CONFIG["classes"]], templates)
+    expected = torch.from_numpy(GOLDEN["text_embeddings_quickgelu"])
     torch.testing.assert_close(text, expected, rtol=0, atol=LOGITS_ATOL)
-
-
-def test_the_whole_way_from_class_names_to_labels_is_the_authors(clips):
-    clip = clips["quickgelu_eps1e-5"]
-    text = clip.embed_text([[name] for name in CONFIG["classes"]], resolve_templates("carb"))
-    expected = GOLDEN["quickgelu_eps1e-5/nonsq/ens/label_masked"]
-    labels = label_map(clip.patch_logits(view("nonsq"), text), expected.shape[-2:])
-    assert (labels == expected).mean() >= 0.999
 
 
 def test_a_2x8_grid_does_not_take_the_positions_of_the_4x4_training_grid(clips):
@@ -115,14 +107,12 @@ def test_a_2x8_grid_does_not_take_the_positions_of_the_4x4_training_grid(clips):
     assert (features - theirs).abs().max() > 0.01
 
 
-def test_the_switch_of_the_activation_gives_the_authors_exact_gelu(tmp_path):
+def test_the_authors_activation_and_normalisation_can_be_chosen(clips, tmp_path):
     name = write_clip(tmp_path, golden_config("quickgelu_eps1e-5"), golden_weights())
     clip = as_the_authors(load_clip(name, None), normalisation="imagenet", activation="gelu")
     expected = F.normalize(torch.from_numpy(GOLDEN["gelu_eps1e-6/nonsq/feat"]), dim=1)
-    torch.testing.assert_close(
-        clip.patch_features(view("nonsq")), expected, rtol=0, atol=FEATURE_ATOL
-    )
+    features = clip.patch_features(view("nonsq"))
+    torch.testing.assert_close(features, expected, rtol=0, atol=FEATURE_ATOL)
     assert clip.mean == (0.485, 0.456, 0.406)
-    text = clip.embed_text([[name] for name in CONFIG["classes"]], resolve_templates("carb"))
-    theirs = torch.from_numpy(GOLDEN["text_embeddings_quickgelu"])
-    torch.testing.assert_close(text, theirs, rtol=0, atol=LOGITS_ATOL)
+    asked = [["car"]], ["a {}."]  # the text encoder keeps its activation
+    assert torch.equal(clip.embed_text(*asked), clips["quickgelu_eps1e-5"].embed_text(*asked))

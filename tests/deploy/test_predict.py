@@ -91,7 +91,7 @@ def test_bad_input_is_refused_in_one_sentence(
 def test_the_output_never_replaces_the_source(run: Run) -> None:
     Path("in").mkdir()
     scene(96, 64).save("in/a.png")
-    assert "would be replaced" in run("in", "--out", "in", code=2)
+    assert "would replace" in run("in", "--out", "in", code=2)
 
 
 def test_videos_without_pyav_end_in_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

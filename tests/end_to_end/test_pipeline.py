@@ -11,7 +11,7 @@ import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 
-from pipeline.clip.logits import level_logits
+from pipeline.clip.levels import level_logits
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import LIST

@@ -1,4 +1,4 @@
-"""Small noise images, their index, and a slow reference implementation of CLIP's logits."""
+"""Small photos of noise, their index, and their logits computed window by window."""
 
 from pathlib import Path
 
@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 from pipeline.clip.dense import DenseClip
-from pipeline.config.clip import ClipParams, LevelParams
-from pipeline.config.params import Params
+from pipeline.config.clip import LevelParams
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.scenes.index import IndexedPhoto, SceneIndex
 from pipeline.system.files import file_digest
@@ -21,11 +20,6 @@ LEVELS = {
     "local": LevelParams(zoom=2.0, window=(64, 32), overlap=0.25),
 }
 SIZES = {"a": (32, 48), "b": (50, 40), "c": (32, 48), "d": (16, 60)}
-
-
-def asked_of(params: Params) -> ClipParams:
-    """What CLIP is asked, with windows that fit the small photos."""
-    return params.clip.model_copy(update={"levels": LEVELS, "precision": "32-true"})
 
 
 def photo_of(name: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Program of each process in test_processes.py: stages, then training in both precisions.
+"""Program of each process in test_processes.py: stages, then trainings in both precisions.
 
 torchrun --nproc_per_node 2 tests/helpers/process_program.py FOLDER
 """
@@ -41,7 +41,7 @@ class Net(nn.Module):
 
 
 def learn(fabric: Fabric, params: Params, dtype: torch.dtype, name: str) -> None:
-    """Train `Net`; leaves its loss at every step, and its weights."""
+    """Train `Net`; write its loss at every step, and its weights."""
     inputs = Inputs.read(
         index=Path("data/scenes.json"),
         image_labels=Path("data/image_labels.csv"),

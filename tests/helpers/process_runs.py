@@ -1,4 +1,4 @@
-"""Multi-process test runs: a small project, and functions that start its stages."""
+"""Runs of several processes: a small project, and functions that start its stages."""
 
 import hashlib
 import os
@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from tests.helpers import ROOT
-from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_stage, run_until
+from tests.helpers.tiny_run import OPTIONS, prepare_folder, run_until
 
-LIMIT_S = 240  # a run that hangs fails; on two cores that are free each takes ten seconds
+LIMIT_S = 240  # for a run that hangs; on two idle cores each takes ten seconds
 SMALL: dict[str, Any] = {
-    "train.batch_size": 6,  # five photos: no number divides another
+    "train.batch_size": 6,  # does not divide five photos
     "train.steps": 30,
     "train.checkpoint_every": 5,
     "train.optimizer": "sgd",
     "train.schedule": "poly",
-    "train.lr": 1e-5,  # with larger ones roundings soon move a pixel to the other region
+    "train.lr": 1e-5,  # with a larger one, rounding soon moves a pixel to the other region
     "train.class_weight_power": 0.0,
     "carb.warmup_share": 0.4,
     "views.base_size": [32, 64],
@@ -52,22 +51,13 @@ def prepared(folder: Path, last: str, changes: dict[str, Any]) -> Path:
     return folder
 
 
-def train_here(folder: Path) -> Path:
-    """Train in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        result = run_stage("train")
-        assert result.exit_code == 0, result.output
-    return folder
-
-
 def copy_of(folder: Path, name: str) -> Path:
-    """A copy beside it, without what a run left."""
+    """A copy of a project next to it."""
     return shutil.copytree(folder, folder.with_name(name))
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """An unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -107,28 +97,15 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 def digest(folder: Path) -> str:
-    """Of the names and bytes of all files below a folder."""
+    """SHA-256 of the names and bytes of all files below a folder."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def losses(folder: Path) -> list[float]:
-    """The logged losses of a training run."""
-    lines = (folder / "results/train/plots/metrics/total.tsv").read_text("utf-8").splitlines()
-    return [float(line.split()[1]) for line in lines[1:]]
-
-
-def largest_difference(file: Path, other: Path) -> float:
-    """Between the tensors of two safetensors files, which have the same names."""
-    ours, theirs = load_file(file), load_file(other)
-    assert list(ours) == list(theirs)
-    return max(float((ours[k].double() - theirs[k].double()).abs().max()) for k in ours)
-
-
 def children(pid: int) -> list[int]:
-    """Processes that a process started."""
+    """Ids of the processes that a process started."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         text = status.read_text("utf-8") if status.exists() else ""

@@ -1,4 +1,4 @@
-"""A pseudo-mask store of a few small photos, and a stand-in for CLIP that records its calls."""
+"""A pseudo-mask store of a few small photos, filled by a stand-in for CLIP that records calls."""
 
 import hashlib
 from collections.abc import Callable
@@ -28,13 +28,13 @@ def plan_of(names: str, recipe: dict[str, Any] = RECIPE) -> Plan:
 
 
 def logits_of(photo: Photo, level: str, grid: Grid) -> np.ndarray:
-    """What CLIP would say of a photo: a function of its bytes and the level alone."""
+    """Logits of a photo: a function of its bytes and the level alone."""
     seed = hashlib.sha256(f"{photo.digest} {level}".encode()).digest()[0]
     return np.random.default_rng(seed).normal(size=(3, *grid)).astype(np.float32)
 
 
 class Clip:
-    """Computes logits for a plan and records the photos it was called for."""
+    """Computes logits for a plan and records for which photos."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -50,19 +50,14 @@ class Clip:
 
 
 def write(
-    draft: Path,
-    plan: Plan,
-    *,
-    previous: PseudoMaskStore | None = None,
-    order: Callable[[list[tuple[str, int]]], list[tuple[str, int]]] = list,
+    draft: Path, plan: Plan, *, previous: PseudoMaskStore | None = None
 ) -> tuple[Path, list[tuple[str, str]]]:
-    """Write all that is pending; returns the store and the level and photo of each call of CLIP."""
+    """Write all that is pending; returns the store, and level and photo of each call of CLIP."""
     writer, clip = StoreWriter(draft, plan, text=TEXT, previous=previous), Clip(plan)
-    for level, shard in order(writer.pending(writer.plan.grids)):
-        assert list(writer.write_shard(level, shard, clip.on(level))) == list(
-            plan.rows(level, shard)
-        )
-    assert writer.pending(writer.plan.grids) == []
+    for level, shard in writer.pending(plan.grids):
+        rows = writer.write_shard(level, shard, clip.on(level))
+        assert list(rows) == list(plan.rows(level, shard))
+    assert writer.pending(plan.grids) == []
     return writer.path, clip.asked
 
 

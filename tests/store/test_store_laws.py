@@ -1,4 +1,4 @@
-"""Whoever writes a store, in whatever order and however often stopped: the same bytes."""
+"""A store has the same bytes in whatever order, by however many writers and stops it is written."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline.store.plan
 from pipeline.store.plan import Plan
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.writer import StoreWriter
@@ -18,13 +17,6 @@ from tests.helpers.tiny_store import TEXT, Clip, digests, plan_of, write
 
 NAMES = "abcde"
 Work = list[tuple[str, int]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _two_photos_a_shard() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(pipeline.store.plan, "SHARD_PHOTOS", 2)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> list[PseudoMaskStore | None]:
-    """What a run may find of a run before: nothing, or a store of other photos or other recipes."""
+    """What an earlier run may have left: nothing, or a store of other photos or recipes."""
     folder = tmp_path_factory.mktemp("earlier")
     plans = [plan_of(names) for names in ("ab", "edc", "abcde", "abc")]
     plans.append(replace(plan_of("abcd"), recipe={"weights": "of another CLIP"}))
@@ -52,13 +44,13 @@ def writer_of(
 
 
 def rows_of(writer: StoreWriter, clip: Clip, work: Work) -> Iterator[int]:
-    """Write shards one after the other, row by row; each shard is there once the next begins."""
+    """Write shards one after the other, yielding each row."""
     for level, shard in work:
         yield from writer.write_shard(level, shard, clip.on(level))
 
 
 def write_until(stop: int, rows: Iterator[int], work: Work, plan: Plan) -> set[tuple[str, int]]:
-    """Be killed when so many rows are ready; returns the shards that were written by then."""
+    """Be killed after ``stop`` rows; returns the shards that were written by then."""
     list(islice(rows, stop))
     ends = accumulate(len(plan.rows(*job)) for job in work)
     return {job for job, end in zip(work, ends, strict=True) if end <= stop}
@@ -68,8 +60,8 @@ def shards_of(plan: Plan) -> set[tuple[str, int]]:
     return {(level, n) for level in plan.grids for n in range(plan.num_shards(level))}
 
 
-def leave_rubbish(store: Path, job: tuple[str, int], kind: str) -> None:
-    """What a killed run may leave of the shard that it was at: a part of its file, or noise."""
+def leave_partial_file(store: Path, job: tuple[str, int], kind: str) -> None:
+    """What a killed run may leave of the shard that it was writing."""
     file = store / job[0] / "logits" / "c" / f"{job[1]}/0/0/0"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(file.read_bytes()[:-7] if kind == "cut" and file.is_file() else b"noise" * 9)
@@ -91,9 +83,9 @@ def test_any_order_with_stops_anywhere_ends_with_the_same_bytes(undisturbed, ear
             left = sorted(set(pending) - kept)
             assert sorted(writer.pending(plan.grids)) == left
             finished |= kept
-            rubbish = data.draw(st.sampled_from(["", "cut", "noise"]))
-            if left and rubbish:
-                leave_rubbish(writer.path, data.draw(st.sampled_from(left)), rubbish)
+            kind = data.draw(st.sampled_from(["", "cut", "noise"]))
+            if left and kind:
+                leave_partial_file(writer.path, data.draw(st.sampled_from(left)), kind)
         writer, clip = writer_of(Path(folder) / "x", plan, earlier[previous])
         for _ in rows_of(writer, clip, data.draw(st.permutations(writer.pending(plan.grids)))):
             pass
@@ -104,7 +96,7 @@ def test_any_order_with_stops_anywhere_ends_with_the_same_bytes(undisturbed, ear
 @settings(max_examples=8)
 @given(st.data())
 def test_any_number_of_writers_whose_rows_interleave_give_the_same_bytes(undisturbed, data):
-    """As processes do: each lists what is missing, takes its share, and writes in its own time."""
+    """As processes do: each lists what is missing and writes its share at its own pace."""
     plan, count = plan_of(NAMES), data.draw(st.integers(1, 4))
     with TemporaryDirectory() as folder:
         writers = [writer_of(Path(folder) / "x", plan, None) for _ in range(count)]

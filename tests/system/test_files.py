@@ -1,6 +1,9 @@
-"""Atomic writing, locks, JSON and digests."""
+"""Atomic writing, locks, JSON, digests; unusual file systems."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.system import files
 from pipeline.system.files import (
     atomic_path,
+    copy_into,
     file_digest,
     fingerprint,
     locked,
@@ -19,6 +24,8 @@ from pipeline.system.files import (
     write_json,
 )
 from tests.helpers import ROOT
+
+Write = Callable[[Path, str], None]
 
 
 def write_file(path: Path, text: str) -> None:
@@ -32,17 +39,23 @@ def write_folder(path: Path, text: str) -> None:
         (path / "stale.txt").write_text(text)
 
 
+def replace(out: Path, text: str) -> None:
+    """Write a folder as commands do."""
+    with atomic_path(out) as draft:
+        write_folder(draft, text)
+
+
+NEW = {"inner/a.txt": "new"}
+KINDS = pytest.mark.parametrize("write", [write_file, write_folder])
+
+
 def tree(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 
-KINDS = pytest.mark.parametrize("write", [write_file, write_folder])
-Write = Callable[[Path, str], None]
-
-
 @KINDS
-def test_what_was_written_replaces_the_old_whole(tmp_path: Path, write: Write) -> None:
+def test_the_new_content_replaces_the_old_as_a_whole(tmp_path: Path, write: Write) -> None:
     target = tmp_path / "deep" / "er" / "out"
     for text in ("old", "new"):
         with atomic_path(target) as draft:
@@ -77,32 +90,37 @@ def test_an_error_leaves_the_old_content_and_no_draft(
 
 
 @KINDS
-@pytest.mark.parametrize("dangling", [False, True])
-def test_a_link_is_replaced_and_never_written_through(
-    tmp_path: Path, write: Write, dangling: bool
-) -> None:
-    cached, target = tmp_path / "cache", tmp_path / "work" / "out"
-    target.parent.mkdir()
-    if not dangling:
-        write(cached, "old")
-    before = tree(cached) if write is write_folder else {}
-    target.symlink_to(cached)
-    with atomic_path(target) as draft:
-        write(draft, "new")
-    assert not target.is_symlink()
-    assert (target.read_text() if write is write_file else tree(target)["inner/a.txt"]) == "new"
-    assert [path.name for path in target.parent.iterdir()] == ["out"]
-    if not dangling:
-        assert (cached.read_text() if write is write_file else tree(cached)) == (before or "old")
+def test_a_link_is_replaced_and_never_written_through(tmp_path: Path, write: Write) -> None:
+    cached, out = tmp_path / "cache", tmp_path / "work" / "out"
+    out.parent.mkdir()
+    for _ in range(2):  # first a dangling link
+        out.symlink_to(cached)
+        with atomic_path(out) as draft:
+            write(draft, "new")
+        assert not out.is_symlink()
+        assert (out.read_text() if write is write_file else tree(out)["inner/a.txt"]) == "new"
+        assert [path.name for path in out.parent.iterdir()] == ["out"]
+        if cached.exists():
+            assert set(tree(tmp_path / "cache").values()) <= {"old"}
+            assert write is write_folder or cached.read_text() == "old"
+        else:
+            write(cached, "old")
+        remove(out)
 
 
 def test_a_folder_replaces_a_file_and_the_draft_of_a_killed_run_is_not_used(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "out") as draft:
         draft.write_text("old")
     write_folder(draft, "old")
-    with atomic_path(tmp_path / "out") as draft:
-        write_folder(draft, "new")
+    replace(tmp_path / "out", "new")
     assert tree(tmp_path) == {"out/inner/a.txt": "new"}
+
+
+def test_hidden_files_survive_a_run_that_was_killed_between_two_renames(tmp_path: Path) -> None:
+    write_folder(tmp_path / ".out.old", "old")
+    (tmp_path / ".out.old/.notes").write_text("mine")
+    replace(tmp_path / "out", "new")
+    assert tree(tmp_path) == {"out/inner/a.txt": "new", "out/.notes": "mine"}
 
 
 def test_removing_a_link_spares_its_target(tmp_path: Path) -> None:
@@ -121,9 +139,9 @@ from pathlib import Path
 from pipeline.system.files import locked
 with locked(Path(sys.argv[1])):
     if not os.fork():  # as a loader's worker
+        print("held", flush=True)  # only here the fork is complete
         sys.stdin.read()
         os._exit(0)
-    print("held", flush=True)
     os.wait()
 """
 
@@ -173,19 +191,17 @@ def test_locks_of_one_path_may_be_nested(tmp_path: Path) -> None:
     assert sorted(tree(tmp_path)) == ["out"]
 
 
-def test_what_cannot_be_moved_leaves_the_old_in_its_place(tmp_path: Path) -> None:
+def test_a_failing_rename_leaves_the_old_content(tmp_path: Path) -> None:
     write_folder(tmp_path / "old", "old")
     with pytest.raises(OSError, match=r"subdirectory of itself|Invalid argument"):
         put_in_place(tmp_path, tmp_path / "old")
     assert tree(tmp_path / "old") == {"inner/a.txt": "old", "stale.txt": "old"}
 
 
-def test_json_is_written_to_the_byte_with_null_for_what_is_not_finite(tmp_path: Path) -> None:
+def test_json_has_known_bytes_and_null_for_what_is_not_finite(tmp_path: Path) -> None:
     path, nan = tmp_path / "x.json", float("nan")
-    for _ in range(2):
-        write_json(path, {"b": [1, 0.5], "a": None})
-        expected = b'{\n  "b": [\n    1,\n    0.5\n  ],\n  "a": null\n}\n'
-        assert path.read_bytes() == expected
+    write_json(path, {"b": [1, 0.5], "a": None})
+    assert path.read_bytes() == b'{\n  "b": [\n    1,\n    0.5\n  ],\n  "a": null\n}\n'
     write_json(path, {"name": "caf\u00e9", "nan": nan, "deep": [{"x": (nan, 1e999, 2.0)}]})
     read = json.loads(path.read_text("utf-8"))
     assert read == {"name": "caf\u00e9", "nan": None, "deep": [{"x": [None, None, 2.0]}]}
@@ -202,7 +218,131 @@ def test_a_files_digest_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:
 
 def test_a_fingerprint_depends_on_values_and_order_of_lists_not_of_keys() -> None:
     one = {"a": [1, 2], "b": {"c": 0.1, "d": None}}
-    same = {"b": {"d": None, "c": 0.1}, "a": [1, 2]}
-    assert fingerprint(one) == fingerprint(same)
+    assert fingerprint(one) == fingerprint({"b": {"d": None, "c": 0.1}, "a": [1, 2]})
     others = [{**one, "a": [2, 1]}, {**one, "b": {}}, {**one, "a": ["1", 2]}, [one]]
     assert len({fingerprint(other) for other in [one, *others]}) == 5
+
+
+def mount(folder: Path, *arguments: str) -> None:
+    command = ["mount", *arguments]
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(command, cwd=folder, capture_output=True).returncode
+    ):
+        pytest.skip("mounting is not permitted here")
+
+
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+def test_the_content_of_a_mounted_folder_is_replaced(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "my predictions"
+    for folder in (out, tmp_path / "source"):
+        folder.mkdir()
+    mount(
+        tmp_path, *(["--bind", "source"] if kind == "bind" else ["-t", "tmpfs", "tmpfs"]), out.name
+    )
+    try:
+        (out / ".DS_Store").write_text("hidden")
+        (out / "lost+found").mkdir()
+        for text in ("old", "new"):
+            replace(out, text)
+        assert tree(out) == NEW | {".DS_Store": "hidden"}
+        replace(tmp_path / "made", "made")
+        put_in_place(tmp_path / "made", out)  # maybe from another disk
+        assert tree(out) == {".DS_Store": "hidden", "inner/a.txt": "made"}
+        assert (out / "lost+found").is_dir()
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    finally:
+        subprocess.run(["umount", out.name], cwd=tmp_path, check=True)
+
+
+def test_the_content_of_a_mounted_file_is_replaced(tmp_path: Path) -> None:
+    for name in ("source", "out.json"):
+        (tmp_path / name).write_text("old")
+    mount(tmp_path, "--bind", "source", "out.json")
+    try:
+        write_json(tmp_path / "out.json", [1])
+        assert (tmp_path / "source").read_text() == "[\n  1\n]\n"
+    finally:
+        subprocess.run(["umount", "out.json"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_the_content_of_a_folder_that_cannot_be_renamed_is_replaced(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that no table lists; a folder of a lower layer of Docker's."""
+    replace(tmp_path / "out", "old")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path == tmp_path / "out":
+            raise OSError(number, "refused")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    replace(tmp_path / "out", "new")
+    assert tree(tmp_path / "out") == NEW
+
+
+@pytest.mark.parametrize("name", [".", "..", "../here"])
+def test_the_content_of_the_current_folder_is_replaced(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path(".hidden").touch()
+    for text in ("old", "new") if name != ".." else ("new",):
+        replace(Path(name), text)
+    assert Path.cwd().is_dir()
+    assert set(tree(tmp_path).values()) == {"new", ""}
+    assert (tmp_path / "here/.hidden").exists()
+
+
+def test_a_folder_in_a_read_only_one_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(files.os, "access", lambda path, mode: path != tmp_path)
+    for text in ("old", "new"):
+        with atomic_path(tmp_path / "out") as draft:
+            assert draft.parent == tmp_path / "out"
+            write_folder(draft, text)
+    assert tree(tmp_path / "out") == NEW
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u00e4" * 127, "x" * 251 + ".png"])
+def test_the_longest_names_are_written(name: str, tmp_path: Path) -> None:
+    write_json(tmp_path / name, [1])
+    for text in ("old", "new"):
+        replace(tmp_path / name, text)
+    assert tree(tmp_path / name) == NEW
+    with locked(tmp_path / name):
+        names = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert [len(each) <= 143 for each in names] == [True]  # of encrypted home folders
+
+
+def refuse_with(number: int) -> object:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_a_disk_without_modes_and_flushing_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "chmod", refuse_with(errno.EPERM))
+    monkeypatch.setattr(files.os, "fsync", refuse_with(errno.ENOTSUP))
+    replace(tmp_path / "out", "new")
+    copy_into(tmp_path / "out", tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(tmp_path / "out") == NEW
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_an_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.os, "fsync", refuse_with(number))
+    with pytest.raises((OSError, ValueError)):
+        replace(tmp_path / "out", "new")
+    assert list(tmp_path.iterdir()) == []

@@ -40,14 +40,14 @@ def write(path: str | Path, text: str = "mine") -> Path:
 
 
 def make(out: Path, content: Mapping[str, str], command: str = "eval") -> None:
-    """What a command does."""
+    """Write a folder as a command does."""
     with outputs(command, folders={"--out": out}), atomic_path(out) as draft:
         for name, text in content.items():
             write(draft / name, text)
 
 
-def refused(says: str, command: str = "eval", **given: Mapping[str, Path | None]) -> None:
-    with pytest.raises(ValueError, match=says):
+def refused(message: str, command: str = "eval", **given: Mapping[str, Path | None]) -> None:
+    with pytest.raises(ValueError, match=message):
         outputs(command, **given)  # type: ignore[arg-type]
 
 
@@ -61,71 +61,63 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+OUT = Path("o")
 OLD, NEW = {"masks/a.png": "old", "table.csv": "1"}, {"masks/b.png": "new"}
 
 
-def test_an_empty_folder_and_an_earlier_output_are_replaced_whole() -> None:
-    Path("o").mkdir()
-    make(Path("o"), OLD)
-    make(Path("o"), NEW)
-    assert tree(Path("o")) == NEW
-
-
-@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", ".git/config", "@eaDir/a.jpg"])
-def test_hidden_files_neither_count_nor_get_lost(name: str) -> None:
-    write(f"o/{name}")
-    make(Path("o"), OLD)
-    make(Path("o"), NEW)
-    assert Path("o", name).read_text() == "mine"
-    assert {path: text for path, text in tree(Path("o")).items() if path != name} == NEW
+def test_an_empty_folder_and_an_earlier_output_are_replaced_and_hidden_files_stay() -> None:
+    OUT.mkdir()
+    hidden = [write(OUT / name) for name in (".git/config", "Thumbs.db", "@eaDir/a.jpg")]
+    make(OUT, OLD)
+    make(OUT, NEW)
+    assert [path.read_text() for path in hidden] == ["mine"] * 3
+    assert tree(OUT) == NEW | {"Thumbs.db": "mine", "@eaDir/a.jpg": "mine"}
 
 
 @pytest.mark.parametrize(
-    ("before", "mine", "says"),
+    ("before", "mine", "problem"),
     [
-        ({}, "notes.txt", "contains 'notes.txt', which carb did not write"),
-        ({}, "masks/a.png", "contains 'masks', which carb did not write .or an earlier version"),
-        (OLD, "notes.txt", "contains 'notes.txt', which carb did not write; move it away"),
+        ({}, "masks/a.png", "contains 'masks', which carb did not write"),
+        (OLD, "notes.txt", "contains 'notes.txt', which carb did not write"),
         (OLD, "masks/deep/c.png", "contains 'masks/deep/c.png', which carb did not write"),
-        (OLD, "masks/a.png", "'masks/a.png' changed since carb wrote it; move it away"),
+        (OLD, "masks/a.png", "'masks/a.png' changed since carb wrote it"),
     ],
 )
 def test_what_carb_did_not_write_is_named_and_stays(
-    before: dict[str, str], mine: str, says: str
+    before: dict[str, str], mine: str, problem: str
 ) -> None:
     if before:
-        make(Path("o"), before)
-    write(f"o/{mine}", "my annotations")
-    there = tree(Path("o"))
-    with pytest.raises(ValueError, match=f"--out o: {says}.*name a new folder"):
-        make(Path("o"), NEW)
-    assert tree(Path("o")) == there
+        make(OUT, before)
+    write(OUT / mine, "my annotations")
+    there = tree(OUT)
+    with pytest.raises(ValueError, match=f"--out o: {problem}; move it away, or name a new folder"):
+        make(OUT, NEW)
+    assert tree(OUT) == there
 
 
 def test_a_copy_is_known_by_its_bytes_and_a_link_to_a_folder_is_not_ours() -> None:
-    make(Path("o"), OLD)
-    shutil.copytree("o", "copy", copy_function=shutil.copyfile)
+    make(OUT, OLD)
+    shutil.copytree(OUT, "copy", copy_function=shutil.copyfile)
     make(Path("copy"), NEW)
     write("photos/a.jpg")
     Path("copy/photos").symlink_to(Path("photos").absolute())
     write("copy/z.txt")
-    refused("contains 'photos' and 1 other, which", folders={"--out": Path("copy")})
+    refused("contains 'photos' and 1 more, which", folders={"--out": Path("copy")})
 
 
 def test_an_output_of_dvc_yaml_at_its_own_place_needs_no_list() -> None:
     write("dvc.yaml", DAG)
-    write("results/eval/notes.txt")
-    make(Path("results/eval"), NEW)
-    assert tree(Path("results/eval")) == NEW
-    assert not Path("results/eval", LIST).exists()
-    write("data/masks.zarr/zarr.json")
-    with pytest.raises(ValueError, match=r"masks.zarr: contains 'zarr.json'"):
-        make(Path("data/masks.zarr"), NEW)  # it is of another stage
-    make(Path("data/masks.zarr"), NEW, command="pseudo")
-    write("sub/mine", "a file")
-    refused("sub/mine: is there already", command="other", files={"--summary": Path("sub/mine")})
-    with outputs("eval", files={"--summary": Path("sub/mine")}):  # dvc.yaml's wdir
-        pass
+    results, store, other = Path("results/eval"), Path("data/masks.zarr"), Path("sub/mine")
+    write(results / "notes.txt")
+    make(results, NEW)
+    assert tree(results) == NEW
+    assert not (results / LIST).exists()
+    write(store / "zarr.json")
+    refused(r"masks.zarr: contains 'zarr.json'", folders={"--out": store})  # of another stage
+    make(store, NEW, command="pseudo")
+    write(other, "a file")
+    refused("sub/mine: already exists", command="other", files={"--summary": other})
+    outputs("eval", files={"--summary": other})  # dvc.yaml's wdir
 
 
 @pytest.mark.parametrize("text", ["", "stages: [", "stages: 3", "\0", "stages:\n  eval: {outs: }"])
@@ -144,67 +136,56 @@ def test_a_file_is_replaced_only_if_carb_wrote_it() -> None:
     summarise()
     summarise()
     write("s.json", "mine")
-    with pytest.raises(ValueError, match=r"--summary s.json: is there already, and carb did not"):
+    with pytest.raises(ValueError, match=r"--summary s.json: already exists, and carb did not"):
         summarise()
     assert Path("s.json").read_text() == "mine"
 
 
 def test_a_file_may_lie_in_the_folder_that_the_same_command_writes() -> None:
     for _ in range(2):
-        out, summary = Path("o"), Path("o/figures.json")
-        with outputs("eval", folders={"--out": out}, files={"--summary": summary}):
-            with atomic_path(out) as draft:
+        summary = OUT / "metrics.json"
+        with outputs("eval", folders={"--out": OUT}, files={"--summary": summary}):
+            with atomic_path(OUT) as draft:
                 write(draft / "a.csv")
             write_json(summary, [1])
-    assert sorted(tree(Path("o"))) == ["a.csv", "figures.json"]
+    assert sorted(tree(OUT)) == ["a.csv", "metrics.json"]
 
 
 def test_what_was_written_before_an_error_is_known() -> None:
-    with pytest.raises(OSError, match="full"), outputs("eval", folders={"--out": Path("o")}):  # noqa: PT012
-        with atomic_path(Path("o")) as draft:
+    with pytest.raises(OSError, match="full"), outputs("eval", folders={"--out": OUT}):  # noqa: PT012
+        with atomic_path(OUT) as draft:
             write(draft / "a.csv")
         raise OSError("full")
-    make(Path("o"), NEW)
-    assert tree(Path("o")) == NEW
+    make(OUT, NEW)
+    assert tree(OUT) == NEW
 
 
 def test_places_that_cannot_be_written_are_refused_before_the_work() -> None:
     file = write("file", "x")
     refused("--out file: is a file; name a folder", folders={"--out": file})
-    refused("file is a file, no folder; name another", folders={"--out": file / "deep/er"})
+    refused("file is a file, not a folder; name another", folders={"--out": file / "deep/er"})
     Path("folder").mkdir()
     refused("--summary folder: is a folder; name a file", files={"--summary": Path("folder")})
-    refused("is no ordinary file", files={"--summary": Path("/dev/null")})
+    refused("is not a regular file", files={"--summary": Path("/dev/null")})
     if os.geteuid():
         Path("folder").chmod(0o500)
-        refused("folder cannot be written to", folders={"--out": Path("folder/o")})
+        refused("folder is not writable", folders={"--out": Path("folder/o")})
 
 
-def test_sources_are_never_replaced() -> None:
+def test_sources_are_never_replaced_and_outputs_are_separate() -> None:
     outputs("eval", folders={"--out": Path()}, sources={"--model": Path("models/none")})
-    model = write("o/models/segmenter/carb.json").parent
-    out = Path("o")
-    refused(
-        "--out o: would be replaced, and --model .* lies there",
-        folders={"--out": out},
-        sources={"--model": model, "--masks": None},
-    )
-    refused(
-        "would be replaced, and --metrics",
-        files={"--out": model / "carb.json"},
-        sources={"--metrics": model / "carb.json"},
-    )
-
-
-def test_outputs_lie_apart() -> None:
-    refused("must lie apart", folders={"--out": Path("o"), "--curves": Path("o/curves")})
-    refused("must lie apart", folders={"--out": Path("o"), "--curves": Path("./o")})
-    refused("different files", files={"--index": Path("a"), "--image-labels": Path("./a")})
+    file = write("o/models/segmenter/carb.json")
+    sources = {"--model": file.parent, "--masks": None}
+    refused("--out o: would replace --model o/", folders={"--out": OUT}, sources=sources)
+    refused("would replace --metrics", files={"--out": file}, sources={"--metrics": file})
+    for curves in (OUT / "curves", Path("./o")):
+        refused("name another folder", folders={"--out": OUT, "--curves": curves})
+    refused("are the same file", files={"--index": Path("a"), "--image-labels": Path("./a")})
 
 
 def test_a_damaged_list_lists_nothing_and_names_no_other_folder() -> None:
-    make(Path("o"), OLD)
-    with Path("o", LIST).open("a") as handle:
+    make(OUT, OLD)
+    with (OUT / LIST).open("a") as handle:
         handle.write('[1]\n{"files": 3}\n{"files": {"table.csv": [1]}}\n\x00\n{"item": "cut o')
-    make(Path("o"), NEW)
-    assert tree(Path("o")) == NEW
+    make(OUT, NEW)
+    assert tree(OUT) == NEW

@@ -25,7 +25,7 @@ def test_progress_passes_the_items_through_and_ends_with_a_line(
         list(progress((1 / number for number in (1, 0)), label="x", total=2))
 
 
-def test_progress_logs_speed_and_time_left_now_and_then(
+def test_progress_logs_speed_and_remaining_time_from_time_to_time(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 4))
@@ -62,7 +62,7 @@ def test_progress_on_a_terminal_is_a_bar(
     assert all(word in shown for word in ("photos", "2/2", "steps/s", "images/s"))
 
 
-def test_work_in_threads_keeps_the_order_and_stays_a_few_items_ahead() -> None:
+def test_prefetching_keeps_the_order_and_stays_a_few_items_ahead() -> None:
     taken: list[int] = []
 
     def numbers() -> Iterator[int]:
@@ -70,32 +70,22 @@ def test_work_in_threads_keeps_the_order_and_stays_a_few_items_ahead() -> None:
             taken.append(number)
             yield number
 
-    done = prefetch_in_threads(numbers(), lambda number: number * number, threads=2)
-    assert [next(done) for _ in range(3)] == [0, 1, 4]
+    squares = prefetch_in_threads(numbers(), lambda number: number * number, threads=2)
+    assert [next(squares) for _ in range(3)] == [0, 1, 4]
     assert len(taken) <= 3 + 4  # twice as many as threads may wait
-    assert list(done) == [number * number for number in range(3, 50)]
+    assert list(squares) == [number * number for number in range(3, 50)]
 
 
 def test_an_error_in_a_thread_is_raised_in_place_of_its_result() -> None:
-    done = prefetch_in_threads([1, 2, 0, 4], lambda number: 1 / number, threads=3)
-    assert [next(done), next(done)] == [1.0, 0.5]
+    results = prefetch_in_threads([1, 2, 0, 4], lambda number: 1 / number, threads=3)
+    assert [next(results), next(results)] == [1.0, 0.5]
     with pytest.raises(ZeroDivisionError):
-        next(done)
+        next(results)
 
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_tensors_are_copied_in_order(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
     made = (torch.full((2,), number, device=device) for number in range(3))
     assert [tensor.tolist() for tensor in stream_to_cpu(made)] == [[0, 0], [1, 1], [2, 2]]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.views import AugmentParams
+from pipeline.config.train import AugmentParams
 from pipeline.training.augment import distort
 
 NOTHING = AugmentParams(style="torchvision", brightness=0, contrast=0, saturation=0, hue=0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.views import AugmentParams
+from pipeline.config.train import AugmentParams
 from pipeline.training.augment import distort
 
 PAPER = AugmentParams(style="mmseg", brightness=32 / 255, contrast=0.5, saturation=0.5, hue=0.1)

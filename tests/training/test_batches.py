@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import pipeline.training.crops
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.train import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import (
     Batch,

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.train import AugmentParams, ViewsParams
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import CropDataset, SampledLogits, TrainingPhoto, collate
 from tests.helpers.tiny_store import store_of_logits

@@ -1,8 +1,8 @@
-"""CLIP's logits of a photo at each level, and probe logits: those of a drawn image.
+"""Levels of the store: grid and logits of a photo at each, the fused level, and probe logits.
 
-The probe detects cached logits of other code: it is computed like a photo, at every level, in
-float32 on the CPU, and kept in the store. If today's code gives other probe logits, the cached
-logits are not reused. Processors and libraries round differently, so there is a tolerance.
+Probe logits detect cached logits of other code: a drawn image is computed like a photo, at every
+level, in float32 on the CPU, and the result is kept in the store. Cached logits are reused only if
+today's code gives the same probe logits, within a tolerance for rounding.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from pipeline.guided_filter import fuse_levels
 from pipeline.store.plan import FUSED, Grid
 from pipeline.views import fitted_size, level_size
 
-SIDE = 5  # upper limit of a probe window's side, in patches
+SIDE = 5  # of a probe window at most, in patches
 MORE = (1.3, 4.3)  # patches beyond one window, so that several overlap and the image is resized
-REPAIRED = "repaired tokens"  # beside the levels in a probe
+REPAIRED = "repaired tokens"  # entry of a probe beside the levels
 
 
 def level_grid(size: tuple[int, int], level: LevelParams, patch_size: int) -> Grid:
@@ -50,13 +50,12 @@ def fused_logits(photo: Image.Image, grids: list[Tensor], fused: FusedParams) ->
 def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str, np.ndarray]:
     """Logits of a drawn image at each level, ``[C, h, w]`` float32.
 
-    Its windows have only a few patches, too few for the repair of outliers, which is therefore
-    probed on tokens made for it.
+    Outlier repair needs more patches than the small windows have: it is probed on made-up tokens.
 
     Args:
         clip: the frozen model, on the CPU.
         text: class embeddings, ``[C, D]``.
-        params: the view levels, and how they are fused.
+        params: the levels, and how they are fused.
     """
     patch, grids = clip.patch_size, []
     for level in params.levels.values():
@@ -76,14 +75,14 @@ def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str,
 
 
 def _drawn(height: int, width: int) -> Image.Image:
-    """Smooth colours with one odd spot; the same scene at every size."""
+    """Smooth colours, the same scene at every size."""
     numbers = np.arange(4 * 6 * 3).reshape(4, 6, 3)
     colours = ((numbers * numbers * 37 + 11 * numbers) % 256).astype(np.uint8)
     return Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _outlying_tokens() -> Tensor:
-    """Tokens ``[1, 144, 8]`` with many outlier factors, so that another share selects others."""
+    """Tokens ``[1, 144, 8]`` of widely spread outlier factors: a changed share selects others."""
     count = torch.arange(144, dtype=torch.float64)[:, None]
     waves = torch.tensor([0.37, 0.73, 1.1, 1.7, 2.3, 2.9, 3.1, 0.11], dtype=torch.float64)
     far = torch.zeros(144, 1, dtype=torch.float64)
