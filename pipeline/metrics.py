@@ -5,13 +5,17 @@ matrix of the whole. IoU as in Cityscapes and mmsegmentation: the counts of all 
 first and divided once; pixels whose mask is 255 are ignored.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from pipeline.scenes.classes import IGNORE_INDEX
+
+if TYPE_CHECKING:  # stages that only draw charts need not wait for torch
+    from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -19,7 +23,9 @@ AnyArray = npt.NDArray[Any]
 
 
 def _array(values: Tensor | AnyArray) -> AnyArray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values)
 
 
 def _ids(values: Tensor | AnyArray, name: str) -> IntArray:

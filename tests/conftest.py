@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import ctypes
+import fcntl
 import os
 import resource
 import sys
@@ -20,7 +21,7 @@ from pipeline.config.params import Params, load_params
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers.tiny_store import store_of_logits
 
-# The same examples in every run, nothing kept on disk, and no clock on a busy machine.
+# The same examples in every run, nothing kept on disk, no time limit on a busy machine.
 settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=50
 )
@@ -49,7 +50,7 @@ def store_of(tmp_path: Path) -> StoreOf:
 
 
 def _leftovers() -> list[psutil.Process]:
-    """Processes that tests started and that still run, but for Python's own helpers."""
+    """Running processes that tests started, except Python's own helpers."""
     own = ("resource_tracker", "forkserver", "--multiprocessing-fork", "loky")
     found = []
     for child in psutil.Process().children(recursive=True):
@@ -64,7 +65,7 @@ def _leftovers() -> list[psutil.Process]:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_process_is_left() -> Iterator[None]:
-    """Fail where a test leaves a process behind, and end it: it would slow or spoil later tests."""
+    """Fail if a test leaves a process behind, and kill it."""
     before = {child.pid for child in _leftovers()}
     yield
     _, left = psutil.wait_procs([c for c in _leftovers() if c.pid not in before], timeout=20)
@@ -77,10 +78,20 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished tiny run of 10 steps, one per test process, to be read only; see `run_copy`."""
+    """A finished tiny run of 10 steps, to be read only; see `run_copy`.
+
+    The workers of `pytest -n` share one: the first makes it, the others wait for the lock.
+    """
     from tests.helpers.tiny_run import SHORT, file_states, finished_run  # imports all stages
 
-    folder = finished_run(tmp_path_factory.mktemp("finished"), SHORT)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            draft = Path(f"{folder}.draft")
+            draft.mkdir(exist_ok=True)
+            finished_run(draft, SHORT).rename(folder)
     before = file_states(folder)
     yield folder
     assert file_states(folder) == before, "a test changed the run that all tests share"

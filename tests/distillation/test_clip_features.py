@@ -41,8 +41,8 @@ def test_photos_of_mixed_sizes_are_learned_from(
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"views.crop": [66, 130]}, "views.crop must be multiples of the encoder's stride 32"),
-        ({"views.crop": [64, 126]}, "views.crop must be multiples of the encoder's stride 32"),
+        ({"views.crop": [66, 130]}, "views.crop must be multiples of the encoder's stride 8"),
+        ({"views.crop": [64, 126]}, "views.crop must be multiples of the encoder's stride 8"),
     ],
 )
 def test_crops_that_do_not_fit_are_refused_before_clip_runs(

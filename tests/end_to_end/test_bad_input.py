@@ -1,4 +1,4 @@
-"""User mistakes: one sentence that names the place, exit code 2, no file changed."""
+"""User mistakes: one-sentence error, exit code 2, no file changed."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from tests.helpers.bad_settings import PHOTOS
 from tests.helpers.tiny_run import SHORT, file_states, run_stage, write_params
 
 CASES = bad_files.CASES | bad_settings.CASES
-USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # what typer itself refuses
+USAGE: dict[str, tuple[str, tuple[str, ...], str]] = {  # refused by typer itself
     "unknown option": ("prepare", ("--colour", "red"), "No such option"),
     "scale of zero": ("eval", ("--images", PHOTOS, "--scale", "0"), "--scale"),
-    "window of one side": ("eval", ("--images", PHOTOS, "--window", "64"), "--window"),
-    "radius of no number": ("eval", ("--images", PHOTOS, "--edge-radius", "wide"), "--edge-radius"),
-    "argument too many": ("prepare", ("data/demo",), "data/demo"),
+    "window with one side": ("eval", ("--images", PHOTOS, "--window", "64"), "--window"),
+    "radius not a number": ("eval", ("--images", PHOTOS, "--edge-radius", "wide"), "--edge-radius"),
+    "unexpected argument": ("prepare", ("data/demo",), "data/demo"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_mistake_is_named_in_one_sentence(
+def test_mistake_gives_one_sentence_and_changes_no_file(
     name: str, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES[name]
@@ -41,7 +41,7 @@ def test_mistake_is_named_in_one_sentence(
 
 
 @pytest.mark.parametrize("name", USAGE)
-def test_a_wrong_command_line_is_answered_by_its_usage(
+def test_wrong_command_line_shows_the_usage(
     name: str, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, arguments, found = USAGE[name]
@@ -52,7 +52,7 @@ def test_a_wrong_command_line_is_answered_by_its_usage(
     assert "Traceback" not in result.output
 
 
-def test_photo_without_any_class_is_named_and_left_out(
+def test_photo_without_any_class_is_logged_and_left_out(
     run_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     header, first, *rest = Path("data/image_labels.csv").read_text().splitlines()

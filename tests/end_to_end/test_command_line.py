@@ -1,4 +1,4 @@
-"""The command line: one name for all stages, quick help with examples that can be typed."""
+"""The command line `carb`: stages as subcommands, fast help, valid examples in help texts."""
 
 import os
 import re
@@ -20,7 +20,7 @@ STAGES = stage_names()
 
 
 def carb(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the console script's function in a process of its own."""
+    """Run the console script in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "stages", *arguments],
         cwd=ROOT,
@@ -31,7 +31,7 @@ def carb(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def commands_of(stage: str) -> dict[str, Any]:
-    """The stage's command, or those that it has, by the words that call them."""
+    """The command of a stage, or its subcommands by name."""
     whole = get_command(import_module(f"stages.{stage}").app)
     return {"": whole} | (whole.commands if isinstance(whole, TyperGroup) else {})
 
@@ -50,13 +50,13 @@ def test_every_stage_is_a_command_of_carb() -> None:
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
     assert set(STAGES) == files
     assert tuple(STAGES[: len(PIPELINE)]) == PIPELINE
-    said = carb("--help").stdout
+    shown = carb("--help").stdout
     for name in STAGES:
-        assert f" {name.replace('_', '-')} " in said
+        assert f" {name.replace('_', '-')} " in shown
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_help_shows_an_example_that_can_be_typed(stage: str) -> None:
+def test_help_shows_a_valid_example(stage: str) -> None:
     for words, command in commands_of(stage).items():
         examples = [found.strip() for found in EXAMPLE.findall(command.help or "")]
         assert examples, f"stages/{stage}.py {words}: add a line 'carb {stage} ...' to its help"
@@ -64,16 +64,18 @@ def test_help_shows_an_example_that_can_be_typed(stage: str) -> None:
             called, arguments = words_of(example)
             assert called == stage, example
             assert arguments[: len(words.split())] == words.split(), example
-            command.make_context(stage, arguments[len(words.split()) :])  # refuses what is wrong
+            command.make_context(
+                stage, arguments[len(words.split()) :]
+            )  # raises if an argument is wrong
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_option_says_what_it_is(stage: str) -> None:
+def test_every_option_has_a_help_text(stage: str) -> None:
     for command in commands_of(stage).values():
         assert [option.name for option in command.params if not getattr(option, "help", "")] == []
 
 
-def test_help_is_quick_because_it_loads_no_library_of_seconds() -> None:
+def test_help_imports_no_slow_library() -> None:
     program = (
         "import sys\nfrom stages.__main__ import main\nsys.argv = ['carb', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
@@ -94,7 +96,7 @@ def test_the_shell_completes_stages_and_options() -> None:
     assert complete("carb eval --im", 2) == ["--images", "--image-labels"]
 
 
-def test_a_stage_called_by_carb_refuses_as_it_does_alone() -> None:
+def test_usage_errors_name_the_subcommand() -> None:
     run = carb("draw", "--train", "0")
     assert run.returncode == 2
     assert "Usage: carb draw" in run.stderr

@@ -1,4 +1,4 @@
-"""docs/experiments.md: most of its commands run, on six scenes and with two values of tau."""
+"""The commands of docs/experiments.md, on six scenes and with two values of tau."""
 
 import re
 import subprocess
@@ -10,46 +10,34 @@ import pytest
 from bench.settings import write_changed
 from tests.helpers import ROOT
 from tests.helpers.faults.project import PATIENCE_S, Project
-from tests.helpers.tiny_run import TINY, run_stage, run_until
+from tests.helpers.tiny_run import TINY, run_stage
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 IDENTITY = {
     f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }
-QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.checkpoint_every": 10}
+QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.preview_every": 10, "train.workers": 0}
 FEWER = ("carb.tau=0,0.25,0.5,0.75", "carb.tau=0,0.5")
 SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo", "report")
 
 
 def block(heading: str, number: int = 0) -> str:
-    """A block of commands below a heading of the page."""
+    """A block of commands under a heading of the page."""
     part = re.split(r"^#+ ", PAGE.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.M)[0]
     return re.findall(r"```sh\n(.*?)```", part, flags=re.S)[number]
 
 
 def run(project: Project, commands: str) -> str:
-    """Run a block in the shell, up to the first command that fails; what it said."""
+    """Run a block in the shell; every command must succeed. Return its output."""
     scratch = str(project.folder / "scratch")
     return project.finish("bash", "-ec", commands, CARB_SCRATCH=scratch, **IDENTITY)
 
 
-def run_here(project: Project, stages: tuple[str, ...] = ()) -> None:
-    """What `dvc repro` does, in this process, which has imported everything."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project.folder)
-        if not stages:
-            run_until("report")
-        for stage in stages:
-            result = run_stage(stage)
-            assert result.exit_code == 0, f"{stage}: {result.output}"
-    project.finish("dvc", "commit", "--force", "--quiet")
-
-
 def wait_for_queue(project: Project) -> str:
-    """Wait until no experiment is left; the last status."""
+    """Wait until no experiment is queued or running; return the last status."""
     end, status = time.monotonic() + PATIENCE_S, "Queued"
     while ("Queued" in status or "Running" in status) and time.monotonic() < end:
-        time.sleep(5)  # to ask costs DVC a second of the processor that the runs need
+        time.sleep(5)  # each status costs a second of CPU time that the runs need
         status = run(project, "dvc queue status")
         if "Running" not in status and "Queued" in status and "0 active" in status:
             run(project, "dvc queue start")  # DVC #10428
@@ -60,7 +48,7 @@ def wait_for_queue(project: Project) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.make(tmp_path_factory.mktemp("experiments") / "clone", QUICK, git=True)
     run(project, "git add --all && git commit --quiet --message code")
-    run_here(project)
+    project.run_here()
     run(project, "git add --all && git commit --quiet --message 'first run'")
     return project
 
@@ -87,7 +75,7 @@ def test_a_sweep_is_shown_compared_applied_and_undone(swept: Project) -> None:
     assert swept.outputs() != before
     run(swept, block("Keep one", 1))
     assert swept.outputs() == before
-    assert run(swept, "git status --porcelain") == ""  # no file that git should not know
+    assert run(swept, "git status --porcelain") == ""  # no file is missing in .gitignore
 
 
 def test_experiments_share_one_scratch_folder(swept: Project) -> None:
@@ -136,13 +124,12 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     write_changed(ROOT / "params.yaml", folder / "recipes/street2.yaml", changes)
     before, after = block("Two data sets in one clone").split("dvc repro\n")
     run(swept, before)
-    run_here(swept, SECOND)
+    swept.run_here(*SECOND)
     run(swept, after)
     second = contents(folder / "data/masks.zarr")
     assert second != first
-    for commands, masks in ((back, first), (there, second), (back, first)):
-        run(swept, commands)
-        assert contents(folder / "data/masks.zarr") == masks
+    run(swept, back)
+    assert contents(folder / "data/masks.zarr") == first
     assert re.findall(r"Running stage '(\w+)'", run(swept, "dvc repro")) == ["inputs"]
     assert "street2" in run(swept, "dvc exp show --all-branches --csv --hide-workspace")
     run(swept, block("Where the files are").replace("tau-4", "tau-1"))
@@ -150,7 +137,7 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     assert contents(folder / "data/masks.zarr") == second
 
 
-def test_every_block_is_sound_shell() -> None:
+def test_every_block_is_valid_shell_syntax() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
     assert len(blocks) > 10
     for commands in blocks:

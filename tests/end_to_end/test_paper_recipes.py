@@ -21,14 +21,14 @@ CLASS_WORDS = {
 
 
 @pytest.mark.parametrize("recipe", CLASS_WORDS)
-def test_clip_is_asked_for_the_authors_class_words(recipe):
+def test_class_words_are_those_of_the_authors(recipe):
     params = load_params(ROOT / f"recipes/{recipe}.yaml")
     words = LABEL_SPACES[params.dataset.name].words(params.clip.class_prompts)
     assert words == [[word] for word in CLASS_WORDS[recipe].split(", ")]
 
 
 @pytest.mark.parametrize("recipe", [*CLASS_WORDS, "cityscapes-best"])
-def test_hue_turns_by_18_of_opencv_s_180_and_brightness_by_32_of_255(recipe):
+def test_augmentation_is_that_of_mmseg_in_our_units(recipe):
     augment = load_params(ROOT / f"recipes/{recipe}.yaml").augment
     assert (round(180 * augment.hue), augment.contrast, augment.saturation) == (18, 0.5, 0.5)
     assert 255 * augment.brightness == pytest.approx(32, abs=1e-3)
@@ -36,7 +36,7 @@ def test_hue_turns_by_18_of_opencv_s_180_and_brightness_by_32_of_255(recipe):
 
 
 @pytest.mark.parametrize("recipe", CLASS_WORDS)
-def test_the_network_has_the_authors_rates_no_dropout_and_the_width_of_the_text(recipe):
+def test_network_has_the_authors_dilations_and_text_width_and_no_dropout(recipe):
     params = load_params(ROOT / f"recipes/{recipe}.yaml")
     assert params.segmenter.classifier == "text"
     words = CLASS_WORDS[recipe].split(", ")

@@ -1,4 +1,4 @@
-"""The whole pipeline from the command line, on six drawn scenes."""
+"""The whole pipeline from the command line on six drawn scenes."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ SCRATCH = "scratch"
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every output; ``scratch`` and carb's lists of what it wrote are not compared."""
+    """SHA-256 of every output; ``scratch`` and the lists of written files are left out."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -36,11 +36,11 @@ def here(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return finished
 
 
-def test_running_it_again_from_nothing_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+def test_a_second_run_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     assert digests(finished_run(tmp_path, SHORT)) == digests(finished)
 
 
-def test_metrics_hold_figures_regions_and_protocol(here: Path) -> None:
+def test_metrics_contain_scores_regions_and_protocol(here: Path) -> None:
     metrics = json.loads((here / "results/eval/metrics.json").read_text())
     assert 0 <= metrics["mIoU"] <= 1
     assert len(metrics["IoU"]) == 17
@@ -58,7 +58,7 @@ def test_pseudo_masks_are_scored_by_split_and_level(here: Path) -> None:
     assert set(metrics["val"]) == {"global", "local", "regions"}
 
 
-def test_curves_hold_every_term(here: Path) -> None:
+def test_every_loss_term_has_a_curve_and_scratch_is_empty(here: Path) -> None:
     names = {path.stem for path in (here / "results/train/plots/metrics").glob("*.tsv")}
     terms = {"total", "reliable", "noisy", "local_reliable", "local_noisy"}
     assert names == terms | {"weight", "reliable_fraction", "lr"}
@@ -66,9 +66,11 @@ def test_curves_hold_every_term(here: Path) -> None:
     assert previews["step"] == load_params(here / "params.yaml").train.steps
     (speed,) = (here / "scratch/speed").iterdir()  # experiments may share the scratch folder
     assert (speed / "plots/metrics/images_per_s.tsv").is_file()
+    left = {path.name for path in (here / "scratch").iterdir()}
+    assert left <= {"speed", "dataset_files.json"}
 
 
-def test_every_stage_leaves_pictures(here: Path) -> None:
+def test_every_stage_writes_its_charts_and_panels(here: Path) -> None:
     pictures = {
         "prepare": {"photos", "class_frequency", "sizes"},
         "eval": {"panels_best", "panels_median", "panels_worst", "confusion", "iou"},
@@ -85,7 +87,7 @@ def test_every_stage_leaves_pictures(here: Path) -> None:
     assert tables == {"per_class.csv", "regions.csv", "regions_by_class.csv"}
 
 
-def test_other_colours_change_pictures_alone(
+def test_another_palette_changes_only_panels(
     run_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = digests(Path())
@@ -102,11 +104,7 @@ def test_other_colours_change_pictures_alone(
     assert before.keys() == after.keys()
 
 
-def test_work_in_progress_is_gone(here: Path) -> None:
-    assert {path.name for path in (here / "scratch").iterdir()} <= {"speed", "dataset_files.json"}
-
-
-def test_store_holds_all_classes_before_any_label(here: Path) -> None:
+def test_store_contains_logits_of_all_classes(here: Path) -> None:
     store = PseudoMaskStore.open("data/masks.zarr")
     assert len(store.keys) == 6
     assert store.read(store.keys[0], "global").shape == (17, 8, 16)
@@ -138,7 +136,7 @@ def test_folder_without_masks_is_predicted(run_copy: Path) -> None:
     assert not (run_copy / "predicted/metrics.json").exists()
 
 
-def test_second_pseudo_run_asks_clip_nothing(
+def test_second_pseudo_run_computes_no_clip_logits(
     run_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = digests(run_copy / "data/masks.zarr")
@@ -149,7 +147,7 @@ def test_second_pseudo_run_asks_clip_nothing(
 
 def test_text_classifier_trains_and_saves_a_plain_model(run_copy: Path, tmp_path: Path) -> None:
     width = PseudoMaskStore.open(run_copy / "data/masks.zarr").text.shape[1]
-    options = {"decoder_channels": [16, 16, 8, 8, width]}
+    options = {"encoder_depth": 3, "decoder_channels": [16, 8, width]}
     changes = {"segmenter.classifier": "text", "segmenter.options": options, "train.steps": 2}
     write_params(tmp_path, changes)
     arguments = ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "segmenter")]
@@ -173,7 +171,7 @@ def test_encoder_learns_from_clip(run_copy: Path, tmp_path: Path) -> None:
     assert left <= {"speed", "dataset_files.json"}
 
 
-def test_switches_of_params_reach_the_stages(run_copy: Path) -> None:
+def test_params_change_the_results_of_stages(run_copy: Path) -> None:
     write_params(Path(), {"eval.flip": True, "eval.scales": [0.5, 1.0]})
     assert run_stage("eval", "--out", "mirrored").exit_code == 0
     protocol = json.loads(Path("mirrored/metrics.json").read_text())["protocol"]
@@ -197,7 +195,7 @@ def edited(run_copy: Path) -> str:
     return str(photo)
 
 
-def test_other_photos_under_the_same_names_are_refused(edited: str) -> None:
+def test_changed_photos_with_the_same_names_are_refused(edited: str) -> None:
     other = "'val/00000' has changed since its logits were computed (1 of {} photos"
     for stage in ("eval", "eval_pseudo"):
         result = run_stage(stage)
@@ -217,7 +215,7 @@ def test_a_photo_that_changed_since_it_was_indexed_is_not_cached(edited: str) ->
     assert f"{edited}: has changed since it was indexed; run `dvc repro`" in result.output
 
 
-def test_training_does_not_go_on_with_logits_of_other_code(
+def test_checkpoint_is_not_resumed_when_logits_have_changed(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def name() -> str:

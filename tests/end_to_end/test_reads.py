@@ -1,4 +1,4 @@
-"""dvc.yaml names the files and parameters that each stage reads: noted in a run, then compared."""
+"""Files and parameters that each stage reads, compared with dvc.yaml."""
 
 import shutil
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ NAMED = {
     "eval.photos": "half.txt",
 }
 AS_DVC = {"draw": ("--params", "params.yaml")}
-# What is read and not watched, and why nothing is missed.
+# What is read but not listed in dvc.yaml, and why no change is missed.
 PHOTOS = "data/demo"  # data/scenes.json has their digests, and `pseudo` and `train` compare them;
 # data/inputs/prepare, eval and eval_pseudo contain a manifest of them (tests/datasets)
 UNWATCHED_FILES = {
     stage: {PHOTOS} for stage in ("prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo")
 }
-WHERE = {"dataset.root"}  # where photos are, not which
+WHERE = {"dataset.root"}  # the path of the photos, not their content
 SPEED = {"train.workers"}
 CLIP = {f"clip.{name}" for name in load_params(ROOT / "params.yaml").clip.model_dump()}
 UNWATCHED = {
@@ -43,7 +43,7 @@ UNWATCHED = {
 
 @dataclass(frozen=True)
 class Reads:
-    """What a stage opened, relative to the project, and which parameters it read."""
+    """Files that a stage opened, relative to the project, and parameters that it read."""
 
     files: set[str]
     parameters: set[str]
@@ -51,7 +51,7 @@ class Reads:
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reads]:
-    """A run of all stages in a project where params.yaml names a file of each kind."""
+    """Run all stages in a project whose params.yaml names a file of each kind."""
     folder, found = tmp_path_factory.mktemp("reads"), {}
     prepare_folder(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -82,7 +82,7 @@ def outs(stage: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_opens_what_it_depends_on(reads: dict[str, Reads], stage: str) -> None:
+def test_a_stage_reads_what_dvc_yaml_lists_for_it(reads: dict[str, Reads], stage: str) -> None:
     watched = set(STAGES[stage]["deps"])
     linked = {
         "prepare": {"labels.csv"},
@@ -96,31 +96,14 @@ def test_a_stage_opens_what_it_depends_on(reads: dict[str, Reads], stage: str) -
         watched |= linked[stage]
     own = {"params.yaml", "scratch", *outs(stage), *UNWATCHED_FILES.get(stage, set())}
     assert {path for path in reads[stage].files if not below(path, watched | own)} == set()
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_watches_the_parameters_that_it_reads(reads: dict[str, Reads], stage: str) -> None:
-    watched = set(STAGES[stage].get("params", []))
-    missed = {
-        name
-        for name in reads[stage].parameters - UNWATCHED.get(stage, set())
-        if not {name, name.split(".")[0]} & watched
-    }
-    assert missed == set()
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_reads_what_it_watches(reads: dict[str, Reads], stage: str) -> None:
-    read = reads[stage].parameters
-    idle = {
-        name
-        for name in STAGES[stage].get("params", [])
-        if not any(one == name or one.startswith(f"{name}.") for one in read)
-    }
+    params, read = set(STAGES[stage].get("params", [])), reads[stage].parameters
+    others = read - UNWATCHED.get(stage, set())
+    assert {name for name in others if not {name, name.split(".")[0]} & params} == set()
+    idle = {name for name in params if not any(f"{one}.".startswith(f"{name}.") for one in read)}
     assert idle <= {"clip.pretrained"}  # read where clip.model is no folder
 
 
-def test_exceptions_are_read_indeed(reads: dict[str, Reads]) -> None:
+def test_every_exception_is_needed(reads: dict[str, Reads]) -> None:
     for stage, names in UNWATCHED.items():
         read = {name.split(".")[0] for name in reads[stage].parameters}
         assert {name.split(".")[0] for name in names} <= read

@@ -1,4 +1,4 @@
-"""The notebook of the tutorial runs, small, and shows what it promises."""
+"""The tutorial notebook, run with few photos and steps."""
 
 from pathlib import Path
 
@@ -7,11 +7,13 @@ import pytest
 from tests.helpers import ROOT
 
 
-def test_the_notebook_runs_to_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_runs_and_shows_panels_and_overlays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    monkeypatch.setenv("CARB_TUTORIAL_PHOTOS", "6")
-    monkeypatch.setenv("CARB_TUTORIAL_STEPS", "4")
+    monkeypatch.setenv("CARB_TUTORIAL_PHOTOS", "4")
+    monkeypatch.setenv("CARB_TUTORIAL_STEPS", "2")
     monkeypatch.setenv("CARB_TUTORIAL_FOLDER", str(tmp_path / "work"))
     notebook = nbformat.read(ROOT / "docs/tutorial.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": ROOT}}).execute()

@@ -1,4 +1,4 @@
-"""Mistakes in what people bring: data sets, photos, masks, labels, lists of classes."""
+"""User mistakes in data sets, photos, masks, labels and class lists."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""User mistakes: what is changed before a stage, and ways to damage the files of a run."""
+"""User mistakes: the `Case` class, and functions that damage the files of a run."""
 
 import io
 import json
@@ -22,7 +22,7 @@ GREY = np.zeros((128, 256), np.uint8)
 
 @dataclass(frozen=True)
 class Case:
-    """A mistake: parameters and files changed before a stage, and parts of the expected message."""
+    """A mistake: parameters and files changed before a stage, and parts of the expected error."""
 
     stage: str
     says: tuple[str, ...]

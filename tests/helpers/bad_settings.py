@@ -1,4 +1,4 @@
-"""Mistakes in parameters, models, weights, stores and on the command line."""
+"""User mistakes in parameters, models, weights, stores and options."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -157,7 +157,7 @@ MODELS = {
         "train", ("segmenter.options", "depht"), {"segmenter.options": {"depht": 3}}
     ),
     "crop no multiple of the stride": Case(
-        "train", ("views.crop", "32"), {"views.crop": [72, 128], "views.base_size": [72, 128]}
+        "train", ("views.crop", "8"), {"views.crop": [68, 128], "views.base_size": [68, 128]}
     ),
     "segmenter missing": Case("eval", (SEGMENTER,), spoil=remove(SEGMENTER)),
     "segmenter's weights missing, a pickle beside": Case(

@@ -1,4 +1,4 @@
-"""A browser without a window, where there is one; nothing of the network reaches it."""
+"""Headless browser without network access; tests are skipped where none is installed."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Tiny CLIP models in folders that open_clip opens by ``local-dir:``, for tests."""
+"""Tiny CLIP models with random weights, in folders that open_clip opens by ``local-dir:``."""
 
 import json
 from pathlib import Path

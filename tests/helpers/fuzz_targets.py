@@ -1,4 +1,4 @@
-"""Every parser of files that other people wrote: a valid file, and how it is read."""
+"""Fuzz targets: every parser of untrusted files, with a valid file for each."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Which files a stage opens and which parameters it reads, noted while it runs."""
+"""Recording of the files that a stage opens and the parameters that it reads."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pipeline.config.base import Section, Sections
 from pipeline.config.params import Params
 
-_noted: set[Path] | None = None  # an audit hook stays for good; it notes nothing where this is None
+_noted: set[Path] | None = None  # an audit hook cannot be removed; None switches it off
 
 
 def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:

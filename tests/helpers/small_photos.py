@@ -1,4 +1,4 @@
-"""A small random segmenter, and photos and videos to show to it."""
+"""A small random segmenter, and images and videos for it."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ def random_segmenter(
     space: LabelSpace = SPACE,
     extra: dict[str, object] | None = None,
 ) -> Path:
-    """Write a segmenter that learned nothing."""
+    """Write an untrained segmenter."""
     torch.manual_seed(seed)
     options = {"decoder_channels": [16, 16, 8, 8, 4]} if arch == "unet" else {}
     model = build_segmenter(

@@ -1,4 +1,4 @@
-"""The results of a run, made up: what the stages leave, with figures worked by hand."""
+"""Made-up results of a run, with metrics computed by hand."""
 
 from pathlib import Path
 

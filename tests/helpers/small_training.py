@@ -1,4 +1,4 @@
-"""A small training run, and what it leaves, for tests."""
+"""A small training run with a tiny network."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ CLASSES = 3
 
 
 class Net(nn.Module):
-    """A segmenter with all that makes resuming hard: running statistics and dropout."""
+    """A segmenter with running statistics and dropout, which resuming must restore."""
 
     def __init__(self) -> None:
         super().__init__()

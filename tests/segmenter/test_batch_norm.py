@@ -46,14 +46,15 @@ def test_train_and_encoder_name_their_parameter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    one = {"train.batch_size": 1, "segmenter.arch": "deeplabv3", "segmenter.options": {}}
-    prepare_folder(tmp_path, one)
+    large = {"segmenter.encoder": "resnet18", "segmenter.options": {}}
+    one = {"train.batch_size": 1, "segmenter.arch": "deeplabv3"}
+    prepare_folder(tmp_path, large | one)
     run_until("encoder")
     result = run_stage("train")
     assert result.exit_code == 2, result.output
     assert "error: params.yaml: train.batch_size is 1" in result.stderr
     small = {"views.crop": [32, 32], "views.local_window": [32, 32], "distillation.batch_size": 1}
-    write_params(tmp_path, small | {"segmenter.encoder_weights": "clip"})
+    write_params(tmp_path, large | small | {"segmenter.encoder_weights": "clip"})
     result = run_stage("encoder")
     assert result.exit_code == 2, result.output
     assert "error: params.yaml: distillation.batch_size is 1" in result.stderr

@@ -97,7 +97,7 @@ CASES: dict[str, tuple[str, list[str], int, str]] = {
     "work in progress": ("pseudo", ["--scratch", "disk"], 40, "disk/pseudo-"),
     "store": ("pseudo", ["--out", "disk/masks.zarr"], 40, "disk/masks.zarr: "),
     "checkpoints": ("train", ["--scratch", "disk"], 500, "disk/train-"),
-    "segmenter": ("train", ["--out", "disk/segmenter"], 500, "disk/segmenter: "),
+    "segmenter": ("train", ["--out", "disk/segmenter"], 100, "disk/segmenter: "),
 }
 
 

@@ -1,1 +1,1 @@
-"""What the pipeline does when it is killed: `python -m tests.helpers.faults --kills 20`."""
+"""Fault injection for `dvc repro`: `python -m tests.helpers.faults --kills 20`."""

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of `dvc repro`, some of them in the middle of a write."""
+"""SIGKILL at random moments of `dvc repro`, some of them during a write."""
 
 import time
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from random import Random
 from tests.helpers.faults.project import PATIENCE_S, Project, kill_group, stage_of, wait_for_stage
 
 STAGES = ("prepare", "pseudo", "train", "eval")
-PER_PROJECT = 5  # kills, then a new project: its stages are all still to come
+PER_PROJECT = 5  # kills per project; a new one has all stages still to run
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A run that nothing disturbed: its outputs, and how long each stage took."""
+    """An undisturbed run: outputs, and seconds per stage."""
 
     outputs: dict[str, str]
     seconds: dict[str, float]
 
 
 def undisturbed(folder: Path) -> Reference:
-    """Run the pipeline from nothing to the end."""
+    """Run the whole pipeline with `dvc repro`."""
     project = Project.make(folder)
     run, seconds, last = project.start("dvc", "repro"), dict.fromkeys(STAGES, 0.0), time.monotonic()
     end = last + PATIENCE_S
@@ -42,16 +42,16 @@ def kill_and_compare(
     *,
     kills: int,
     random: Random,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Kill so many times, and after each few let `dvc repro` finish and compare.
+    """Kill `dvc repro` several times; after every few kills let it finish and compare.
 
     Args:
-        folder: for the projects.
-        reference: what must come out.
-        kills: how many.
+        folder: where the projects are made.
+        reference: the expected outputs.
+        kills: their number.
         random: draws the moments.
-        tell: is given a line for each kill.
+        report: called with one line per kill.
     """
     for begin in range(0, kills, PER_PROJECT):
         project = Project.make(folder / f"killed-{begin}")
@@ -60,7 +60,7 @@ def kill_and_compare(
         for number, stage in enumerate(stages, start=begin + 1):
             moment = random.uniform(0, reference.seconds[stage])
             killed = kill(project, stage, None if random.random() < 0.5 else moment)
-            tell(f"{number}: {killed}")
+            report(f"{number}: {killed}")
         project.finish("dvc", "repro")
         found = project.outputs()
         different = {
@@ -73,15 +73,15 @@ def kill_and_compare(
 
 
 def kill(project: Project, stage: str, moment: float | None) -> str:
-    """Start `dvc repro` and kill all of it.
+    """Start `dvc repro` and kill its process group.
 
     Args:
-        project: where.
-        stage: which must be running.
-        moment: seconds after it began, or None: as soon as it is writing something.
+        project: the project to run.
+        stage: the stage to be killed.
+        moment: seconds after its start; None: as soon as it writes something.
 
     Returns:
-        what was killed, in words.
+        a description of what was killed.
     """
     run = project.start("dvc", "repro")
     if not wait_for_stage(run, stage):

@@ -1,4 +1,4 @@
-"""A small copy of the project under DVC, to start, kill and damage."""
+"""Small copies of the project under DVC, to be started, killed and damaged."""
 
 import hashlib
 import os
@@ -12,36 +12,38 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.helpers import ROOT
-from tests.helpers.tiny_run import prepare_folder
+from tests.helpers.tiny_run import APPS, OPTIONS, prepare_folder, run_stage
 
 DRAWN = "--train 120 --val 40 --seed 2"  # in dvc.yaml
-FEW = "--train 7 --val 3 --seed 2"
+FEW = " ".join(OPTIONS["draw"])
 OUTPUTS = ("data", "models", "results")
 CHANGES: dict[str, Any] = {"train.steps": 30, "train.checkpoint_every": 5, "train.workers": 1}
+AS_DVC = {"eval": ("--previews", "results/train/previews")}  # arguments that dvc.yaml adds
 PATIENCE_S = 300
 KEPT = (".gitignore", "speed", "dataset_files.json")  # in scratch/, also after a run
 
 
 class Run(subprocess.Popen[str]):
-    """A started command, what it says going to a file."""
+    """A started command whose output goes to a file."""
 
     log: Path
 
     def said(self) -> str:
-        """Wait for its end; all that it said."""
+        """Wait for its end; return its output."""
         self.wait(timeout=PATIENCE_S)
         return self.log.read_text()
 
 
 @dataclass
 class Project:
-    """The project in a folder of its own, with few scenes and few steps.
+    """A copy of the project with few scenes and few steps.
 
     Attributes:
-        folder: where it is.
-        runs: what was started, to be ended with the test.
+        folder: the copy.
+        runs: the commands that were started.
     """
 
     folder: Path
@@ -51,7 +53,7 @@ class Project:
     def make(
         cls, folder: Path, changes: dict[str, Any] | None = None, *, git: bool = False
     ) -> "Project":
-        """Copy the code, shrink the work, and put it under DVC, and git if wanted."""
+        """Copy the code, reduce the sizes, and put it under DVC and, with ``git``, git."""
         for part in ("stages", "pipeline", "demo", "bench"):
             shutil.copytree(ROOT / part, folder / part)
         recipe = (ROOT / "dvc.yaml").read_text()
@@ -87,11 +89,21 @@ class Project:
         return run
 
     def finish(self, *command: str, **environment: str) -> str:
-        """Run a command that must go well; what it said."""
+        """Run a command that must succeed; return its output."""
         run = self.start(*command, **environment)
         said = run.said()
         assert run.returncode == 0, said
         return said
+
+    def run_here(self, *stages: str) -> None:
+        """Run stages in this process, to save their imports, and record them with `dvc commit`."""
+        stages = stages or tuple(APPS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for stage in stages:
+                result = run_stage(stage, *AS_DVC.get(stage, ()))
+                assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
+        self.finish("dvc", "commit", "--force", "--quiet", *stages)
 
     def outputs(self) -> dict[str, str]:
         """SHA-256 of every output and of dvc.lock."""
@@ -103,16 +115,16 @@ class Project:
         }
 
     def leftovers(self) -> list[str]:
-        """Drafts, locks and scratch of work that should be over."""
+        """Drafts, locks and scratch files that a finished run must not leave."""
         hidden = [file for part in OUTPUTS for file in (self.folder / part).rglob(".*")]
         scratch = (self.folder / "scratch").glob("*")
         return [path.name for path in [*hidden, *scratch] if path.name not in KEPT]
 
     def writing(self) -> str:
-        """Name of something that is being written just now, or nothing."""
-        return next(self._in_hand(), "")
+        """Path of something that is being written, or an empty string."""
+        return next(self._being_written(), "")
 
-    def _in_hand(self) -> Iterator[str]:
+    def _being_written(self) -> Iterator[str]:
         for part in (*OUTPUTS, "scratch"):
             for path in (self.folder / part).rglob("*"):
                 drafted = path.name.endswith((".draft", ".partial"))
@@ -120,7 +132,7 @@ class Project:
                     yield path.relative_to(self.folder).as_posix()
 
     def _is_open_shard(self, path: Path) -> bool:
-        """Whether a shard has no record of being finished."""
+        """Whether a file belongs to a shard that is not recorded as finished."""
         if "logits" not in path.parts or path.name == "zarr.json":
             return False
         array = next(parent for parent in path.parents if parent.name == "logits")
@@ -135,7 +147,7 @@ class Project:
 
 
 def stage_of(run: Run) -> str:
-    """Name of the stage that a running `dvc repro` is in, or nothing."""
+    """Name of the stage that `dvc repro` is running, or an empty string."""
     try:
         children = psutil.Process(run.pid).children(recursive=True)
         lines = [child.cmdline() for child in children]
@@ -146,7 +158,7 @@ def stage_of(run: Run) -> str:
 
 
 def wait_for_stage(run: Run, stage: str) -> bool:
-    """Wait until a stage runs; False if the run ended before."""
+    """Wait until a stage runs; False if the run ends first."""
     end = time.monotonic() + PATIENCE_S
     while run.poll() is None and time.monotonic() < end:
         if stage_of(run) == stage:
@@ -156,7 +168,7 @@ def wait_for_stage(run: Run, stage: str) -> bool:
 
 
 def kill_group(run: Run) -> None:
-    """kill -9 of a run with all that it started."""
+    """SIGKILL a run and all processes it started."""
     if run.poll() is None:
         os.killpg(run.pid, 9)
     run.wait()

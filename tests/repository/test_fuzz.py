@@ -1,8 +1,8 @@
-"""Whatever a file holds, its parser gives a right answer or one sentence that names the file.
+"""Fuzzing of all parsers: a valid result, or a one-sentence error that names the file.
 
-Half a minute as part of the tests, with the same examples each time. New ones for ten minutes:
+The suite runs the same examples each time, in seconds. New examples, for ten minutes:
 
-    pytest tests/house/test_fuzz.py --hypothesis-profile=fuzz
+    pytest tests/repository/test_fuzz.py --hypothesis-profile=fuzz
 """
 
 import json
@@ -73,7 +73,7 @@ LIMITS: dict[str, Any] = {"deadline": timedelta(seconds=30), "suppress_health_ch
 
 @pytest.fixture(autouse=True)
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Memory and pixels have a limit, so that a file that asks for terabytes fails the test."""
+    """Limit memory and pixels, so that a file that claims terabytes fails the test."""
     monkeypatch.setenv("CARB_MAX_PIXELS", str(2**20))
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -103,7 +103,7 @@ def folder(tmp_path: Path, store: PseudoMaskStore, name: str) -> Path:
 
 
 def check(target: Target, path: Path, content: bytes) -> None:
-    """The property: a right answer, or one sentence about the file or its folder."""
+    """The property: a valid result, or one sentence about the file or its folder."""
     path.write_bytes(content)
     try:
         right = target.read(path)
@@ -117,7 +117,7 @@ def check(target: Target, path: Path, content: bytes) -> None:
 
 
 def changed(content: bytes, changes: list[Change]) -> bytes:
-    """Bytes with pieces taken out and others put in."""
+    """Replace pieces of the bytes."""
     for place, taken, put in changes:
         start = round(place * len(content))
         content = content[:start] + put + content[start + taken :]

@@ -1,4 +1,4 @@
-"""Code style: short files and functions, one word per idea, no unused parameter or option."""
+"""Code style: short files and functions, one word per concept, no unused parameter or option."""
 
 import ast
 import re
@@ -18,8 +18,8 @@ CODE = sorted(
 )
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MOST_LINES, MOST_OF_A_FUNCTION, MEDIAN = 350, 60, 15
-# One word an idea: what logits, pseudo-masks, masks, image labels, boxes, sizes, steps and the
-# ignored index are never called. `pred` is a name that outside checks call `metrics.confusion` by.
+# One word per concept: synonyms of the words that this project uses. `pred` is allowed, because
+# external checks pass it to `metrics.confusion`.
 NEVER = """
 seg_logit seg_logits score_map fixed_mask gt seg target_mask img_label img_labels xyxy bbox
 bboxes sz n_iter n_steps n_classes void_index ignore_label local_patch partial_view num_iters
@@ -54,15 +54,15 @@ def test_files_and_functions_are_short() -> None:
         sizes = {name: size for name, size in functions(path) if size > MOST_OF_A_FUNCTION}
         long += [(path, lines)] if lines > MOST_LINES else []
         long += [(path, name, size) for name, size in sizes.items()]
-    assert not long, "make modules or functions of parts"
+    assert not long, "split them"
 
 
-def test_most_functions_can_be_read_at_a_glance() -> None:
+def test_most_functions_are_short() -> None:
     sizes = [size for path in CODE for _, size in functions(path)]
     assert statistics.median(sizes) < MEDIAN
 
 
-def test_each_idea_has_one_word() -> None:
+def test_each_concept_has_one_word() -> None:
     found = {path: set(NEVER.split()) & set(identifiers(path)) for path in CODE}
     assert not {path: names for path, names in found.items() if names}
 
@@ -80,7 +80,7 @@ def test_each_parameter_is_read_by_the_code() -> None:
 
 
 def options(path: Path) -> Iterator[str]:
-    """The options of a command line as a person types them, but for where files lie."""
+    """The options of a command line as a person types them, but without paths."""
     for function in ast.walk(ast.parse(path.read_text("utf-8"))):
         for arg in function.args.args if isinstance(function, Function) else ():
             kind = ast.unparse(arg.annotation) if arg.annotation else ""
@@ -89,7 +89,7 @@ def options(path: Path) -> Iterator[str]:
                 yield f"(--{name}|--no-{name})"
 
 
-def test_each_option_is_used_by_the_pipeline_a_test_or_a_document() -> None:
+def test_each_option_is_used_or_documented() -> None:
     own = Path(__file__)
     users = chain(
         (path for path in TESTS if path != own),
@@ -101,7 +101,9 @@ def test_each_option_is_used_by_the_pipeline_a_test_or_a_document() -> None:
     known = {name for path in CODE for name in options(path)}
     assert known
     unused = [name for name in sorted(known) if not re.search(rf"{name}(?![\w-])", text)]
-    assert not unused, f"nobody uses {', '.join(unused)}: remove it, or test and tell it"
+    assert not unused, (
+        f"unused options: {', '.join(unused)}; remove them, or test and document them"
+    )
 
 
 def test_citation_is_of_this_version_and_licence() -> None:

@@ -1,4 +1,4 @@
-"""dvc.yaml says what is true of the code: DVC does not follow imports, so stages list them."""
+"""dvc.yaml compared with the imports of the code, which DVC does not follow."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ CODE = ("pipeline", "stages", "demo")
 
 
 def import_graph() -> grimp.ImportGraph:
-    """All imports, also inside functions; a package imports what its lazy door promises."""
+    """All imports, also inside functions, and those that a package does lazily."""
     graph = grimp.build_graph(*CODE, exclude_type_checking_imports=True, cache_dir=None)
     promised = grimp.build_graph(*CODE, cache_dir=None)
     for package in [name for name in graph.modules if graph.find_children(name)]:
@@ -35,7 +35,7 @@ def below(module: str, dep: str) -> bool:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_lists_what_it_imports_and_nothing_else(stage: str) -> None:
     imported = {f"stages.{stage}"} | GRAPH.find_upstream_modules(f"stages.{stage}")
-    modules = {name for name in imported if not GRAPH.find_children(name)}  # no package's door
+    modules = {name for name in imported if not GRAPH.find_children(name)}  # without packages
     listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(CODE)}
     assert {m for m in modules if not any(below(m, dep) for dep in listed)} == set(), "add them"
     assert {dep for dep in listed if not any(below(m, dep) for m in modules)} == set(), "unused"
@@ -52,40 +52,25 @@ def test_stage_watches_parameters_that_exist(stage: str) -> None:
             value = value[part]
 
 
-def test_training_has_no_path_to_human_masks() -> None:
-    for stage in ("pseudo", "encoder", "train"):
-        assert "${dataset.root}" not in STAGES[stage]["deps"]
-        assert "dataset" not in STAGES[stage]["params"]
+def watching(section: str) -> list[str]:
+    return [name for name in STAGES if section in STAGES[name].get("params", [])]
 
 
-@pytest.mark.parametrize("folder", ["datasets", "report", "config/eval.py"])
-def test_data_sets_pictures_and_evaluation_run_neither_clip_nor_training_again(folder: str) -> None:
-    for stage in ("pseudo", "encoder", "train"):
-        listed = STAGES[stage]["deps"]
-        assert not any(dep.startswith(f"pipeline/{folder}") for dep in listed)
-        assert "pipeline/config" not in listed
+@pytest.mark.parametrize("stage", ["pseudo", "encoder", "train"])
+def test_data_sets_panels_and_evaluation_rerun_neither_clip_nor_training(stage: str) -> None:
+    listed = STAGES[stage]["deps"]
+    others = ("pipeline/datasets", "pipeline/report", "pipeline/config/eval.py")
+    assert not any(dep.startswith(others) for dep in listed)
+    assert "pipeline/config" not in listed
+    assert "dataset" not in STAGES[stage]["params"]
 
 
-def test_tau_concerns_training_alone_and_the_report_shows_it() -> None:
-    told = [name for name in STAGES if "carb" in STAGES[name].get("params", [])]
-    assert told == ["train", "report"]
-
-
-def test_report_is_made_again_when_any_setting_changes() -> None:
-    assert STAGES["report"]["params"] == list(load_params(ROOT / "params.yaml").model_dump())
-
-
-def test_nothing_waits_for_the_report() -> None:
-    assert not any("results/report.html" in STAGES[name]["deps"] for name in STAGES)
-
-
-def test_colours_do_not_concern_training() -> None:
-    watching = [name for name in STAGES if "pictures" in STAGES[name].get("params", [])]
-    assert watching == ["eval", "eval_pseudo", "report"]
-
-
-def test_image_labels_do_not_concern_pseudo() -> None:
+def test_settings_rerun_only_the_stages_that_use_them() -> None:
+    assert watching("carb") == ["train", "report"]
+    assert watching("pictures") == ["eval", "eval_pseudo", "report"]
     assert "data/image_labels.csv" not in STAGES["pseudo"]["deps"]
+    assert STAGES["report"]["params"] == list(load_params(ROOT / "params.yaml").model_dump())
+    assert not any("results/report.html" in stage["deps"] for stage in STAGES.values())
 
 
 def test_every_declared_plot_is_an_output() -> None:
