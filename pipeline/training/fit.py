@@ -18,6 +18,7 @@ from pipeline.system.distributed import check_same, check_shares, convert_sync_b
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 from pipeline.training.augment import IMAGENET, Normalisation
+from pipeline.training.batch_loss import batch_loss
 from pipeline.training.checkpoint import (
     DamagedError,
     Progress,
@@ -26,7 +27,6 @@ from pipeline.training.checkpoint import (
     seed_step,
 )
 from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, make_loader
-from pipeline.training.losses import batch_loss
 from pipeline.training.non_finite import NonFiniteCheck, check_weights
 from pipeline.training.optimizer import learning_rate, make_optimizer, set_lr
 

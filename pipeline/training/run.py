@@ -32,10 +32,10 @@ from pipeline.system.files import atomic_path, file_digest, fingerprint, remove,
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
+from pipeline.training.batch_loss import make_loss
 from pipeline.training.checkpoint import checkpoint_bytes
 from pipeline.training.crops import CropDataset, TrainingPhoto
 from pipeline.training.fit import LogStep, fit
-from pipeline.training.losses import make_loss
 from pipeline.training.previews import preview_images, write_previews
 
 if TYPE_CHECKING:

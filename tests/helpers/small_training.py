@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from pipeline.config.params import Params
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.augment import normalisation_of
+from pipeline.training.batch_loss import make_loss
 from pipeline.training.crops import CropDataset, TrainingPhoto
 from pipeline.training.fit import Preview, fit
-from pipeline.training.losses import make_loss
 
 CLASSES = 3
 

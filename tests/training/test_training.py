@@ -20,9 +20,9 @@ from pipeline.config.params import Params
 from pipeline.segmenter.inference import Segmenter, predict_logits
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.stop import Interrupted, graceful_shutdown
+from pipeline.training.batch_loss import class_frequency, make_loss
 from pipeline.training.crops import TrainingPhoto
 from pipeline.training.fit import _loader
-from pipeline.training.losses import class_frequency, make_loss
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.previews import preview_images, write_previews
 from tests.helpers.small_training import (

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
 
-import pipeline.training.losses
+import pipeline.training.batch_loss
 from pipeline.carb import CarbLoss
 from pipeline.config.segmenter import NormalisationParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
+from pipeline.training.batch_loss import batch_loss, class_frequency, class_weights, dice_loss
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
-from pipeline.training.losses import batch_loss, class_frequency, class_weights, dice_loss
 from pipeline.views import Box
 
 
@@ -72,7 +72,7 @@ def test_of_many_images_some_are_counted(store_of, monkeypatch):
     store = store_of({"global": logits}, dict.fromkeys(logits, size))
     photos = [TrainingPhoto(key, Path(key), size, np.ones(3, bool)) for key in logits]
     wanted = class_frequency(store, photos[::3], ["global"])
-    monkeypatch.setattr(pipeline.training.losses, "COUNTED_IMAGES", 3)
+    monkeypatch.setattr(pipeline.training.batch_loss, "COUNTED_IMAGES", 3)
     assert torch.equal(class_frequency(store, photos, ["global"]), wanted)
 
 
