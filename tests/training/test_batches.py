@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +18,6 @@ from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import (
     Batch,
     CropDataset,
-    StepBatchSampler,
     TrainingPhoto,
     collate,
     make_loader,
@@ -83,16 +85,11 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
     return make
 
 
-def load(
-    crops: CropDataset,
-    *,
-    start: int = 0,
-    stop: int = 6,
-    rank: int = 0,
-    world: int = 1,
-) -> list[Batch]:
-    steps = StepBatchSampler(start=start, stop=stop, batch_size=4, rank=rank, world=world)
-    return list(make_loader(crops, steps, workers=0, pin=False))
+def load(crops: CropDataset, *, rank: int = 0, world: int = 1) -> list[Batch]:
+    """Six batches of four."""
+    process = SimpleNamespace(global_rank=rank, world_size=world, device=torch.device("cpu"))
+    fabric = cast("Fabric", process)
+    return list(make_loader(fabric, crops, range(6), batch_size=4, workers=0))
 
 
 def tensors(batch: Batch) -> list[Tensor]:
@@ -113,6 +110,7 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
 def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of):
     world, crops = 2, crops_of(augment=STRONG)
     whole = load(crops)
+    assert whole[5].keys == [crops.photo_at(position).key for position in range(20, 24)]
     shares = [load(crops, rank=rank, world=world) for rank in range(world)]
     for step, batch in enumerate(whole):
         parts = [share[step] for share in shares]
@@ -185,9 +183,3 @@ def test_a_batch_moves_as_a_whole(crops_of):
     assert all(tensor.device.type == "meta" for tensor in tensors(moved))
     assert (moved.keys, moved.local_boxes) == (batch.keys, batch.local_boxes)
     assert collate([crops_of(local=())[0]]).to(torch.device("cpu")).local_logits is None
-
-
-def test_positions_of_steps_worked_by_hand():
-    steps = StepBatchSampler(start=1, stop=3, batch_size=4, rank=1, world=2)
-    assert list(steps) == [[5, 7], [9, 11]]
-    assert len(steps) == 2

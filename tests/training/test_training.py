@@ -22,7 +22,6 @@ from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.stop import Interrupted, graceful_shutdown
 from pipeline.training.batch_loss import class_frequency, make_loss
 from pipeline.training.crops import TrainingPhoto
-from pipeline.training.fit import _loader
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.previews import preview_images, write_previews
 from tests.helpers.small_training import (
@@ -32,7 +31,6 @@ from tests.helpers.small_training import (
     Net,
     assert_equal_weights,
     changed,
-    crops_of,
     run,
     without_speed,
 )
@@ -175,13 +173,13 @@ def test_training_starts_anew_from_a_damaged_checkpoint(data, small, tmp_path, c
     assert_equal_weights(again.model, whole.model)
 
 
-def test_a_batch_size_that_devices_cannot_share_is_refused(data, small):
-    three = SimpleNamespace(world_size=3, global_rank=0, device=torch.device("cpu"))
+def test_a_batch_size_that_devices_cannot_share_is_refused(data, small, tmp_path):
+    three = SimpleNamespace(world_size=3, global_rank=0)
     message = (
         r"params.yaml: train.batch_size must be a multiple of the number of devices \(3\), got 2"
     )
     with pytest.raises(ValueError, match=message):
-        _loader(three, crops_of(data, small), small.train, start=0)
+        run(data, small, tmp_path / "none", fabric=three)
 
 
 def test_workers_previews_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
