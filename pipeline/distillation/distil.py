@@ -215,17 +215,13 @@ def learn_encoder(
 
     Args:
         fabric: the devices.
-        encoder: an smp encoder, changed in place.
-        photos: the photos.
-        grids: CLIP's features of them.
+        encoder: an smp encoder, changed in place; returned in eval mode.
+        photos, grids: the training images, and CLIP's features of them.
         params: optimisation.
         views: sizes of the crops, as in training.
         augment: photometric ranges.
         workers: loader processes.
         normalisation: of the crops, as in training.
-
-    Returns:
-        the encoder, in eval mode.
     """
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
@@ -247,8 +243,8 @@ def learn_encoder(
         seed=params.seed,
         grid_stride=STRIDE,
     )
-    steps, size = range(params.steps), params.batch_size
-    loader = make_loader(fabric, crops, steps, batch_size=size, workers=workers)
+    size = params.batch_size
+    loader = make_loader(fabric, crops, range(params.steps), batch_size=size, workers=workers)
     shown = progress(loader, label="encoder", total=params.steps, unit="steps", images=size)
     for step, batch in enumerate(shown):
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))

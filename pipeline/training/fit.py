@@ -70,7 +70,7 @@ def fit(
     log_step: LogStep,
     preview: Preview,
 ) -> nn.Module:
-    """Train to the end, from the checkpoint if there is one.
+    """Train to the end, from the checkpoint if there is one; returns the model in eval mode.
 
     Args:
         fabric: the devices.
@@ -83,9 +83,6 @@ def fit(
         log_step: called on rank zero with the metrics of every tenth step, including those before
             the checkpoint.
         preview: called on rank zero with step and model every ``train.preview_every`` steps.
-
-    Returns:
-        the trained model, in eval mode.
 
     Raises:
         ValueError: the loss is not finite; names step, images and terms.
