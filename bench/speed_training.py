@@ -41,7 +41,6 @@ from pipeline.training.crops import (
     Batch,
     CropDataset,
     SampledLogits,
-    StepBatchSampler,
     TrainingPhoto,
     make_loader,
 )
@@ -127,7 +126,7 @@ def _against_resident(
 ) -> Measure:
     params = street.params
     learner = _learner(start_fabric(params.train.precision), network, params.train)
-    batches = iter(_loader(street, clip, pin=work.device == "cuda"))
+    batches = iter(_loader(street, clip, start_fabric("auto")))
     resident = next(batches)
 
     def learn_all(source: Iterator[Batch], steps: int) -> None:
@@ -177,7 +176,7 @@ def demo_network(street: Street) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]":
+def _loader(street: Street, clip: DenseClip, fabric: "Fabric") -> "DataLoader[Batch]":
     """Endless batches from a store that was just written."""
     store = PseudoMaskStore.open(store_maker(street, clip)())
     root, params = street.dataset.root, street.params
@@ -193,10 +192,8 @@ def _loader(street: Street, clip: DenseClip, *, pin: bool) -> "DataLoader[Batch]
         augment=params.augment,
         seed=params.seed,
     )
-    steps = StepBatchSampler(
-        start=0, stop=10**6, batch_size=params.train.batch_size, rank=0, world=1
-    )
-    return make_loader(crops, steps, workers=params.train.workers, pin=pin)
+    size, workers = params.train.batch_size, params.train.workers
+    return make_loader(fabric, crops, range(10**5), batch_size=size, workers=workers)
 
 
 def online(work: Workload, folder: Path) -> Iterator[Measure]:

@@ -1,4 +1,4 @@
-"""Consistency-Aware Region Balancing: the paper's loss on one page.
+"""CARB (Consistency-Aware Region Balancing), the paper's loss.
 
 Kim, Lee, Choe, Shim: Weakly Supervised Semantic Segmentation for Driving Scenes, AAAI 2024
 (arXiv 2312.13646), section 3. Let z be the segmenter's logits on a crop, y the classes present,
@@ -87,10 +87,9 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
 
 
 class CarbLoss(nn.Module):
-    """The losses with their memory: the step counter and the last terms that lambda averages over.
+    """The CARB loss with its state: the step counter and the recent terms that lambda averages.
 
-    Both are in ``state_dict``, so that a resumed run continues exactly, and are the same on every
-    process.
+    Both are in ``state_dict``, so that a resumed run continues exactly, and equal on every process.
 
     Args:
         tau: see `split_by_consistency`.
@@ -99,8 +98,7 @@ class CarbLoss(nn.Module):
         queue_size: how many steps lambda averages over.
         weight: fixes lambda at this number; None: adaptive.
         class_weights: ``[C]`` float, weight of each class in every mean; None: all 1 (paper).
-        floor: lower bound of lambda. 0 is the paper's rule, under which a noisy region that is
-            learned less is weighted still less.
+        floor: lower bound of lambda; 0 in the paper, where lambda falls as the noisy loss rises.
     """
 
     recent: Tensor
@@ -123,7 +121,7 @@ class CarbLoss(nn.Module):
         self.tau, self.warmup_steps, self.base, self.weight = tau, warmup_steps, base, weight
         self.floor = floor
         self.step = 0
-        # The last CE(reliable) and CE(noisy), oldest first; NaN where there is none yet.
+        # Recent CE(reliable) and CE(noisy), oldest first; NaN where there is none yet.
         self.register_buffer("recent", torch.full((2, queue_size), torch.nan))
         self.register_buffer("class_weights", class_weights, persistent=False)
 
@@ -143,7 +141,7 @@ class CarbLoss(nn.Module):
         local_boxes: Sequence[Box],
         image_labels: Tensor,
     ) -> CarbTerms:
-        """Compute the loss of one step; in train mode the step counts and lambda learns from it.
+        """Loss of one step; train mode also updates the step counter and lambda's terms.
 
         Args:
             logits: segmenter scores at crop size, ``[B, C, H, W]`` float.
@@ -166,7 +164,7 @@ class CarbLoss(nn.Module):
             local_logits, local_masks, image_labels
         )
         weight = self._balance(reliable, noisy, both)
-        # In warm-up the noisy terms are 0, and this is the global-local loss; then it is CARB's.
+        # In warm-up the noisy terms are 0: the global-local loss.
         total = reliable + weight * noisy + local_reliable + weight * local_noisy
         return CarbTerms(total, reliable, noisy, local_reliable, local_noisy, weight, fraction)
 

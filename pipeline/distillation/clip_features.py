@@ -46,7 +46,7 @@ class FeatureGrids:
         return self.sizes[self.rows[key]]
 
     def read_padded(self, key: str, level: str) -> np.ndarray:
-        """``[D, h, w]`` float16; a copy, for the file is read only."""
+        """``[D, h, w]`` float16; a copy, as the file is read-only."""
         return np.array(self.features[self.rows[key]])
 
 

@@ -1,7 +1,7 @@
-"""Distillation of CLIP into the encoder: initial weights where no other ones are at hand.
+"""Distillation of CLIP into the encoder: initial weights without pretrained ones.
 
-The encoder learns to predict CLIP's dense features, without labels, so any photos will do. The
-paper starts from ImageNet instead (``segmenter.encoder_weights: imagenet``).
+The encoder learns to predict CLIP's dense features; labels are not used. The paper starts from
+ImageNet instead (``segmenter.encoder_weights: imagenet``).
 """
 
 import logging
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from pipeline.clip.dense import load_clip
 from pipeline.config.base import Sections
@@ -37,7 +36,7 @@ from pipeline.system.distributed import (
 from pipeline.system.files import remove
 from pipeline.system.progress import progress
 from pipeline.training.augment import IMAGENET, Normalisation, normalisation_of, normalise
-from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, TrainingPhoto, make_loader
+from pipeline.training.crops import CropDataset, TrainingPhoto, make_loader
 from pipeline.training.non_finite import check_weights
 from pipeline.training.optimizer import one_cycle_lr, set_lr
 
@@ -134,7 +133,7 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
     if known is not None and not np.allclose(known, ours, rtol=0, atol=0.005):
         log.warning(
             "params.yaml: segmenter.normalisation: the ImageNet weights of %s were trained with "
-            "mean %s and std %s, photos get mean %s and std %s; set it to theirs",
+            "mean %s and std %s, this run uses mean %s and std %s; set it to the former",
             *(segmenter.encoder, *map(list, known), *map(list, ours)),
         )
 
@@ -188,15 +187,15 @@ def _distil_clip(
 
 @torch.no_grad()
 def _check_maps(encoder: nn.Module, params: EncoderSettings) -> None:
-    """Refuse, before CLIP runs, an encoder without the feature maps that the student needs."""
+    """Raise ValueError, before CLIP runs, if the encoder lacks the maps that the student needs."""
     height, width = params.views.crop
     maps = encoder.eval()(torch.zeros(1, 3, height, width))
     found = [tuple(one.shape[-2:]) for one in maps[2:]]
     if found[:1] != [(height // STRIDE, width // STRIDE)]:
         raise ValueError(
-            f"params.yaml: segmenter.encoder '{params.segmenter.encoder}' gives no map of a "
-            f"quarter of views.crop, which segmenter.encoder_weights: clip needs, but "
-            f"{found}; choose another encoder, or set segmenter.encoder_weights to imagenet"
+            f"params.yaml: segmenter.encoder '{params.segmenter.encoder}' has no feature map "
+            f"of a quarter of views.crop (found: {found}), which segmenter.encoder_weights: clip "
+            f"needs; choose another encoder, or set segmenter.encoder_weights to imagenet"
         )
 
 
@@ -216,17 +215,13 @@ def learn_encoder(
 
     Args:
         fabric: the devices.
-        encoder: an smp encoder, changed in place.
-        photos: the photos.
-        grids: CLIP's features of them.
+        encoder: an smp encoder, changed in place; returned in eval mode.
+        photos, grids: the training images, and CLIP's features of them.
         params: optimisation.
         views: sizes of the crops, as in training.
         augment: photometric ranges.
         workers: loader processes.
         normalisation: of the crops, as in training.
-
-    Returns:
-        the encoder, in eval mode.
     """
     torch.manual_seed(params.seed)
     student = Student(encoder, len(grids.mean)).to(memory_format=torch.channels_last)
@@ -238,10 +233,19 @@ def learn_encoder(
     )
     wrapped, optimizer = fabric.setup(student.train(), optimizer)
     mean = grids.mean[:, None, None].to(fabric.device)
-    loader = _loader(fabric, photos, grids, params, views=views, augment=augment, workers=workers)
-    shown = progress(
-        loader, label="encoder", total=params.steps, unit="steps", images=params.batch_size
+    crops = CropDataset(
+        photos,
+        grids,
+        global_level="features",
+        local_levels=[],
+        views=views,
+        augment=augment,
+        seed=params.seed,
+        grid_stride=STRIDE,
     )
+    size = params.batch_size
+    loader = make_loader(fabric, crops, range(params.steps), batch_size=size, workers=workers)
+    shown = progress(loader, label="encoder", total=params.steps, unit="steps", images=size)
     for step, batch in enumerate(shown):
         set_lr(optimizer, one_cycle_lr(step, steps=params.steps, lr=params.lr))
         moved = batch.to(fabric.device)
@@ -255,34 +259,3 @@ def learn_encoder(
             log.info("encoder: step %d, 1 - cosine %.4f", step + 1, mean_loss)
     check_weights(fabric, student, params.steps, lr="distillation.lr")
     return encoder.eval()
-
-
-def _loader(
-    fabric: "Fabric",
-    photos: Sequence[TrainingPhoto],
-    grids: FeatureGrids,
-    params: DistillationParams,
-    *,
-    views: ViewsParams,
-    augment: AugmentParams,
-    workers: int,
-) -> "DataLoader[Batch]":
-    """Batches of crops with CLIP's features of them, this process's share of each."""
-    crops = CropDataset(
-        photos,
-        grids,
-        global_level="features",
-        local_levels=[],
-        views=views,
-        augment=augment,
-        seed=params.seed,
-        grid_stride=STRIDE,
-    )
-    steps = StepBatchSampler(
-        start=0,
-        stop=params.steps,
-        batch_size=params.batch_size,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
-    return make_loader(crops, steps, workers=workers, pin=fabric.device.type == "cuda")

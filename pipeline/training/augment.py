@@ -61,14 +61,14 @@ def distort(image: Tensor, params: AugmentParams, *, generator: torch.Generator)
 
 
 def _as_mmseg(image: Tensor, params: AugmentParams, drawn: Tensor) -> Tensor:
-    """mmsegmentation 0.x's ``PhotoMetricDistortion``, the authors': each change with probability
-    0.5 and cut to whole numbers by itself, contrast about black and before or after the colours.
+    """mmsegmentation 0.x's ``PhotoMetricDistortion``, the authors': each change is applied with
+    probability 0.5 and truncated to integers; contrast scales about black, before or after colour.
 
     Args:
         image: ``[3, H, W]`` uint8 RGB.
         params: the ranges.
-        drawn: ``[9]`` in [0, 1): per brightness, contrast, saturation and hue whether it changes
-            (below 0.5) and by how much; then whether contrast comes first (from 0.5 on).
+        drawn: ``[9]`` in [0, 1): for brightness, contrast, saturation and hue whether it changes
+            (below 0.5) and by how much; then whether contrast comes first (0.5 or more).
     """
     on = (drawn[0:8:2] < 0.5).tolist()
     at = (2 * drawn[1:8:2] - 1).tolist()

@@ -1,4 +1,4 @@
-"""Checkpoints: training state in one safetensors file, written whole, read without unpickling."""
+"""Checkpoints: training state in one safetensors file, written atomically."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from pipeline.system.tensor_files import load_tensors, num_bytes, save_tensors
 
 
 class DamagedError(ValueError):
-    """A file does not hold what was written."""
+    """A checkpoint file is damaged."""
 
 
 @dataclass
@@ -45,12 +45,7 @@ def _module_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
-    """Disk space for two checkpoints: the last one is kept until the next one is written.
-
-    Args:
-        model: what is trained.
-        optimizer: ``sgd`` or ``adamw``.
-    """
+    """Disk space for two checkpoints: the last one is kept until the next one is written."""
     slots = {"sgd": 1, "adamw": 2}[optimizer]  # numbers per weight
     return 2 * (num_bytes(model.state_dict()) + slots * num_bytes(dict(model.named_parameters())))
 
@@ -105,5 +100,5 @@ def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seed torch's global stream (dropout): a resumed step draws the same, each process its own."""
+    """Seed torch's global generator (dropout) by step and process, so that resuming is exact."""
     torch.manual_seed((seed + 7919 * rank) * 1_000_003 + step)

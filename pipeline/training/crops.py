@@ -1,18 +1,18 @@
 """Training crops: global and local views of an image with CLIP's logits, as batches."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_io import read_image
@@ -28,6 +28,9 @@ from pipeline.views import (
     sample_grid,
     sub_view,
 )
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 KEPT_BYTES = 2**28  # of decoded images at 4 bytes per pixel, in each loader process
 
@@ -241,35 +244,19 @@ def collate(items: Sequence[Batch]) -> Batch:
     )
 
 
-class StepBatchSampler(Sampler[list[int]]):
-    """Positions of the stream per step from ``start`` on; process ``rank`` gets its share."""
-
-    def __init__(self, *, start: int, stop: int, batch_size: int, rank: int, world: int) -> None:
-        self.range, self.batch_size = range(start, stop), batch_size
-        self.rank, self.world = rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """One list of positions per step."""
-        for step in self.range:
-            first = step * self.batch_size
-            yield list(range(first + self.rank, first + self.batch_size, self.world))
-
-    def __len__(self) -> int:
-        """Number of steps."""
-        return len(self.range)
-
-
 def make_loader(
-    crops: CropDataset, steps: StepBatchSampler, *, workers: int, pin: bool
+    fabric: "Fabric", crops: CropDataset, steps: range, *, batch_size: int, workers: int
 ) -> "DataLoader[Batch]":
-    """A loader whose batches do not depend on the number of workers."""
+    """This process's share of the batch of each step, whatever the number of workers."""
+    rank, world = fabric.global_rank, fabric.world_size
+    positions = [range(step * batch_size + rank, (step + 1) * batch_size, world) for step in steps]
     return DataLoader(
         crops,
-        batch_sampler=steps,
+        batch_sampler=positions,  # type: ignore[arg-type]  # lists would take much more memory
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=ignore_signals_of_others,
-        pin_memory=pin,
+        pin_memory=fabric.device.type == "cuda",
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )

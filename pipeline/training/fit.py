@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.train import TrainParams
@@ -18,6 +17,7 @@ from pipeline.system.distributed import check_same, check_shares, convert_sync_b
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
 from pipeline.training.augment import IMAGENET, Normalisation
+from pipeline.training.batch_loss import batch_loss
 from pipeline.training.checkpoint import (
     DamagedError,
     Progress,
@@ -25,8 +25,7 @@ from pipeline.training.checkpoint import (
     save_checkpoint,
     seed_step,
 )
-from pipeline.training.crops import Batch, CropDataset, StepBatchSampler, make_loader
-from pipeline.training.losses import batch_loss
+from pipeline.training.crops import Batch, CropDataset, make_loader
 from pipeline.training.non_finite import NonFiniteCheck, check_weights
 from pipeline.training.optimizer import learning_rate, make_optimizer, set_lr
 
@@ -71,33 +70,33 @@ def fit(
     log_step: LogStep,
     preview: Preview,
 ) -> nn.Module:
-    """Train to the end, from the checkpoint if there is one.
+    """Train to the end, from the checkpoint if there is one; returns the model in eval mode.
 
     Args:
         fabric: the devices.
         model: segmenter, images ``[B, 3, H, W]`` -> logits ``[B, C, H, W]``; changed in place.
         loss: from `make_loss`.
-        crops: what to learn from; its seed is that of the run.
+        crops: the training data, with the seed of the run.
         train: steps, batch size, optimiser and intervals.
         normalisation: of the images, as the encoder expects it.
         checkpoint: file of the training state, in a scratch folder of this run alone.
-        log_step: called on rank zero with the metrics of every tenth step, in a resumed run also
-            with the earlier ones.
+        log_step: called on rank zero with the metrics of every tenth step, including those before
+            the checkpoint.
         preview: called on rank zero with step and model every ``train.preview_every`` steps.
-
-    Returns:
-        the trained model, in eval mode.
 
     Raises:
         ValueError: the loss is not finite; names step, images and terms.
         Interrupted: the run was asked to stop; the checkpoint is of its last step.
     """
+    check_shares(fabric, train.batch_size, "train.batch_size")
     run = _Run.start(fabric, model, loss, train, checkpoint)
     rank_zero, clock = fabric.global_rank == 0, time.monotonic()
     for metrics in run.done.history if rank_zero else []:
         log_step(metrics)
     start, size = run.done.step, train.batch_size
-    loader = _loader(fabric, crops, train, start=start)
+    loader = make_loader(
+        fabric, crops, range(start, train.steps), batch_size=size, workers=train.workers
+    )
     steps = progress(
         loader, label="train", total=train.steps, done=start, stops=False, unit="steps", images=size
     )
@@ -212,7 +211,7 @@ def _restore(
     check_same(
         fabric,
         done.step,
-        f"{checkpoint} holds step {done.step} here and another one on the first node; all nodes "
+        f"{checkpoint}: step {done.step} on this node, another one on the first node; all nodes "
         "must share the folder",
     )
     return done
@@ -226,19 +225,3 @@ def _all_stop(fabric: "Fabric", step: int) -> bool:
         return False
     asked = torch.tensor(float(stop_requested()), device=fabric.device)
     return bool(fabric.all_reduce(asked, reduce_op="sum"))
-
-
-def _loader(
-    fabric: "Fabric", crops: CropDataset, train: TrainParams, *, start: int
-) -> "DataLoader[Batch]":
-    """Batches from step ``start`` on, this process's share of each."""
-    check_shares(fabric, train.batch_size, "train.batch_size")
-    steps = StepBatchSampler(
-        start=start,
-        stop=train.steps,
-        batch_size=train.batch_size,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
-    pin = fabric.device.type == "cuda"
-    return make_loader(crops, steps, workers=train.workers, pin=pin)

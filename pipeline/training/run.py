@@ -39,10 +39,10 @@ from pipeline.system.files import (
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
+from pipeline.training.batch_loss import make_loss
 from pipeline.training.checkpoint import checkpoint_bytes
 from pipeline.training.crops import CropDataset, TrainingPhoto
 from pipeline.training.fit import LogStep, fit
-from pipeline.training.losses import make_loss
 from pipeline.training.previews import preview_images, write_previews
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 # Parameters that do not change the result: a run resumes where one with other values stopped.
 _IRRELEVANT: Any = {
-    "dataset": True,  # the store's keys and digests, and the labels, say what was learned from
+    "dataset": True,  # the store's keys and digests, and the labels, are hashed instead
     "clip": True,
     "train": {"workers", "checkpoint_every"},
 }
@@ -76,8 +76,8 @@ class Curves:
     """Curves of a run for ``dvc plots``: one TSV file per metric, and the last step's metrics.
 
     Args:
-        directory: of curves that are part of the result: the same run gives the same bytes.
-        speed_directory: of images/s, which differ from run to run; not an output for DVC.
+        directory: for curves that are part of the result: equal runs give equal bytes.
+        speed_directory: for images/s, which differs between runs; no output for DVC.
     """
 
     def __init__(self, directory: Path, speed_directory: Path) -> None:
@@ -149,14 +149,9 @@ class Inputs:
 def train_segmenter(
     inputs: Inputs, params: TrainSettings, *, out: Path, curves: Path, scratch: Path
 ) -> None:
-    """Train and save; work in progress is in a scratch folder named by the run's fingerprint.
+    """Train, and write the segmenter to ``out``, curves and previews to ``curves``.
 
-    Args:
-        inputs: what training reads.
-        params: the sections that this stage reads.
-        out: folder for the segmenter.
-        curves: folder for curves and previews.
-        scratch: folder for work in progress.
+    Work in progress is in a folder of ``scratch`` that is named by the run's fingerprint.
     """
     work = scratch / f"train-{inputs.fingerprint[:16]}"
     fabric = start_fabric(params.train.precision)
@@ -290,7 +285,7 @@ def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> N
 
 
 def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> dict[str, Any]:
-    """What the segmenter's card says of its training, JSON values without absolute paths."""
+    """Training metadata for the model card: JSON values without absolute paths."""
     train, root = params.train, Path(params.dataset.root)
     return {
         "dataset": inputs.index.label_space.name,

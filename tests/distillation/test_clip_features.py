@@ -1,4 +1,4 @@
-"""The encoder learns from photos of any sizes; what cannot work is refused before CLIP runs."""
+"""Distillation from photos of mixed sizes; settings that do not fit fail before CLIP runs."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def learned(folder: Path, changes: dict[str, Any]) -> Any:
     return run_stage("encoder")
 
 
-def test_photos_of_mixed_sizes_are_learned_from(
+def test_photos_of_mixed_sizes_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,22 +38,11 @@ def test_photos_of_mixed_sizes_are_learned_from(
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"views.crop": [66, 130]}, "views.crop must be multiples of the encoder's stride 8"),
-        ({"views.crop": [64, 126]}, "views.crop must be multiples of the encoder's stride 8"),
-    ],
-)
 def test_crops_that_do_not_fit_are_refused_before_clip_runs(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    changes: dict[str, Any],
-    name: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = learned(tmp_path, changes)
+    result = learned(tmp_path, {"views.crop": [64, 126]})
     assert result.exit_code == 2
-    assert name in result.output
+    assert "views.crop must be multiples of the encoder's stride 8" in result.output
     assert "CLIP features" not in caplog.text

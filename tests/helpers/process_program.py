@@ -16,7 +16,7 @@ from pipeline.config.params import Params, load_params
 from pipeline.system.devices import start_fabric
 from pipeline.training import fit as training
 from pipeline.training.augment import normalisation_of
-from pipeline.training.losses import make_loss
+from pipeline.training.batch_loss import make_loss
 from pipeline.training.run import Inputs
 from stages import encoder, pseudo, train
 from tests.helpers.small_training import Data, crops_of

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from pipeline.config.params import Params
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.augment import normalisation_of
+from pipeline.training.batch_loss import make_loss
 from pipeline.training.crops import CropDataset, TrainingPhoto
 from pipeline.training.fit import Preview, fit
-from pipeline.training.losses import make_loss
 
 CLASSES = 3
 
@@ -81,6 +81,7 @@ def run(
     stop_at: int = 0,
     accelerator: str = "cpu",
     preview: Preview | None = None,
+    fabric: Any = None,
 ) -> Outcome:
     """Train; ``stop_at`` is the step whose preview somebody interrupts."""
     outcome = Outcome(model or Net())
@@ -92,7 +93,7 @@ def run(
             raise KeyboardInterrupt
 
     fit(
-        Fabric(accelerator=accelerator, devices=1, precision=params.train.precision),
+        fabric or Fabric(accelerator=accelerator, devices=1, precision=params.train.precision),
         outcome.model,
         make_loss(data.store, data.photos, carb=params.carb, train=params.train),
         crops_of(data, params),

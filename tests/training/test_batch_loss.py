@@ -5,18 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
 
-import pipeline.training.losses
+import pipeline.training.batch_loss
 from pipeline.carb import CarbLoss
 from pipeline.config.segmenter import NormalisationParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
+from pipeline.training.batch_loss import batch_loss, class_frequency, class_weights, dice_loss
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
-from pipeline.training.losses import batch_loss, class_frequency, class_weights, dice_loss
 from pipeline.views import Box
 
 
@@ -72,7 +71,7 @@ def test_of_many_images_some_are_counted(store_of, monkeypatch):
     store = store_of({"global": logits}, dict.fromkeys(logits, size))
     photos = [TrainingPhoto(key, Path(key), size, np.ones(3, bool)) for key in logits]
     wanted = class_frequency(store, photos[::3], ["global"])
-    monkeypatch.setattr(pipeline.training.losses, "COUNTED_IMAGES", 3)
+    monkeypatch.setattr(pipeline.training.batch_loss, "COUNTED_IMAGES", 3)
     assert torch.equal(class_frequency(store, photos, ["global"]), wanted)
 
 
@@ -161,30 +160,3 @@ def test_dice_of_ignored_pixels_is_0_without_gradient():
     assert float(loss.detach()) == 0
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.equal(gradient, torch.zeros_like(gradient))
-
-
-def _one_of_two(rank: int, folder: Path) -> None:
-    """Each process holds its own images; process 0 has one, process 1 two."""
-    torch.set_num_threads(1)  # a forked process has none of OpenMP's threads
-    rendezvous = f"file://{folder / 'rendezvous'}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
-    logits, masks = scene()
-    own = slice(0, 1) if rank == 0 else slice(1, 3)
-    part = logits[own].clone().requires_grad_()
-    loss = dice_loss(part, masks[own])
-    (gradient,) = torch.autograd.grad(loss, part)
-    torch.save([loss.detach(), gradient], folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_give_the_dice_loss_and_the_gradient_of_one(tmp_path: Path):
-    torch.multiprocessing.spawn(_one_of_two, (tmp_path,), nprocs=2)
-    logits, masks = scene()
-    logits.requires_grad_()
-    loss = dice_loss(logits, masks)
-    (wanted,) = torch.autograd.grad(loss, logits)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for value, _ in parts:
-        torch.testing.assert_close(value, loss.detach())
-    averaged = torch.cat([gradient for _, gradient in parts]) / 2  # as data-parallel training does
-    torch.testing.assert_close(averaged, wanted)
