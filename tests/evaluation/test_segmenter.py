@@ -88,7 +88,7 @@ def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> No
             read_mask=lambda path: MASK,
             store=store,
             labels={"val/a": np.array([True, True, True])},
-            presentation=TestTimeOptions(),
+            test_time=TestTimeOptions(),
         )
         for scenes in ([scene, unlabelled], [scene])
     )

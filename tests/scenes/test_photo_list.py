@@ -63,7 +63,7 @@ def test_a_name_of_two_photos_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("val/a\nval/my photo\n", r"'val/my photo' is not one of them"),
+        ("val/a\nval/my photo\n", r"'val/my photo' is not a validation photo"),
         ("", "file is empty"),
         (None, "no such"),
     ],
