@@ -1,4 +1,4 @@
-"""Scores of a segmenter and of pseudo-masks, worked by hand on a 2x3 image."""
+"""Scores of a segmenter and of pseudo-masks, by hand on a 2x3 image."""
 
 import math
 from pathlib import Path
