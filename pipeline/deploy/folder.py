@@ -21,7 +21,6 @@ from pipeline.deploy.predictions import (
     Predictor,
     SkippedFiles,
     open_predictions,
-    pending,
     read_classes,
     read_photos,
     save_draft,
@@ -82,7 +81,7 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUT
             log.info("%s", line)
     if masks is not None:
         used = {*photos.values(), *chosen.values()}
-        for line in left_over(masks, used, "files that are no mask of a photo"):
+        for line in left_over(masks, used, "files that are not masks of the photos"):
             log.warning("%s", line)
     return [Scene(photo, chosen.get(key), "folder", key) for key, photo in photos.items()]
 
@@ -104,8 +103,8 @@ def evaluate_folder(
         images: folder of photos at any depth.
         masks: folder of human masks, or None.
         out: folder to write: ``masks/`` (palette PNGs of class indices), ``overlays/``, and with
-            masks ``metrics.json``, ``per_class.csv`` and ``confusion.png``. Finished files of an
-            earlier run with the same model and settings are kept.
+            human masks ``metrics.json``, ``per_class.csv`` and ``confusion.png``. Files that an
+            earlier run finished are kept.
         submission: also write ``submission/`` for the Cityscapes server.
         mask_ids: kind of ids in the masks, see `pipeline.datasets.mask_ids`.
         force: predict finished photos again.
@@ -120,16 +119,16 @@ def evaluate_folder(
     read = _reader(segmenter, scenes, masks, mask_ids)
     stamps = {PHOTO + key: source_stamp(path, submission) for key, path in photos.items()}
     score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
-    with open_predictions(out, predictor, force=force) as written:
-        todo = pending(written, stamps, force=force)
+    with open_predictions(out, predictor, stamps, force=force) as (written, todo):
         written.drop(METRICS)
-        for key, mask, classes in write_predictions(
+        predictions = write_predictions(
             *(written, predictor, photos, todo),
             read=read,
             confidence=False,
             skipped=skipped,
             also=more,
-        ):
+        )
+        for key, mask, classes in predictions:
             if mask is not None:
                 score.add(key, classes, mask)
         finished = {key: path for key, path in photos.items() if masks and PHOTO + key not in todo}

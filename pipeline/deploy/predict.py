@@ -10,7 +10,6 @@ from pipeline.deploy.predictions import (
     Predictor,
     SkippedFiles,
     open_predictions,
-    pending,
     save_draft,
     source_stamp,
     write_predictions,
@@ -33,8 +32,8 @@ def predict(predictor: Predictor, found: Sources, out: Path, *, frames: bool, fo
         predictor: the model and its settings.
         found: the photos and videos.
         out: folder to write: ``masks/`` (PNGs of class indices), ``overlays/`` (also of videos),
-            ``confidence/`` (PNGs, 255 for probability 1) and ``legend.png``. Finished files of an
-            earlier run with the same model and settings are kept.
+            ``confidence/`` (PNGs, 255 for probability 1) and ``legend.png``. Files that an earlier
+            run finished are kept.
         frames: also write masks and confidence of each video frame.
         force: predict finished files again.
 
@@ -44,9 +43,8 @@ def predict(predictor: Predictor, found: Sources, out: Path, *, frames: bool, fo
     stamps = {PHOTO + key: source_stamp(path) for key, path in found.photos.items()}
     stamps |= {VIDEO + key: source_stamp(path, frames) for key, path in found.videos.items()}
     skipped, videos = SkippedFiles(), dict[str, Video]()
-    with open_predictions(out, predictor, force=force) as written:
+    with open_predictions(out, predictor, stamps, force=force) as (written, todo):
         check_case(out, found)
-        todo = pending(written, stamps, force=force)
         for key, path in found.videos.items():  # before the long work
             try:
                 if VIDEO + key in todo:

@@ -147,11 +147,24 @@ def read_classes(out: Path, key: str) -> np.ndarray:
         return np.asarray(picture)
 
 
-@contextmanager
-def open_predictions(out: Path, predictor: Predictor, *, force: bool) -> Iterator[OutputList]:
-    """Open an output folder: finished predictions are kept, those of other settings deleted.
+def source_stamp(path: Path, *more: object) -> str:
+    """Size, time and path of a source as a text, and other settings of its predictions."""
+    try:
+        about = path.stat()
+    except OSError:  # reported when the file is read
+        return "not readable"
+    place = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    return " ".join(map(str, (about.st_size, about.st_mtime_ns, place, *more)))
 
-    A new folder is removed again if nothing was written.
+
+@contextmanager
+def open_predictions(
+    out: Path, predictor: Predictor, stamps: Mapping[str, str], *, force: bool
+) -> Iterator[tuple[OutputList, dict[str, str]]]:
+    """Open an output folder; yield its output list, and the stamps of the unfinished items.
+
+    Finished predictions are kept, those of other settings deleted. A new folder is removed again
+    if nothing was written.
 
     Raises:
         ValueError: another run writes to the folder, or the disk is full.
@@ -166,7 +179,7 @@ def open_predictions(out: Path, predictor: Predictor, *, force: bool) -> Iterato
             log.info("%s: --force: predicting everything again", out)
         written.begin()
         try:
-            yield written
+            yield written, _unfinished(written, stamps, force=force)
         finally:
             if new and not written.names:
                 remove(out / LIST)
@@ -174,23 +187,13 @@ def open_predictions(out: Path, predictor: Predictor, *, force: bool) -> Iterato
                     out.rmdir()
 
 
-def source_stamp(path: Path, *more: object) -> str:
-    """Size, time and path of a source as a text, and other settings of its predictions."""
-    try:
-        about = path.stat()
-    except OSError:  # reported when the file is read
-        return "not readable"
-    place = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-    return " ".join(map(str, (about.st_size, about.st_mtime_ns, place, *more)))
-
-
-def pending(written: OutputList, stamps: Mapping[str, str], *, force: bool) -> dict[str, str]:
-    """The unfinished ones of items and their stamps; logs how many are finished."""
+def _unfinished(written: OutputList, stamps: Mapping[str, str], *, force: bool) -> dict[str, str]:
+    """Stamps of the unfinished items; logs how many are finished, and how many are others."""
     todo = {name: stamp for name, stamp in stamps.items() if force or not written.has(name, stamp)}
-    if len(todo) < len(stamps):
+    if done := len(stamps) - len(todo):
         log.info(
             "%s: %d of %d already finished; --force predicts them again",
-            *(written.folder, len(stamps) - len(todo), len(stamps)),
+            *(written.folder, done, len(stamps)),
         )
     others = {name for name in written.names - set(stamps) if name.startswith((PHOTO, VIDEO))}
     if others:

@@ -107,5 +107,5 @@ def test_eval_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     folder_scenes(tmp_path / "in", tmp_path / "in/masks", out=tmp_path / "out")
     assert caplog.messages == [
         f"{tmp_path}/in: 1 file of another kind was not read: .mp4 1",
-        f"{tmp_path}/in/masks: files that are no mask of a photo, not read (1): z.png",
+        f"{tmp_path}/in/masks: files that are not masks of the photos, not read (1): z.png",
     ]
