@@ -66,14 +66,9 @@ def main(
         if images is not None:
             use_font(str(font) if font else None, segmenter.classes, setting="--font")
             predictor = Predictor(segmenter, test_time, segmenter.palette, command="eval")
+            ids = mask_ids.value
             evaluate_folder(
-                predictor,
-                images,
-                masks,
-                out,
-                submission=submission,
-                mask_ids=mask_ids.value,
-                force=force,
+                predictor, images, masks, out, submission=submission, mask_ids=ids, force=force
             )
             return
         with written:
@@ -81,8 +76,8 @@ def main(
             evaluate_data_set(
                 segmenter,
                 settings,
-                store=store,
-                image_labels=image_labels,
+                store,
+                image_labels,
                 out=out,
                 summary=summary,
                 previews=previews,

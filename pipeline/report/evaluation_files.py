@@ -150,9 +150,9 @@ class EvaluationSettings(Sections):
 def evaluate_data_set(
     segmenter: Segmenter,
     settings: EvaluationSettings,
-    *,
     store: Path,
     image_labels: Path,
+    *,
     out: Path,
     summary: Path,
     previews: Path | None,
