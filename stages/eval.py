@@ -56,10 +56,9 @@ def main(
     of_folder = masks or scale or submission or font or force or test_time != TestTimeOptions()
     options.check_folder_options(images, bool(of_folder))
     sources = {"--model": model, "--images": images, "--masks": masks, "--previews": previews}
-    files = {}
+    files = {"--summary": summary} if images is None else {}
     if images is None:
         sources |= {"--store": store, "--image-labels": image_labels, "--params": params}
-        files = {"--summary": summary}
     written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
     segmenter = load_segmenter(model)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
@@ -73,15 +72,8 @@ def main(
             return
         with written:
             settings = load_sections(params, EvaluationSettings)
-            evaluate_data_set(
-                segmenter,
-                settings,
-                store,
-                image_labels,
-                out=out,
-                summary=summary,
-                previews=previews,
-            )
+            read = (store, image_labels, previews)
+            evaluate_data_set(segmenter, settings, *read, out=out, summary=summary)
             watch("eval", settings, params)
 
 

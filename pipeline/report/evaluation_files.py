@@ -152,10 +152,10 @@ def evaluate_data_set(
     settings: EvaluationSettings,
     store: Path,
     image_labels: Path,
+    previews: Path | None,
     *,
     out: Path,
     summary: Path,
-    previews: Path | None,
 ) -> None:
     """Evaluate a segmenter on the validation images of the data set; see `write_segmenter_report`.
 
@@ -164,9 +164,9 @@ def evaluate_data_set(
         settings: sections of params.yaml.
         store: folder of the pseudo-masks.
         image_labels: file of image-level labels.
+        previews: folder of the previews that training left, or None.
         out: folder to write.
         summary: file of the main metrics, for DVC.
-        previews: folder of the previews that training left, or None.
 
     Raises:
         ValueError: an input is damaged, or the segmenter has classes of another data set.
