@@ -57,7 +57,7 @@ def _against_forward(
             read_mask=street.dataset.read_mask,
             store=None,
             labels={},
-            presentation=TestTimeOptions(),
+            test_time=TestTimeOptions(),
         )
 
     times = race(

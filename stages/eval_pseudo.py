@@ -34,27 +34,20 @@ def main(
 
         carb eval-pseudo --out scored --summary scored/metrics.json
     """
-    from pipeline.config.base import Sections, load_sections
-    from pipeline.config.dataset import DatasetParams
-    from pipeline.config.eval import EvalParams, PicturesParams
+    from pipeline.config.base import load_sections
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
-    from pipeline.report.evaluation_files import write_pseudo_report
+    from pipeline.report.evaluation_files import EvaluationSettings, write_pseudo_report
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
     from pipeline.system.outputs import outputs
 
-    class Settings(Sections):
-        dataset: DatasetParams
-        eval: EvalParams
-        pictures: PicturesParams
-
     sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
     with outputs(
         "eval_pseudo", folders={"--out": out}, files={"--summary": summary}, sources=sources
     ):
-        settings = load_sections(params, Settings)
+        settings = load_sections(params, EvaluationSettings)
         dataset = open_dataset(settings.dataset.name, settings.dataset.root)
         store = PseudoMaskStore.open(masks)
         use_font(settings.pictures.font, [*store.classes, *store.keys])

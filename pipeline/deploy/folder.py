@@ -1,6 +1,6 @@
-"""Evaluation of a trained segmenter on a folder of photos, and Cityscapes server submissions.
+"""Evaluation of a trained segmenter on a folder of photos, and submissions to Cityscapes.
 
-Source of the server's rules: github.com/mcordts/cityscapesScripts,
+Rules of the Cityscapes server: github.com/mcordts/cityscapesScripts,
 evaluation/evalPixelLevelSemanticLabeling.py.
 """
 
@@ -21,7 +21,6 @@ from pipeline.deploy.predictions import (
     Predictor,
     SkippedFiles,
     open_predictions,
-    pending,
     read_classes,
     read_photos,
     save_draft,
@@ -46,25 +45,25 @@ from pipeline.system.files import write_json, write_table
 from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
-METRICS = "figures"  # item of metrics.json and the like in the output list
-SIZE = (1024, 2048)  # (height, width) in pixels of all Cityscapes photos
+METRICS = "figures"  # name of the metric files' item in the output list
+SIZE = (1024, 2048)  # (height, width) in pixels of Cityscapes photos
 TEST_PHOTOS = 1525
 _NAME = re.compile(r"([a-z-]+_\d{6}_\d{6})(_leftImg8bit)?")
 WriteMore = Callable[[Path, str, np.ndarray], None]
 
 
 def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUTO) -> list[Scene]:
-    """The photos in a folder, at any depth, with the masks of the same names.
+    """The photos in a folder at any depth, with the masks of the same names.
 
     Args:
         images: folder of photos.
         masks: folder of masks, or None; files in it are not photos.
         out: output folder; files in it are not photos either.
-        ids: what the masks contain, see `find_masks`.
+        ids: kind of ids in the masks, see `find_masks`.
 
     Raises:
-        ValueError: a folder is missing or has no photo, two photos have the same name, or a photo
-            has no mask.
+        ValueError: a folder is missing or contains no photo, two photos have the same name, or a
+            photo has no mask.
     """
     for folder, option in ((images, "--images"), (masks, "--masks")):
         if folder is not None and not folder.is_dir():
@@ -82,7 +81,7 @@ def folder_scenes(images: Path, masks: Path | None, *, out: Path, ids: str = AUT
             log.info("%s", line)
     if masks is not None:
         used = {*photos.values(), *chosen.values()}
-        for line in left_over(masks, used, "files that are no mask of a photo"):
+        for line in left_over(masks, used, "files that are not masks of the photos"):
             log.warning("%s", line)
     return [Scene(photo, chosen.get(key), "folder", key) for key, photo in photos.items()]
 
@@ -100,14 +99,14 @@ def evaluate_folder(
     """Predict a folder of photos, and score the predictions if there are masks.
 
     Args:
-        predictor: the model and its options.
-        images: folder of photos, at any depth.
+        predictor: the model and its settings.
+        images: folder of photos at any depth.
         masks: folder of human masks, or None.
         out: folder to write: ``masks/`` (palette PNGs of class indices), ``overlays/``, and with
-            masks ``metrics.json``, ``per_class.csv`` and ``confusion.png``. Finished files of an
-            earlier run with the same model and options are kept.
+            human masks ``metrics.json``, ``per_class.csv`` and ``confusion.png``. Files that an
+            earlier run finished are kept.
         submission: also write ``submission/`` for the Cityscapes server.
-        mask_ids: what the ids in the masks are, see `pipeline.datasets.mask_ids`.
+        mask_ids: kind of ids in the masks, see `pipeline.datasets.mask_ids`.
         force: predict finished photos again.
 
     Raises:
@@ -120,16 +119,16 @@ def evaluate_folder(
     read = _reader(segmenter, scenes, masks, mask_ids)
     stamps = {PHOTO + key: source_stamp(path, submission) for key, path in photos.items()}
     score = SegmenterScore(np.zeros((len(segmenter.classes),) * 2, dtype=np.int64))
-    with open_predictions(out, predictor, force=force) as written:
-        todo = pending(written, stamps, force=force)
+    with open_predictions(out, predictor, stamps, force=force) as (written, todo):
         written.drop(METRICS)
-        for key, mask, classes in write_predictions(
+        predictions = write_predictions(
             *(written, predictor, photos, todo),
             read=read,
             confidence=False,
             skipped=skipped,
             also=more,
-        ):
+        )
+        for key, mask, classes in predictions:
             if mask is not None:
                 score.add(key, classes, mask)
         finished = {key: path for key, path in photos.items() if masks and PHOTO + key not in todo}
@@ -150,7 +149,7 @@ def evaluate_folder(
 def _reader(
     segmenter: Segmenter, scenes: Mapping[str, Scene], masks: Path | None, ids: str
 ) -> Callable[[str], tuple[Image.Image, np.ndarray | None]]:
-    """Reads a photo by key, and its human mask if there are masks."""
+    """A function that reads a photo by key, and its human mask if there are masks."""
     if masks is None:
         return lambda key: (read_image(scenes[key].image), None)
     palettes = [segmenter.palette, palette_of("colour_blind", segmenter.palette)]
@@ -174,7 +173,7 @@ def _write_metrics(
 
 
 def submission_writer(segmenter: Segmenter, photos: Mapping[str, Path]) -> WriteMore:
-    """Writes a photo's prediction as the Cityscapes server expects it."""
+    """A function that writes a prediction as the Cityscapes server expects it."""
     names, ids = submission_names(photos), label_ids(segmenter.classes)
     if len(names) != TEST_PHOTOS:
         log.warning(
@@ -186,11 +185,7 @@ def submission_writer(segmenter: Segmenter, photos: Mapping[str, Path]) -> Write
 
 
 def label_ids(classes: Sequence[str]) -> np.ndarray:
-    """The labelId of each class, ``[C]`` uint8.
-
-    Raises:
-        ValueError: a class is not one of Cityscapes'.
-    """
+    """The labelId of each class, ``[C]`` uint8; ValueError if one is not a Cityscapes class."""
     known = dict(zip(cityscapes.LABEL_SPACE.names, cityscapes.LABEL_IDS, strict=True))
     unknown = [name for name in classes if name not in known]
     if unknown:
@@ -202,7 +197,7 @@ def label_ids(classes: Sequence[str]) -> np.ndarray:
 
 
 def submission_names(photos: Mapping[str, Path]) -> dict[str, str]:
-    """The file name that the server expects for each photo's prediction, by key.
+    """The file name that the server expects for each prediction, by key.
 
     Raises:
         ValueError: a photo does not have the name or the size of Cityscapes photos.
@@ -212,7 +207,7 @@ def submission_names(photos: Mapping[str, Path]) -> dict[str, str]:
         found = _NAME.fullmatch(path.stem)
         if not found:
             raise ValueError(
-                f"{path}: the server expects photos named <city>_<sequence>_<frame>, such as "
+                f"{path}: --submission needs photos named <city>_<sequence>_<frame>, such as "
                 "berlin_000000_000019_leftImg8bit.png; use the photos of leftImg8bit"
             )
         with open_image(path) as picture:

@@ -1,4 +1,4 @@
-"""Command-line options shared by `predict`, `eval` and `export`; imports nothing slow."""
+"""Command-line options of `predict`, `eval` and `export`, without slow imports."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,28 +7,9 @@ from typing import Annotated, Any
 import typer
 
 
-def at_test_time(*names: str, help: str, **limits: float) -> Any:
-    """An option of test-time augmentation."""
-    panel = "Test-time augmentation"
+def _option(panel: str, *names: str, help: str, **limits: float) -> Any:
+    """An option under a heading of its own in the help text."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **limits)  # type: ignore[arg-type]
-
-
-ModelOption = Annotated[Path, typer.Option(help="Folder of a trained segmenter.")]
-ScaleOption = Annotated[
-    list[float] | None,
-    at_test_time(help="Image scale; repeat it to average over several.", min=0.05, max=16),
-]
-FlipOption = Annotated[bool, at_test_time("--flip", help="Average with the mirror image.")]
-WindowOption = Annotated[
-    tuple[int, int] | None, at_test_time(help="Height and width of sliding windows.", min=1)
-]
-EdgeRadiusOption = Annotated[
-    int | None,
-    at_test_time(help="Guided filter along image edges: radius in pixels of the base size.", min=1),
-]
-FontOption = Annotated[
-    Path | None, typer.Option(help="Font for class names (.ttf, .otf, .ttc); default DejaVu Sans.")
-]
 
 
 class MaskIdsChoice(StrEnum):
@@ -40,20 +21,65 @@ class MaskIdsChoice(StrEnum):
     label_ids = "label-ids"
 
 
-MaskIdsOption = Annotated[
-    MaskIdsChoice,
-    typer.Option(
-        help="What the ids in the masks are, if they are ambiguous.",
-        rich_help_panel="A folder of photos",
-    ),
+class PaletteChoice(StrEnum):
+    """`PaletteName` of `pipeline.config`, without importing pydantic."""
+
+    dataset = "dataset"
+    colour_blind = "colour_blind"
+
+
+ModelOption = Annotated[Path, typer.Option(help="Folder of a trained segmenter.")]
+FontOption = Annotated[
+    Path | None, typer.Option(help="Font for class names (.ttf, .otf, .ttc); default DejaVu Sans.")
 ]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Predict finished photos and videos again.")
 ]
 
+_AUGMENTATION = "Test-time augmentation"
+ScaleOption = Annotated[
+    list[float] | None,
+    _option(_AUGMENTATION, help="Image scale; repeat to average over several.", min=0.05, max=16),
+]
+FlipOption = Annotated[
+    bool, _option(_AUGMENTATION, "--flip", help="Average with the mirror image.")
+]
+WindowOption = Annotated[
+    tuple[int, int] | None,
+    _option(_AUGMENTATION, help="Height and width of sliding windows in pixels.", min=1),
+]
+EdgeRadiusOption = Annotated[
+    int | None,
+    _option(
+        _AUGMENTATION,
+        help="Radius of a guided filter along image edges, in pixels of the base size.",
+        min=1,
+    ),
+]
 
-class PaletteChoice(StrEnum):
-    """`PaletteName` of `pipeline.config` for the command line, without importing pydantic."""
+_FOLDER = "A folder of photos"
+ImagesOption = Annotated[Path | None, _option(_FOLDER, help="Photos to predict.")]
+MasksOption = Annotated[Path | None, _option(_FOLDER, help="Their human masks, PNGs of ids.")]
+MaskIdsOption = Annotated[
+    MaskIdsChoice, _option(_FOLDER, help="Kind of ids in the masks, if it is ambiguous.")
+]
+SubmissionOption = Annotated[
+    bool, _option(_FOLDER, "--submission", help="Also write files for the Cityscapes server.")
+]
 
-    dataset = "dataset"
-    colour_blind = "colour_blind"
+_PIPELINE = "In the pipeline"
+StoreOption = Annotated[Path, _option(_PIPELINE, help="Pseudo-masks.")]
+LabelsOption = Annotated[Path, _option(_PIPELINE, help="Image-level labels.")]
+SummaryOption = Annotated[Path, _option(_PIPELINE, help="Main metrics, for DVC.")]
+PreviewsOption = Annotated[Path | None, _option(_PIPELINE, help="Previews from training to draw.")]
+ParamsOption = Annotated[Path, _option(_PIPELINE, help="Parameter file.")]
+
+
+def check_folder_options(images: Path | None, given: bool) -> None:
+    """Raise ValueError if options for a folder of photos are given without ``--images``."""
+    if images is None and given:
+        raise ValueError(
+            "--masks, --scale, --flip, --window, --edge-radius, --submission, --font and --force "
+            "need a folder of photos; give it with --images, or set params.yaml: eval and pictures "
+            "for the evaluation in the pipeline"
+        )

@@ -1,4 +1,4 @@
-"""Prediction of photos and videos: masks, overlays and confidence maps from files to files."""
+"""Prediction of photos and videos: masks, overlays and confidence maps as files."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,6 @@ from pipeline.deploy.predictions import (
     Predictor,
     SkippedFiles,
     open_predictions,
-    pending,
     save_draft,
     source_stamp,
     write_predictions,
@@ -30,24 +29,23 @@ def predict(predictor: Predictor, found: Sources, out: Path, *, frames: bool, fo
     """Predict photos and videos; unreadable files are skipped and named at the end.
 
     Args:
-        predictor: the model and its options.
+        predictor: the model and its settings.
         found: the photos and videos.
         out: folder to write: ``masks/`` (PNGs of class indices), ``overlays/`` (also of videos),
-            ``confidence/`` (PNGs, 255 for probability 1) and ``legend.png``. Finished files of an
-            earlier run with the same model and options are kept.
-        frames: also write masks and confidence of each frame of a video.
+            ``confidence/`` (PNGs, 255 for probability 1) and ``legend.png``. Files that an earlier
+            run finished are kept.
+        frames: also write masks and confidence of each video frame.
         force: predict finished files again.
 
     Raises:
-        ValueError: files were not readable; all others are finished.
+        ValueError: some files were not readable; all others are finished.
     """
     stamps = {PHOTO + key: source_stamp(path) for key, path in found.photos.items()}
     stamps |= {VIDEO + key: source_stamp(path, frames) for key, path in found.videos.items()}
     skipped, videos = SkippedFiles(), dict[str, Video]()
-    with open_predictions(out, predictor, force=force) as written:
+    with open_predictions(out, predictor, stamps, force=force) as (written, todo):
         check_case(out, found)
-        todo = pending(written, stamps, force=force)
-        for key, path in found.videos.items():  # first: bad files are reported before long work
+        for key, path in found.videos.items():  # before the long work
             try:
                 if VIDEO + key in todo:
                     videos[key] = probe_video(path)
@@ -80,14 +78,9 @@ def predict(predictor: Predictor, found: Sources, out: Path, *, frames: bool, fo
 def predict_video(
     predictor: Predictor, video: Video, key: str, folder: Path, *, frames: bool
 ) -> None:
-    """Write a video overlaid with class colours; only a few frames are in memory.
+    """Write ``overlays/<key>.mp4`` into ``folder``, with only a few frames in memory.
 
-    Args:
-        predictor: the model and its options.
-        video: the source.
-        key: its name in ``folder``.
-        folder: gets ``overlays/<key>.mp4``.
-        frames: also write ``masks/<key>/000000.png`` and so on, and ``confidence/...``.
+    With ``frames``, also ``masks/<key>/000000.png`` and so on, and ``confidence/...``.
 
     Raises:
         VideoError: a frame is not readable.
@@ -100,10 +93,9 @@ def predict_video(
     items = ((count, frame.image, frame.time) for count, frame in enumerate(read_frames(video)))
     found = predictor.stream(items, confidence=frames)
     done, total, name = 0, video.num_frames, video.path.name
+    found = progress(found, label=name, total=total, unit="frames", stops=False)
     with VideoWriter(path, video) as writer:
-        for count, image, time, maps in progress(
-            found, label=name, total=total, unit="frames", stops=False
-        ):
+        for count, image, time, maps in found:
             writer.add(predictor.overlay(image, maps[0]), time)
             if frames:
                 predictor.save_maps(folder, f"{key}/{count:06d}", maps)

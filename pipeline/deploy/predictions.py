@@ -1,4 +1,4 @@
-"""Prediction files: masks, overlays and confidence maps, written photo by photo."""
+"""Prediction files: masks, overlays and confidence maps, written and resumed photo by photo."""
 
 import hashlib
 import logging
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from pipeline.report.drawing import RgbArray, overlay
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_stream
@@ -24,13 +25,12 @@ M = TypeVar("M")
 K = TypeVar("K")
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 ALPHA = 0.5  # opacity of the class colours in an overlay
-# Prefixes of item names in the output list, see `pipeline.system.outputs`.
-PHOTO, VIDEO = "photo ", "video "
-NAMED = 10  # skipped files that the final error names
+PHOTO, VIDEO = "photo ", "video "  # prefixes of item names in the output list
+NAMED = 10  # skipped files in the final error
 
 
 class SkippedFiles:
-    """Unreadable files: each is logged when it is met, and all are named at the end."""
+    """Unreadable files: logged one by one, and named together at the end."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -47,27 +47,23 @@ class SkippedFiles:
         log.warning("%s; skipped", self._last)
 
     def check(self, total: int) -> None:
-        """Fail if files were skipped.
-
-        Raises:
-            ValueError: names them.
-        """
-        count, more = len(self.names), len(self.names) - NAMED
+        """Raise a ValueError that names the skipped files, if there are any."""
+        count = len(self.names)
         if count == 1:
             rest = f"; skipped, the other {total - 1} are finished" if total > 1 else ""
             raise ValueError(self._last + rest)
         if count:
+            more = f" and {count - NAMED} more" if count > NAMED else ""
             raise ValueError(
-                f"{', '.join(self.names[:NAMED])}{f' and {more} more' if more > 0 else ''}: "
-                f"{count} of {total} files are not readable and were skipped; replace them and run "
-                "again, finished predictions are kept"
+                f"{', '.join(self.names[:NAMED])}{more}: {count} of {total} files are not readable "
+                "and were skipped; replace them and run again, finished predictions are kept"
             )
 
 
 def read_photos(
     photos: Mapping[str, Path], read: Callable[[str], tuple[Image.Image, M]], skipped: SkippedFiles
 ) -> Iterator[tuple[str, Image.Image, M]]:
-    """Read photos by key, in threads; unreadable ones are skipped."""
+    """Read photos by key in threads; unreadable ones are added to ``skipped``."""
 
     def attempt(key: str) -> tuple[Image.Image, M] | Exception:
         try:
@@ -84,7 +80,7 @@ def read_photos(
 
 @dataclass(frozen=True)
 class Predictor:
-    """A segmenter with everything that changes the files it writes.
+    """A segmenter with all settings that affect the files it writes.
 
     Attributes:
         segmenter: the model.
@@ -99,40 +95,37 @@ class Predictor:
     command: str
 
     def made_with(self) -> dict[str, Any]:
-        """What the files depend on, as JSON values; predictions that differ in it never mix."""
-        one, shown = self.segmenter, asdict(self.test_time)
+        """What the files depend on, as JSON values: one folder never mixes two of these."""
+        one, test_time = self.segmenter, asdict(self.test_time)
         return {
             "command": self.command,
             "weights": one.digest,
             "classes": one.classes,
             "input": [list(each) for each in (one.mean, one.std, one.base_size)],
             "palette": self.palette.tolist(),
-            "shown": {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()},
+            "shown": {k: list(v) if isinstance(v, tuple) else v for k, v in test_time.items()},
         }
 
     def stream(
         self, items: Iterable[tuple[K, Image.Image, M]], *, confidence: bool
     ) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
-        """Predict a stream of images: keys, images, companions and ``[maps, H, W]`` uint8.
+        """Predict a stream of images: yields key, image, companion and ``[maps, H, W]`` uint8.
 
-        The first map holds the classes, the second, with ``confidence``, their probabilities (255
-        for 1).
+        The first map contains the classes; with ``confidence`` the second contains their
+        probabilities, 255 for 1.
         """
-        return predict_stream(
-            self.segmenter,
-            items,
-            test_time=self.test_time,
-            more=lambda _, logits: (
-                [(255 * logits.softmax(dim=0).amax(dim=0)).round().byte()] if confidence else []
-            ),
-        )
+
+        def more(key: K, logits: Tensor) -> list[Tensor]:
+            return [(255 * logits.softmax(dim=0).amax(dim=0)).round().byte()] if confidence else []
+
+        return predict_stream(self.segmenter, items, test_time=self.test_time, more=more)
 
     def overlay(self, image: Image.Image, classes: np.ndarray) -> RgbArray:
-        """A photo under its classes' colours, ``[H, W, 3]`` uint8."""
+        """A photo blended with its class colours, ``[H, W, 3]`` uint8."""
         return overlay(np.asarray(image), classes, self.palette, alpha=ALPHA)
 
     def save_maps(self, folder: Path, key: str, maps: np.ndarray) -> None:
-        """Write class indices as a PNG with a palette, and the confidence if it is there."""
+        """Write class indices as a PNG with a palette, and the confidence map if there is one."""
         classes, *confidence = maps
         indexed = Image.fromarray(classes)
         indexed.putpalette(self.palette.tobytes())
@@ -142,7 +135,7 @@ class Predictor:
 
 
 def save_draft(path: Path, image: Image.Image | np.ndarray) -> None:
-    """Write a PNG into an item's draft folder, which is flushed to the disk as a whole."""
+    """Write a PNG into the draft folder of an item, which is synced to disk as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, format="PNG")
 
@@ -153,11 +146,24 @@ def read_classes(out: Path, key: str) -> np.ndarray:
         return np.asarray(picture)
 
 
-@contextmanager
-def open_predictions(out: Path, predictor: Predictor, *, force: bool) -> Iterator[OutputList]:
-    """Open a folder of predictions: finished ones stay, those made otherwise are deleted.
+def source_stamp(path: Path, *more: object) -> str:
+    """Size, time and path of a source as a text, and other settings of its predictions."""
+    try:
+        about = path.stat()
+    except OSError:  # reported when the file is read
+        return "not readable"
+    place = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    return " ".join(map(str, (about.st_size, about.st_mtime_ns, place, *more)))
 
-    A new folder is removed again if nothing was written to it.
+
+@contextmanager
+def open_predictions(
+    out: Path, predictor: Predictor, stamps: Mapping[str, str], *, force: bool
+) -> Iterator[tuple[OutputList, dict[str, str]]]:
+    """Open an output folder; yield its output list, and the stamps of the unfinished items.
+
+    Finished predictions are kept, those of other settings deleted. A new folder is removed again
+    if nothing was written.
 
     Raises:
         ValueError: another run writes to the folder, or the disk is full.
@@ -172,31 +178,21 @@ def open_predictions(out: Path, predictor: Predictor, *, force: bool) -> Iterato
             log.info("%s: --force: predicting everything again", out)
         written.begin()
         try:
-            yield written
+            yield written, _unfinished(written, stamps, force=force)
         finally:
             if new and not written.names:
                 remove(out / LIST)
-                with suppress(OSError):  # not empty: somebody else's files
+                with suppress(OSError):  # contains other files
                     out.rmdir()
 
 
-def source_stamp(path: Path, *more: object) -> str:
-    """Size, time and place of a photo or video, and what else changes its predictions."""
-    try:
-        about = path.stat()
-    except OSError:  # reported when the file is read
-        return "not readable"
-    place = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-    return " ".join(map(str, (about.st_size, about.st_mtime_ns, place, *more)))
-
-
-def pending(written: OutputList, stamps: Mapping[str, str], *, force: bool) -> dict[str, str]:
-    """The items that are not finished, of all items and their stamps; logs how many are."""
+def _unfinished(written: OutputList, stamps: Mapping[str, str], *, force: bool) -> dict[str, str]:
+    """Stamps of the unfinished items; logs how many are finished, and how many are others."""
     todo = {name: stamp for name, stamp in stamps.items() if force or not written.has(name, stamp)}
-    if len(todo) < len(stamps):
+    if done := len(stamps) - len(todo):
         log.info(
             "%s: %d of %d already finished; --force predicts them again",
-            *(written.folder, len(stamps) - len(todo), len(stamps)),
+            *(written.folder, done, len(stamps)),
         )
     others = {name for name in written.names - set(stamps) if name.startswith((PHOTO, VIDEO))}
     if others:
@@ -215,20 +211,17 @@ def write_predictions(
     skipped: SkippedFiles,
     also: Callable[[Path, str, np.ndarray], None] = lambda folder, key, classes: None,
 ) -> Iterator[tuple[str, M, np.ndarray]]:
-    """Write the mask and the overlay of each photo, and yield its classes.
+    """Write mask and overlay of each photo, and yield its key, companion and ``[H, W]`` classes.
 
     Args:
-        written: gets ``masks/``, ``overlays/`` and, with ``confidence``, ``confidence/``.
-        predictor: the model and its options.
+        written: output list of the folder.
+        predictor: the model and its settings.
         photos: path of each photo by key.
-        todo: items to predict and their stamps; other photos are left as they are.
+        todo: stamps of the items to predict; other photos are left as they are.
         read: loads a photo by key, and a companion such as its human mask; called in threads.
         confidence: also write the probability of the predicted class.
-        skipped: gets the unreadable photos.
-        also: writes further files of a photo.
-
-    Yields:
-        key, companion, and classes ``[H, W]`` uint8.
+        skipped: collects unreadable photos.
+        also: writes further files of a photo into a draft folder, given its key and classes.
     """
     photos = {key: path for key, path in photos.items() if PHOTO + key in todo}
     if not photos:

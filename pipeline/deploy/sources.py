@@ -1,4 +1,4 @@
-"""Photos and videos named on a command line, and checks that their predictions get unique names."""
+"""Sources of a prediction: photos and videos in files and folders, with unique output names."""
 
 import logging
 import os
@@ -19,19 +19,19 @@ FRAME = re.compile(r"\d{6,}")
 
 
 class Sources(NamedTuple):
-    """Photos and videos by key: the path without ending that names their predictions."""
+    """Photos and videos by key, the path of their predictions without folder and ending."""
 
     photos: dict[str, Path]
     videos: dict[str, Path]
 
 
 def find_sources(paths: Sequence[Path], out: Path, *, frames: bool) -> Sources:
-    """Find the photos and videos that paths name, in folders at any depth.
+    """Find photos and videos in files and folders at any depth.
 
     Args:
         paths: photos, videos and folders.
         out: output folder, whose files are ignored.
-        frames: whether each frame of a video gets files of its own.
+        frames: files are written for each frame of a video.
 
     Raises:
         ValueError: a path is missing or of another kind, a folder contains neither, two predictions
@@ -75,22 +75,18 @@ def _sources_in(path: Path, out: Path) -> Sources:
 
 
 def files_outside(files: Mapping[str, Path], root: Path, *folders: Path) -> dict[str, Path]:
-    """Files found below ``root`` that do not lie in one of the folders, such as earlier output."""
+    """The files below ``root`` without those in some folders, such as earlier output."""
     inside = [folder.resolve() for folder in folders]
     inside = [folder for folder in inside if not root.resolve().is_relative_to(folder)]
-    return {
-        key: file
-        for key, file in files.items()
-        if not any(file.resolve().is_relative_to(folder) for folder in inside)
-    }
+
+    def is_outside(file: Path) -> bool:
+        return not any(file.resolve().is_relative_to(folder) for folder in inside)
+
+    return {key: file for key, file in files.items() if is_outside(file)}
 
 
 def _check_names(found: Sources, *, frames: bool) -> None:
-    """Refuse predictions that would overwrite each other.
-
-    Raises:
-        ValueError: names both sources.
-    """
+    """Raise ValueError, with both sources, if predictions would overwrite each other."""
     files = dict(_output_files(found))
     for name, path in files.items():
         if max(len(os.fsencode(part)) for part in name.split("/")) > LONGEST:
@@ -112,7 +108,7 @@ def _check_names(found: Sources, *, frames: bool) -> None:
 
 
 def _output_files(found: Sources) -> Iterator[tuple[str, Path]]:
-    """Files that will be written, and their sources."""
+    """Files to be written, and their sources."""
     for key, path in found.photos.items():
         for folder in (MASKS, OVERLAYS, CONFIDENCE):
             yield f"{folder}/{key}.png", path
@@ -121,14 +117,9 @@ def _output_files(found: Sources) -> Iterator[tuple[str, Path]]:
 
 
 def check_case(out: Path, found: Sources) -> None:
-    """Refuse names that differ in case only, if the output's file system ignores case.
+    """Raise ValueError if names differ in case only and the file system ignores case.
 
-    Args:
-        out: output folder; it contains an output list.
-        found: what will be predicted.
-
-    Raises:
-        ValueError: names both sources.
+    ``out`` already contains the output list, which is looked up in the other case.
     """
     if not (out / LIST.swapcase()).exists():
         return

@@ -1,7 +1,4 @@
-"""Video files with PyAV: upright RGB frames with their times, and an mp4 of the same size and rate.
-
-PyAV contains FFmpeg's libraries. Sound is not copied.
-"""
+"""Video reading and writing with PyAV (FFmpeg): upright RGB frames with times, no sound."""
 
 import struct
 from collections.abc import Iterator
@@ -16,8 +13,7 @@ from PIL import Image
 from pipeline.scenes.image_io import LIMIT, max_pixels
 from pipeline.system.text import error_text
 
-# FFmpeg's demultiplexer by file ending. Any other is refused: a playlist, for example, would make
-# FFmpeg download addresses.
+# FFmpeg's demultiplexer by file ending. Others are refused: a playlist would start downloads.
 DEMUXERS = {
     **dict.fromkeys((".3gp", ".m4v", ".mov", ".mp4"), "mov"),
     **dict.fromkeys((".m2ts", ".mts", ".ts"), "mpegts"),
@@ -27,13 +23,13 @@ DEMUXERS = {
     ".wmv": "asf",
 }
 VIDEO_ENDINGS = tuple(sorted(DEMUXERS))
-BT709 = 1  # its number in H.264
+BT709 = 1  # colour space of the output, its number in H.264
 DEFAULT_RATE = Fraction(25)
-ENCODER = {"crf": "20", "preset": "veryfast"}  # x264: visually close to its input, and fast
+ENCODER = {"crf": "20", "preset": "veryfast"}  # x264: visually close to the input
 
 
 class VideoError(ValueError):
-    """A video cannot be read."""
+    """An unreadable video."""
 
 
 class Video(NamedTuple):
@@ -56,11 +52,7 @@ class Frame(NamedTuple):
 
 
 def import_av() -> Any:
-    """PyAV, which is imported only where a video is read or written.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """Import PyAV, an optional dependency; ValueError if it is not installed."""
     try:
         import av
     except ModuleNotFoundError:
@@ -96,13 +88,13 @@ def probe_video(path: Path) -> Video:
 
 
 def read_frames(video: Video) -> Iterator[Frame]:
-    """Decode the frames of a video in order, one at a time.
+    """Decode the frames of a video one at a time.
 
     Raises:
         VideoError: the file is damaged, or the frame size changes.
     """
     step = max(1, round(1 / (video.rate * video.time_base)))
-    untimed = video.path.suffix.lower() == ".avi"  # stores no times; FFmpeg estimates them
+    untimed = video.path.suffix.lower() == ".avi"  # contains no times; FFmpeg guesses them
     with _open_video(video.path) as (container, stream):
         start, last = None, -step
         for number, frame in enumerate(container.decode(stream)):
@@ -140,7 +132,7 @@ def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _upright(frame: Any) -> Image.Image:
-    """A decoded frame as RGB, rotated and mirrored as its display matrix says."""
+    """A decoded frame as RGB, rotated and mirrored by its display matrix."""
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is not None:
@@ -153,14 +145,10 @@ def _upright(frame: Any) -> Image.Image:
 
 
 class VideoWriter:
-    """Writes an mp4 with the size, times and pixel aspect of another video.
+    """Context manager that writes an mp4 with the size, times and pixel aspect of another video.
 
-    H.264 stores colours at half the height and width where both are even, and at full size
-    otherwise, which desktop players show but few browsers do.
-
-    Args:
-        path: the file to write.
-        like: the other video.
+    Colours are subsampled (4:2:0) only if both sides are even. Odd sizes need 4:4:4, which desktop
+    players show but few browsers do.
     """
 
     def __init__(self, path: Path, like: Video) -> None:

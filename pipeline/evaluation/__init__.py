@@ -1,1 +1,1 @@
-"""Scores of the segmenter and of pseudo-masks against human masks; nothing is drawn here."""
+"""Evaluation of segmenter and pseudo-masks against human masks, as numbers."""

@@ -1,4 +1,4 @@
-"""Selection of the images to score: those with human masks, or those that ``eval.photos`` lists."""
+"""Selection of the images to evaluate: those with human masks or those listed in eval.photos."""
 
 import logging
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ log = logging.getLogger("carb")
 
 
 def inference_options(params: EvalParams) -> TestTimeOptions:
-    """The test-time options that params.yaml asks for."""
+    """Test-time augmentation as set in params.yaml."""
     return TestTimeOptions(tuple(params.scales), params.flip, params.window, params.edge_radius)
 
 
 def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
-    """Images of a split; empty if the data set has no such split."""
+    """Images of a split; none if the data set has no such split."""
     return dataset.scenes(split) if split in dataset.splits else []
 
 
 def annotated(scenes: Sequence[Scene]) -> list[Scene]:
-    """Those images that have human masks."""
+    """The images that have human masks."""
     return [scene for scene in scenes if scene.mask is not None]
 
 
 def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
-    """Those images that a file lists, one key per line, written as in a labels file.
+    """The images that a text file lists, one key per line, written as in a labels file.
 
     Images without a human mask are logged and left out.
 
     Args:
         scenes: the validation images.
-        path: the file.
+        path: the text file.
 
     Raises:
         ValueError: the file is missing, lists an unknown or ambiguous image, or none with a mask.
@@ -60,7 +60,7 @@ def listed(scenes: Sequence[Scene], path: Path) -> list[Scene]:
             both = f"{short_repr(found[0])} and {short_repr(found[1])}"
             faults.append(f"{short_repr(line)} is ambiguous: it matches {both}")
         else:
-            faults.append(f"{short_repr(line)} is not one of them ({names.hint(line)})")
+            faults.append(f"{short_repr(line)} is not a validation photo ({names.hint(line)})")
     without = [key for key, scene in chosen.items() if scene.mask is None]
     if not faults and len(without) == len(chosen):
         faults = [f"{short_repr(without[0])} has no human mask"]
@@ -80,15 +80,14 @@ def pseudo_scenes(
     split: str,
     photos: str | None,
 ) -> tuple[list[Scene], list[Scene]]:
-    """The images whose pseudo-masks are scored, and all that have pseudo-masks; what is left out is
-    logged.
+    """The images whose pseudo-masks are scored, and all with pseudo-masks; logs the others.
 
     Args:
         store: the pseudo-masks.
         labels: image-level labels.
         dataset: the data set.
         split: ``train`` or ``val``.
-        photos: ``eval.photos``, which concerns validation images.
+        photos: ``eval.photos``, which applies to validation images.
     """
     every = scenes_of(dataset, split)
     listing = photos if split == "val" else None
@@ -103,7 +102,7 @@ def pseudo_scenes(
 
 
 def with_logits(scenes: Sequence[Scene], store: PseudoMaskStore) -> list[Scene]:
-    """Those images that the store contains; the others are logged."""
+    """The images that the store contains; logs the others."""
     keys = set(store.keys)
     missing = [scene.key for scene in scenes if scene.key not in keys]
     what = "no logits, so pseudo-masks not scored, run `dvc repro pseudo` to add them"
@@ -112,9 +111,12 @@ def with_logits(scenes: Sequence[Scene], store: PseudoMaskStore) -> list[Scene]:
 
 
 def warn_unseen_classes(matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """Log the classes that no human mask contains, given a confusion matrix with rows = mask."""
+    """Log the classes that no human mask contains, given a confusion matrix with rows = mask.
+
+    Masks of 0 and 255 for a binary task are found like this: 255 is ignored.
+    """
     unseen = [name for name, share in zip(classes, recall(matrix), strict=True) if np.isnan(share)]
-    if unseen:  # masks of 0 and 255 for a binary task: 255 is ignored
+    if unseen:
         log.warning(
             "human masks: none contains %s; masks hold class indices from 0, and 255 is ignored",
             first_few(unseen),
@@ -122,6 +124,6 @@ def warn_unseen_classes(matrix: np.ndarray, classes: Sequence[str]) -> None:
 
 
 def _warn_left_out(keys: Sequence[str], what: str, source: Path | str) -> None:
-    """One line for images that are left out."""
+    """Log one line for images that are left out."""
     if keys:
         log.warning("%s: %s (%d): %s", source, what, len(keys), first_few(keys))

@@ -22,12 +22,12 @@ def score_store(
     Args:
         store: the pseudo-masks.
         scenes: images with human masks.
-        labels: their image-level labels; images without are left out.
+        labels: image-level labels; images without are left out.
         read_mask: reads the data set's masks.
 
     Returns:
-        a confusion matrix ``[C, C]`` int64 for each level; and for the pixels where all unfused
-        levels agree, and for the others: their share, and the accuracy of the global and of the
+        a confusion matrix ``[C, C]`` int64 per level; and for the pixels where the unfused levels
+        agree, and for those where they differ, their share and the accuracy of the global and the
         last unfused level.
     """
     count = len(store.classes)

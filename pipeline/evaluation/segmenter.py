@@ -1,7 +1,4 @@
-"""Segmenter evaluation: confusion matrices, accuracy per CARB region, mean IoU of single images.
-
-Nothing here feeds training.
-"""
+"""Segmenter evaluation: confusion matrices, accuracy per CARB region, mean IoU per image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,19 +18,20 @@ from pipeline.system.progress import prefetch_in_threads, progress
 from pipeline.views import fitted_size
 
 Metrics = dict[str, Any]
-SEGMENTER = "the segmenter"  # no level has a name with a space
+SEGMENTER = "the segmenter"  # names of levels contain no space
 ACCURACIES = ("CLIP accuracy", "segmenter accuracy")
 
 
 class RegionScore:
-    """Accuracy of two class maps inside one region of the pixels.
+    """Accuracy of two class maps within one region of the images.
 
     Args:
         num_classes: C.
         names: of the two accuracies in `metrics`.
 
     Attributes:
-        counts: ``[3, C]`` int64 by class of the first map: pixels, first right, second right.
+        counts: ``[3, C]`` int64, per class of the first map: pixels, those where the first map is
+            right, and those where the second is.
     """
 
     def __init__(self, num_classes: int, names: tuple[str, str] = ACCURACIES) -> None:
@@ -41,20 +39,18 @@ class RegionScore:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the region."""
+        """Number of pixels in the region."""
         return int(self.counts[0].sum())
 
     def add(
         self, region: np.ndarray, pseudo: np.ndarray, predicted: np.ndarray, mask: np.ndarray
     ) -> None:
-        """Count one image: ``region`` is ``[H, W]`` bool, the others ``[H, W]`` of classes."""
-        for row, chosen in enumerate(
-            (region, region & (pseudo == mask), region & (predicted == mask))
-        ):
-            self.counts[row] += np.bincount(pseudo[chosen], minlength=self.counts.shape[1])
+        """Add one image: ``region`` is ``[H, W]`` bool, the others are classes ``[H, W]``."""
+        for row, right in enumerate((True, pseudo == mask, predicted == mask)):
+            self.counts[row] += np.bincount(pseudo[region & right], minlength=self.counts.shape[1])
 
     def metrics(self, total: int) -> Metrics:
-        """Share of the ``total`` pixels, and both accuracies; NaN where the region is empty."""
+        """Share of the ``total`` pixels, and both accuracies; NaN for an empty region."""
         pixels, *right = self.counts.sum(axis=1).tolist()
         accuracies = (number / (pixels or np.nan) for number in right)
         share = pixels / total if total else np.nan
@@ -67,10 +63,10 @@ class SegmenterScore:
 
     Attributes:
         confusion: ``[C, C]`` int64, rows = mask.
-        regions: ``reliable`` and ``noisy``, where there are pseudo-masks and image-level labels.
+        regions: ``reliable`` and ``noisy``, on images with pseudo-masks and image-level labels.
         photo_iou: mean IoU of each image, by key.
-        per_level: confusion matrices ``[C, C]`` of the segmenter and of the pseudo-masks of each
-            level (given image-level labels), all on the images that have such labels.
+        per_level: on the same images, confusion matrices ``[C, C]`` of the segmenter and of the
+            pseudo-masks of each level (which use the image-level labels).
     """
 
     confusion: np.ndarray
@@ -79,14 +75,14 @@ class SegmenterScore:
     per_level: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, key: str, classes: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Count one image: predicted and human classes ``[H, W]``; returns its own matrix."""
+        """Add one image, predicted and human classes ``[H, W]``, and return its matrix."""
         one = confusion(classes, mask, len(self.confusion))
         self.confusion = self.confusion + one
         self.photo_iou[key] = mean_iou(one)
         return one
 
     def add_levels(self, one: np.ndarray, levels: dict[str, np.ndarray], mask: np.ndarray) -> None:
-        """Count one image: the segmenter's matrix, and the classes ``[H, W]`` of each level."""
+        """Add one image: the segmenter's matrix, and the classes ``[H, W]`` of each level."""
         self.per_level[SEGMENTER] = self.per_level[SEGMENTER] + one
         for name, classes in levels.items():
             matrix = confusion(classes, mask, len(self.confusion))
@@ -94,7 +90,7 @@ class SegmenterScore:
 
 
 def metrics_of(matrix: np.ndarray, classes: Sequence[str]) -> Metrics:
-    """mIoU, pixel accuracy and IoU per class of a confusion matrix, as fractions of 1."""
+    """mIoU, pixel accuracy and IoU per class, as fractions, from a confusion matrix."""
     return {
         "mIoU": mean_iou(matrix),
         "pixel accuracy": accuracy(matrix),
@@ -112,7 +108,7 @@ def per_class_rows(matrix: np.ndarray, classes: Sequence[str]) -> list[Metrics]:
 
 
 def region_class_rows(score: SegmenterScore, classes: Sequence[str]) -> list[Metrics]:
-    """One row per class of CLIP's pseudo-masks: its noisy share, and both accuracies there."""
+    """One row per class of CLIP's pseudo-masks: noisy share, and both accuracies in it."""
     noisy = score.regions["noisy"].counts
     chosen = noisy[0] + score.regions["reliable"].counts[0]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -135,17 +131,17 @@ def score_segmenter(
     read_mask: MaskReader,
     store: PseudoMaskStore | None,
     labels: ImageLabels,
-    presentation: TestTimeOptions,
+    test_time: TestTimeOptions,
 ) -> SegmenterScore:
-    """Score a segmenter: whole images, no image-level labels, logits upsampled to the mask.
+    """Score a segmenter on whole images, with logits upsampled to the size of the mask.
 
     Args:
         segmenter: the model.
         scenes: images with human masks.
         read_mask: reads the data set's masks.
-        store: pseudo-masks, for the regions and for comparison; None: neither.
-        labels: image-level labels of the images; only the pseudo-masks and the regions use them.
-        presentation: test-time options.
+        store: pseudo-masks, for regions and comparison; None: neither is computed.
+        labels: image-level labels, used for pseudo-masks and regions only.
+        test_time: test-time augmentation.
 
     Raises:
         ValueError: an image or mask is unreadable, or their sizes differ.
@@ -158,14 +154,14 @@ def score_segmenter(
         score.per_level = {name: np.zeros_like(score.confusion) for name in names}
     known = labels.keys() & set(store.keys) if store is not None else set()
 
-    def vote_and_levels(scene: Scene, logits: torch.Tensor) -> list[torch.Tensor]:
+    def more(scene: Scene, logits: torch.Tensor) -> list[torch.Tensor]:
         if store is None or scene.key not in known:
             return []
         return _vote_and_levels(logits, labels[scene.key], store, scene.key)
 
     annotated = prefetch_in_threads(scenes, lambda scene: read_annotated(scene, read_mask))
     items = ((scene, *pair) for scene, pair in zip(scenes, annotated, strict=True))
-    predictions = predict_stream(segmenter, items, test_time=presentation, more=vote_and_levels)
+    predictions = predict_stream(segmenter, items, test_time=test_time, more=more)
     for scene, _, mask, (classes, *maps) in progress(
         predictions, label="evaluate", total=len(scenes)
     ):
@@ -180,7 +176,7 @@ def score_segmenter(
 def _vote_and_levels(
     logits: torch.Tensor, image_labels: np.ndarray, store: PseudoMaskStore, key: str
 ) -> list[torch.Tensor]:
-    """The segmenter's choice among the present classes, and CLIP's at each level, each ``[H, W]``
+    """The segmenter's class among those present, and CLIP's at each level, each ``[H, W]``
     uint8."""
     present = torch.from_numpy(image_labels).to(logits.device)
     size = (logits.shape[1], logits.shape[2])
@@ -192,16 +188,16 @@ def _vote_and_levels(
 def _add_regions(
     regions: dict[str, RegionScore], clip: np.ndarray, vote: np.ndarray, mask: np.ndarray
 ) -> None:
-    """Split an image as CARB does at tau = 0, and count both accuracies per region."""
+    """Split an image into CARB's regions at tau = 0, and add it to both."""
     valid = mask != IGNORE_INDEX
     for name, region in (("reliable", vote == clip), ("noisy", vote != clip)):
         regions[name].add(region & valid, clip, vote, mask)
 
 
 def protocol(
-    segmenter: Segmenter, scenes: Sequence[Scene], data: str, presentation: TestTimeOptions
+    segmenter: Segmenter, scenes: Sequence[Scene], data: str, test_time: TestTimeOptions
 ) -> Metrics:
-    """Evaluation protocol: what the model was given, and how the metrics were computed."""
+    """Evaluation protocol: input of the model, and computation of the metrics."""
     first = read_image(scenes[0].image)
     shown = fitted_size(
         (first.height, first.width), base_size=segmenter.base_size, stride=segmenter.stride
@@ -212,7 +208,7 @@ def protocol(
         "input": f"whole photo, the first of {first.height}x{first.width} shown at "
         f"{shown[0]}x{shown[1]}",
         "image-level labels shown": False,
-        "flips, scales, windows": presentation.describe(),
+        "flips, scales, windows": test_time.describe(),
         "logits": "upsampled to the mask's size (bilinear), arg-max",
         "IoU": "summed over all photos; classes with an empty union and pixels of 255 left out",
     }

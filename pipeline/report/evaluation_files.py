@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.config.eval import EvalParams, PaletteName
+from pipeline.config.base import Sections
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.eval import EvalParams, PaletteName, PicturesParams
+from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
 from pipeline.evaluation.photos import (
     annotated,
+    inference_options,
     listed,
     pseudo_scenes,
     scenes_of,
@@ -29,6 +33,7 @@ from pipeline.evaluation.segmenter import (
 from pipeline.metrics import iou
 from pipeline.report.charts import confusion_chart, iou_bars
 from pipeline.report.drawing import palette_of, save_png
+from pipeline.report.fonts import use_font
 from pipeline.report.panels import evenly_spaced
 from pipeline.report.pseudo_mask_panels import pseudo_panels
 from pipeline.report.segmenter_panels import (
@@ -37,7 +42,8 @@ from pipeline.report.segmenter_panels import (
     ranked,
     segmenter_panels,
 )
-from pipeline.scenes.image_labels import ImageLabels
+from pipeline.scenes.image_labels import ImageLabels, read_image_labels
+from pipeline.segmenter.inference import Segmenter
 from pipeline.store.checks import check_photos
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import atomic_path, file_digest, write_json, write_table
@@ -128,6 +134,60 @@ def _level_miou(metrics: Metrics) -> Metrics:
     return {level: one["mIoU"] for level, one in metrics.items() if "mIoU" in one}
 
 
+class EvaluationSettings(Sections):
+    """Sections of params.yaml that the evaluation reads."""
+
+    dataset: DatasetParams
+    eval: EvalParams
+    pictures: PicturesParams
+
+
+def evaluate_data_set(
+    segmenter: Segmenter,
+    settings: EvaluationSettings,
+    store: Path,
+    image_labels: Path,
+    previews: Path | None,
+    *,
+    out: Path,
+    summary: Path,
+) -> None:
+    """Evaluate a segmenter on the validation images of the data set; see `write_segmenter_report`.
+
+    Args:
+        segmenter: the model.
+        settings: sections of params.yaml.
+        store: folder of the pseudo-masks.
+        image_labels: file of image-level labels.
+        previews: folder of the previews that training left, or None.
+        out: folder to write.
+        summary: file of the main metrics, for DVC.
+
+    Raises:
+        ValueError: an input is damaged, or the segmenter has classes of another data set.
+    """
+    name, classes = settings.dataset.name, segmenter.classes
+    dataset = open_dataset(name, settings.dataset.root)
+    if classes != dataset.label_space.names:
+        raise ValueError(
+            f"the segmenter's {len(classes)} classes are not those of '{name}' "
+            "(params.yaml: dataset.name); run `dvc repro train`"
+        )
+    labels = read_image_labels(image_labels, classes)
+    use_font(settings.pictures.font, [*classes, *labels])
+    inputs = PanelInputs(
+        segmenter=segmenter,
+        test_time=inference_options(settings.eval),
+        store=PseudoMaskStore.open(store),
+        labels=labels,
+        read_mask=dataset.read_mask,
+        palette=palette_of(settings.pictures.palette, dataset.label_space.palette),
+    )
+    write_segmenter_report(
+        inputs, dataset, settings.eval, out=out, summary=summary, previews=previews
+    )
+
+
 def write_segmenter_report(
     inputs: PanelInputs,
     dataset: Dataset,
@@ -192,13 +252,13 @@ def _score_and_draw(
         read_mask=inputs.read_mask,
         store=inputs.store,
         labels=inputs.labels,
-        presentation=inputs.presentation,
+        test_time=inputs.test_time,
     )
     total = sum(region.pixels for region in score.regions.values())
     metrics = {
         **metrics_of(score.confusion, classes),
         "regions": {name: region.metrics(total) for name, region in score.regions.items()},
-        "protocol": protocol(inputs.segmenter, scenes, data, inputs.presentation),
+        "protocol": protocol(inputs.segmenter, scenes, data, inputs.test_time),
     }
     write_json(folder / "metrics.json", metrics)
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))

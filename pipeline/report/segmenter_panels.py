@@ -36,7 +36,7 @@ class PanelInputs(NamedTuple):
 
     Attributes:
         segmenter: the model.
-        presentation: test-time options.
+        test_time: test-time augmentation.
         store: the pseudo-masks.
         labels: image-level labels; only the pseudo-masks use them.
         read_mask: reads human masks.
@@ -44,7 +44,7 @@ class PanelInputs(NamedTuple):
     """
 
     segmenter: Segmenter
-    presentation: TestTimeOptions
+    test_time: TestTimeOptions
     store: PseudoMaskStore
     labels: ImageLabels
     read_mask: MaskReader
@@ -84,7 +84,7 @@ def _cells(scene: Scene, inputs: PanelInputs) -> list[RgbArray]:
     present = torch.from_numpy(row) if known else None
     masks = [
         *level_masks(inputs.store, scene.key, present, size),
-        predict_mask(inputs.segmenter, photo, size, inputs.presentation),
+        predict_mask(inputs.segmenter, photo, size, inputs.test_time),
     ]
     if scene.mask is not None:
         masks.append(read_scene_mask(scene, inputs.read_mask)[::factor, ::factor])

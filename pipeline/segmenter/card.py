@@ -1,4 +1,4 @@
-"""Model card of a segmenter: README.md in the format of the Hugging Face Hub, from `card.md.j2`."""
+"""Model card of a segmenter: README.md for the Hugging Face Hub, rendered from `card.md.j2`."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ DEMO_ENCODERS = {"none", "clip", "demo/encoder.safetensors"}
 
 
 def model_card(segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool) -> str:
-    """The text of the card; equal input gives equal text.
+    """Render the model card; deterministic.
 
     Args:
-        segmenter: the model; its ``extra`` holds what is known of the training.
+        segmenter: the model; its ``extra`` describes the training.
         metrics: content of the ``metrics.json`` of its evaluation, or None.
-        onnx: the card describes an ONNX file, not a folder that smp opens.
+        onnx: the card describes an ONNX file, not a folder for smp.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -30,10 +30,13 @@ def model_card(segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool) -> 
     environment.filters["table_cell"] = table_cell
     (height, width), stride = segmenter.base_size, segmenter.stride
     extra, name = segmenter.extra, type(segmenter.model).__name__
-    # The drawn scenes, their CLIP and this code are ours to license; others' photos are not.
-    own_licence = extra.get("dataset") == "demo" and extra.get("clip") == DEMO_CLIP
-    own_licence = own_licence and str(extra.get("encoder_weights")) in DEMO_ENCODERS
-    carb = extra.get("carb_steps") != 0  # earlier versions did not write that down
+    # Only the drawn scenes and their CLIP are under this project's licence.
+    own_licence = (
+        extra.get("dataset") == "demo"
+        and extra.get("clip") == DEMO_CLIP
+        and str(extra.get("encoder_weights")) in DEMO_ENCODERS
+    )
+    carb = extra.get("carb_steps") != 0  # missing in segmenters of earlier versions
     return environment.get_template("card.md.j2").render(
         front=_front(segmenter, metrics, onnx=onnx, own_licence=own_licence, carb=carb),
         name=name,
@@ -41,7 +44,7 @@ def model_card(segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool) -> 
         palette=segmenter.palette.tolist(),
         carb=carb,
         onnx=onnx,
-        dpt=name == "DPT",  # has no option for its upsampling (smp 0.6.0)
+        dpt=name == "DPT",  # smp 0.6.0 has no option for its upsampling
         mean=list(segmenter.mean),
         std=list(segmenter.std),
         height=height,
@@ -58,18 +61,19 @@ def model_card(segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool) -> 
 def _front(
     segmenter: Segmenter, metrics: Metrics | None, *, onnx: bool, own_licence: bool, carb: bool
 ) -> str:
-    """The YAML that the Hub reads."""
+    """The YAML front matter for the Hub."""
     dataset, results = str(segmenter.extra.get("dataset", "unknown")), None
     if metrics is not None:
-        result = EvalResult(
-            task_type="image-segmentation",
-            dataset_type=dataset,
-            dataset_name=str(metrics["protocol"].get("data", dataset)),
-            metric_type="mean_iou",
-            metric_name="mIoU",
-            metric_value=round(metrics["mIoU"], 4),
-        )
-        results = [result]
+        results = [
+            EvalResult(
+                task_type="image-segmentation",
+                dataset_type=dataset,
+                dataset_name=str(metrics["protocol"].get("data", dataset)),
+                metric_type="mean_iou",
+                metric_name="mIoU",
+                metric_value=round(metrics["mIoU"], 4),
+            )
+        ]
     tags = ["semantic-segmentation", "weak-supervision", "driving-scenes", "clip"]
     data = ModelCardData(
         license="apache-2.0" if own_licence else "other",
@@ -85,7 +89,7 @@ def _front(
 
 
 def _training(segmenter: Segmenter) -> dict[str, Any]:
-    """What training wrote down, by title; None where it is not known."""
+    """Facts about the training, by title; None if unknown."""
     extra = segmenter.extra
     return {
         "Data set": extra.get("dataset"),

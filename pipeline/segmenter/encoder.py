@@ -1,4 +1,4 @@
-"""Encoder of the segmenter: its name, and its weights from ImageNet or from a safetensors file."""
+"""Encoder of the segmenter: check of its name, weights from ImageNet or a safetensors file."""
 
 import difflib
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.system.tensor_files import load_tensors, save_tensors
-from pipeline.system.text import error_text
+from pipeline.system.text import error_text, first_few
 
 
 def check_encoder(name: str) -> None:
-    """Raise ValueError, with the closest names, for an encoder that smp and timm do not have."""
+    """Raise ValueError with the closest names if neither smp nor timm has the encoder."""
     native = smp.encoders.get_encoder_names()
     if timm.is_model(name[3:]) if name.startswith("tu-") else name in native:
         return
@@ -24,23 +24,23 @@ def check_encoder(name: str) -> None:
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "smp's documentation lists them"
     raise ValueError(
-        "params.yaml: segmenter.encoder must be an encoder of smp, or tu- and a model of timm, "
-        f"got '{name}'; {hint}"
+        "params.yaml: segmenter.encoder must be an encoder of smp, or tu- and the name of a timm "
+        f"model, got '{name}'; {hint}"
     )
 
 
 def imagenet_encoder(
     encoder: str, *, arch: str = "unet", options: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """Make an encoder with ImageNet weights, downloaded by smp or taken from its cache.
+    """Build an encoder with ImageNet weights, downloaded by smp or from its cache.
 
     Args:
         encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
-        arch: smp architecture that it is for: some use fewer of its stages.
+        arch: smp architecture to use it in; some use fewer of its stages.
         options: further arguments of the architecture.
 
     Raises:
-        ValueError: there are no such weights, or they cannot be downloaded.
+        ValueError: the weights do not exist or cannot be downloaded.
     """
     check_encoder(encoder)
     weights = True if encoder.startswith("tu-") else "imagenet"
@@ -56,18 +56,18 @@ def imagenet_encoder(
 
 
 def trained_with(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation that the weights of a timm encoder were trained with."""
+    """Mean and standard deviation that a timm encoder was pretrained with; None for smp's own."""
     config = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
     return (tuple(config.mean), tuple(config.std)) if config else None
 
 
 def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
-    """Write an encoder's weights as safetensors, whole or not at all.
+    """Write an encoder's weights atomically as safetensors.
 
     Args:
         encoder: the ``encoder`` of an smp model.
         path: file to write.
-        half: store matrices as float16; vectors (biases, statistics) may lie outside its range.
+        half: store matrices as float16; vectors (biases, statistics) may exceed its range.
     """
     state = {}
     for name, value in encoder.state_dict().items():
@@ -77,14 +77,14 @@ def save_encoder(encoder: nn.Module, path: Path, *, half: bool) -> None:
 
 
 def load_encoder(model: nn.Module, path: Path) -> None:
-    """Load a file's weights into the model's encoder; names and shapes must be equal.
+    """Load weights into a model's encoder; names and shapes must match.
 
     Args:
         model: an smp model; its ``encoder`` is changed.
         path: safetensors file of the encoder's ``state_dict``, float16 or float32.
 
     Raises:
-        ValueError: the file is missing, is not safetensors, or is of another encoder.
+        ValueError: the file is missing, not safetensors, or from another encoder.
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
@@ -96,29 +96,25 @@ def load_encoder(model: nn.Module, path: Path) -> None:
             f"({error_text(error)}); make the file again, or name another"
         ) from error
     wanted = encoder.state_dict()
-    differences = _differences(found, wanted)
-    if differences:
+    if differences := _differences(found, wanted):
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: {path} does not fit segmenter.encoder: "
-            f"{'; '.join(differences)}"
+            f"{differences}; name a file for this encoder"
         )
     encoder.load_state_dict({name: found[name].to(wanted[name].dtype) for name in wanted})
 
 
-def _differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
-    """How two state dicts differ: the first few names of each kind."""
-    shapes = [
-        f"{name} {list(found[name].shape)} instead of {list(value.shape)}"
-        for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
-    ]
+def _differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """How two state dicts differ, with the first names of each kind; empty if they do not."""
     kinds = {
         "missing": [name for name in wanted if name not in found],
         "unknown": [name for name in sorted(found) if name not in wanted],
-        "of another shape": shapes,
+        "of another shape": [
+            f"{name} {list(found[name].shape)} instead of {list(value.shape)}"
+            for name, value in wanted.items()
+            if name in found and found[name].shape != value.shape
+        ],
     }
-    return [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in kinds.items()
-        if names
-    ]
+    return "; ".join(
+        f"{len(names)} {kind} ({first_few(names, 3)})" for kind, names in kinds.items() if names
+    )

@@ -1,4 +1,4 @@
-"""Inference: a trained segmenter, test-time augmentation, and predictions on whole images."""
+"""Inference with a trained segmenter: whole images, test-time augmentation, batches."""
 
 import math
 from collections import deque
@@ -22,14 +22,14 @@ from pipeline.views import blend, cover, fitted_size
 
 K = TypeVar("K")
 M = TypeVar("M")
-PIXELS_PER_CALL = 2**18  # of images in one forward pass: 8 of the demo, 1 of Cityscapes
-LEAST = torch.finfo(torch.float32).tiny  # the filter can go a little below 0
+PIXELS_PER_CALL = 2**18  # of the images in one forward pass: 8 of the demo, 1 of Cityscapes
+LEAST = torch.finfo(torch.float32).tiny  # filtered probabilities can be slightly negative
 WINDOW_OVERLAP = 1 / 3  # as mmsegmentation's usual stride of two thirds of a window
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained segmenter with all that inference needs; call it with a photo.
+    """A trained segmenter with everything that inference needs; call it with a photo.
 
     Attributes:
         model: normalised RGB ``[B, 3, H, W]`` float to logits ``[B, C, H, W]``; in eval mode.
@@ -39,8 +39,8 @@ class Segmenter:
         std: divides the difference.
         base_size: ``(height, width)`` in pixels that whole images are fitted into.
         stride: height and width of the network's input must be multiples of it.
-        extra: what else training wrote down.
-        digest: SHA-256 of the weights' file; empty where it is not known.
+        extra: settings and data of the training run.
+        digest: SHA-256 of the weights file; empty if unknown.
     """
 
     model: nn.Module
@@ -59,10 +59,10 @@ class Segmenter:
         """The most likely class of each pixel, without test-time augmentation.
 
         Args:
-            image: a file, a Pillow image, or ``[H, W, 3]`` uint8 RGB; EXIF orientation is applied.
+            image: a path, a Pillow image, or ``[H, W, 3]`` uint8 RGB; EXIF orientation is applied.
 
         Returns:
-            ``[H, W]`` uint8, of the upright image's size.
+            ``[H, W]`` uint8, the size of the upright image.
         """
         photo = as_photo(image)
         return predict_mask(self, photo, (photo.height, photo.width))
@@ -73,12 +73,12 @@ class TestTimeOptions:
     """Test-time augmentation; the default is a single pass over the whole image.
 
     Attributes:
-        scales: factors of the size that images are fitted into.
-        flip: also predict the mirror image of each scale.
+        scales: factors of the base size.
+        flip: also predict the mirror image at each scale.
         window: ``(height, width)`` in pixels of sliding windows, multiples of the network's stride;
             None: the whole image at once.
-        edge_radius: radius of the guided filter that aligns predictions with the image's edges, in
-            pixels of the size that images are fitted into; None: no filter.
+        edge_radius: radius of a guided filter along image edges, in pixels of the base size; None:
+            no filter.
     """
 
     __test__ = False  # not a test case of pytest
@@ -89,7 +89,7 @@ class TestTimeOptions:
     edge_radius: int | None = None
 
     def describe(self) -> str:
-        """The evaluation protocol in words."""
+        """A description for the evaluation protocol."""
         if self == TestTimeOptions():
             return "none"
         words = [f"scales {', '.join(f'{scale:g}' for scale in self.scales)}"]
@@ -120,8 +120,8 @@ def predict_logits(
         segmenter: the model with its normalisation.
         images: RGB, all of one size.
         size: ``(height, width)`` that the logits are upsampled to (bilinear).
-        test_time: with several passes their probabilities are averaged, as mmsegmentation does;
-            these, and filtered ones, are returned as logarithms.
+        test_time: several passes average their probabilities, as mmsegmentation does. Averaged or
+            filtered probabilities are returned as logarithms.
 
     Returns:
         ``[B, C, H, W]`` float32, on the model's device.
@@ -135,14 +135,12 @@ def predict_logits(
     common_size = size if radius is None else fitted  # at which passes are averaged
     probs = torch.zeros(())
     for scale in test_time.scales:
-        height, width = (round(side * scale) for side in segmenter.base_size)
-        scaled = fitted_size(shape, base_size=(height, width), stride=segmenter.stride)
-        inputs = [
-            image.resize((scaled[1], scaled[0]), Image.Resampling.BILINEAR) for image in images
-        ]
+        base = (round(segmenter.base_size[0] * scale), round(segmenter.base_size[1] * scale))
+        scaled = fitted_size(shape, base_size=base, stride=segmenter.stride)
+        resized = [image.resize(scaled[::-1], Image.Resampling.BILINEAR) for image in images]
         for flipped in (False, True)[: 1 + test_time.flip]:
-            seen = [ImageOps.mirror(image) for image in inputs] if flipped else inputs
-            logits = _run(segmenter, seen, test_time.window)
+            inputs = [ImageOps.mirror(image) for image in resized] if flipped else resized
+            logits = _run(segmenter, inputs, test_time.window)
             logits = _resized(logits.flip(-1) if flipped else logits, common_size)
             if passes == 1 and radius is None:
                 return logits
@@ -156,7 +154,7 @@ def predict_logits(
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[B, C, h, w]`` at another size."""
+    """``[B, C, h, w]`` to ``[B, C, *size]``, bilinear."""
     if tuple(maps.shape[-2:]) == size:
         return maps
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
@@ -165,15 +163,13 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def _run(
     segmenter: Segmenter, images: Sequence[Image.Image], window: tuple[int, int] | None
 ) -> Tensor:
-    """Logits at the images' own size, whole or by sliding windows: ``[B, C, h, w]``."""
+    """Logits at the images' own size, in one pass or by sliding windows: ``[B, C, h, w]``."""
     device = next(segmenter.model.parameters()).device
     stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     if device.type == "cuda":
         stacked = stacked.pin_memory().to(device, non_blocking=True)
-    mean, std = (
-        torch.tensor(value, device=device)[:, None, None]
-        for value in (segmenter.mean, segmenter.std)
-    )
+    mean = torch.tensor(segmenter.mean, device=device)[:, None, None]
+    std = torch.tensor(segmenter.std, device=device)[:, None, None]
     pixels = (stacked.permute(0, 3, 1, 2).float() / 255 - mean) / std
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     if window is None:
@@ -195,8 +191,8 @@ def _run(
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """The class with the largest logit at each pixel, ``[C, H, W]`` -> ``[H, W]`` uint8."""
-    return logits.max(dim=0).indices.to(torch.uint8)  # argmax(dim=0) is 6 times as slow on a CPU
+    """The class with the largest logit at each pixel, ``[C, H, W]`` to ``[H, W]`` uint8."""
+    return logits.max(dim=0).indices.to(torch.uint8)  # argmax(dim=0) is 6 times slower on a CPU
 
 
 def predict_mask(
@@ -217,21 +213,21 @@ def predict_stream(
     test_time: TestTimeOptions = NO_AUGMENTATION,
     more: Callable[[K, Tensor], list[Tensor]] = lambda key, logits: [],
 ) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
-    """The most likely classes of many images, a few of which are in memory at a time.
+    """The most likely classes of many images, with only a few images in memory.
 
-    Consecutive images of one size share a forward pass; the last bits of a logit may depend on how
-    many they are.
+    Consecutive images of equal size share a forward pass; the last bits of a logit may depend on
+    the batch size.
 
     Args:
         segmenter: the model with its normalisation.
-        items: a key, an image, and anything that belongs to it.
+        items: key, image, and any companion of the image.
         test_time: test-time augmentation.
-        more: further ``[H, W]`` uint8 maps, made of a key and an image's logits.
+        more: makes further ``[H, W]`` uint8 maps from the key and logits of an image.
 
     Yields:
-        key, image, what belongs to it, and ``[1 + further maps, H, W]`` uint8, the classes first.
+        key, image, companion, and ``[1 + further maps, H, W]`` uint8, the classes first.
     """
-    pending: deque[tuple[K, Image.Image, M]] = deque()  # their maps are still on the device
+    pending: deque[tuple[K, Image.Image, M]] = deque()  # images whose maps are on the device
 
     def maps() -> Iterator[Tensor]:
         network_pixels = math.prod(segmenter.base_size) * max(test_time.scales) ** 2
@@ -250,7 +246,7 @@ def predict_stream(
 def _batches(
     items: Iterable[tuple[K, Image.Image, M]], network_pixels: float
 ) -> Iterator[list[tuple[K, Image.Image, M]]]:
-    """Consecutive images of one size, as many as memory allows at ``network_pixels`` each."""
+    """Consecutive images of equal size, as many as ``PIXELS_PER_CALL`` allows."""
     for size, run in groupby(items, key=lambda item: item[1].size):
         count = max(1, int(PIXELS_PER_CALL // max(network_pixels, math.prod(size))))
         while batch := list(islice(run, count)):

@@ -16,12 +16,11 @@ from pipeline.segmenter.encoder import check_encoder
 from pipeline.system.text import error_text, short_repr
 
 LIBRARY_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError)
-# Arguments of smp's models that this pipeline sets itself, or that would change what they return.
+# Arguments of smp's models that the pipeline sets itself, or that would change what they return.
 RESERVED_ARGUMENTS = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
 RESERVED_ARGUMENTS |= {"activation", "aux_params"}
-# Not the architecture's own: timm's transformers need them for images of any size.
-_TIMM_OPTIONS = {"dynamic_img_size", "img_size", "drop_path_rate"}
-# The option for the number of channels that the classifier receives; of a list the last value.
+_TIMM_OPTIONS = {"dynamic_img_size", "img_size", "drop_path_rate"}  # passed on to the encoder
+# The option that sets the number of channels of the classifier's input (the last value of a list).
 WIDTH_OPTIONS = {
     "deeplabv3": "decoder_channels",
     "deeplabv3plus": "decoder_channels",
@@ -40,12 +39,12 @@ WIDTH_OPTIONS = {
 class TextClassifier(nn.Module):
     """The paper's classifier: the decoder's features times the frozen text embeddings.
 
-    Nothing is learned between them (no map, normalisation, bias or temperature), so that the text
-    constrains the decoder; as in the authors' code.
+    As in the authors' code nothing is learned between them (no projection, normalisation, bias or
+    temperature), so that the text constrains the decoder.
 
     Args:
         text: CLIP's embedding of each class, ``[C, D]`` float; the decoder has D channels.
-        kernel_size: of the convolution that it replaces: the text is its centre tap.
+        kernel_size: of the convolution that it replaces, whose centre tap is the text.
     """
 
     text: Tensor
@@ -56,7 +55,7 @@ class TextClassifier(nn.Module):
         self.register_buffer("text", text.detach().clone().float())
 
     def as_convolution(self) -> nn.Conv2d:
-        """An equal layer of smp's head: the text in its centre, 0 elsewhere."""
+        """The equivalent convolution for smp's head: the text at its centre, 0 elsewhere."""
         size, (classes, width) = self.kernel_size, self.text.shape
         conv = nn.Conv2d(width, classes, size, padding=size // 2)
         assert conv.bias is not None
@@ -66,12 +65,12 @@ class TextClassifier(nn.Module):
         return conv
 
     def forward(self, features: Tensor) -> Tensor:
-        """Score each class: features ``[B, D, H, W]`` to logits ``[B, C, H, W]``."""
+        """Features ``[B, D, H, W]`` to logits ``[B, C, H, W]``."""
         return F.conv2d(features, self.text[:, :, None, None])
 
 
 def known_options(model: type[nn.Module], encoder: str) -> set[str]:
-    """The names that ``segmenter.options`` may have for an architecture."""
+    """Keys that ``segmenter.options`` may contain for an architecture and encoder."""
     own = set(inspect.signature(model.__init__).parameters) - RESERVED_ARGUMENTS
     return own | (_TIMM_OPTIONS if encoder.startswith("tu-") else set())
 
@@ -84,25 +83,22 @@ def build_segmenter(
     options: Mapping[str, Any],
     text: Tensor | None,
 ) -> nn.Module:
-    """Make an untrained segmenter: RGB ``[B, 3, H, W]`` to logits ``[B, C, H, W]``.
+    """Build an untrained segmenter: RGB ``[B, 3, H, W]`` to logits ``[B, C, H, W]``.
 
     Args:
-        arch: name of an smp architecture, in any case (``unet``, ``deeplabv3``).
+        arch: name of an smp architecture in upper or lower case (``unet``, ``deeplabv3``).
         encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
         num_classes: C.
         options: further arguments of the architecture, such as ``decoder_channels``.
-        text: embeddings ``[C, D]`` of a frozen classifier, which give the decoder D channels where
-            ``options`` do not; None for a learned classifier.
+        text: ``[C, D]``, embeddings for a frozen classifier; the decoder gets D channels. None: a
+            learned classifier.
 
     Raises:
         ValueError: the architecture, the encoder or an option is unknown, or they do not fit.
     """
-    _check_options(arch, encoder, options)
+    known = _check_options(arch, encoder, options)
     check_encoder(encoder)
-    architecture = smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]
-    ours: dict[str, Any] = (
-        {"upsampling": 1} if "upsampling" in known_options(architecture, encoder) else {}
-    )
+    ours: dict[str, Any] = {"upsampling": 1} if "upsampling" in known else {}
     if text is not None:
         if text.ndim != 2 or len(text) != num_classes:
             raise ValueError(
@@ -110,14 +106,9 @@ def build_segmenter(
                 f"got {list(text.shape)}"
             )
         ours |= _width_of_text(arch.lower(), options, text.shape[-1])
+    fixed = {"encoder_name": encoder, "encoder_weights": None, "classes": num_classes}
     try:
-        model: nn.Module = smp.create_model(
-            arch,
-            encoder_name=encoder,
-            encoder_weights=None,
-            classes=num_classes,
-            **{**options, **ours},
-        )
+        model: nn.Module = smp.create_model(arch, **{**options, **ours, **fixed})
     except LIBRARY_ERRORS as error:
         raise ValueError(
             f"params.yaml: segmenter.arch '{arch}', segmenter.encoder '{encoder}' and "
@@ -130,14 +121,12 @@ def build_segmenter(
 
 
 def with_own_upsampling(model: nn.Module) -> nn.Module:
-    """Upsample a network's logits to its input's size: bilinear, align_corners False, float32.
+    """Upsample an smp model's logits to its input's size: bilinear, align_corners False, float32.
 
-    As the authors do, and as the pseudo-masks are upsampled. smp's heads use align_corners True,
-    which at stride 8 moves the logits by up to 3.5 pixels; they are built with ``upsampling: 1``,
-    so that plain ``smp.from_pretrained`` gives the small logits.
-
-    Args:
-        model: an smp model; it is changed in place. Logits of full size stay as they are.
+    The authors do so, and the pseudo-masks are upsampled likewise. smp's heads use align_corners
+    True, which at stride 8 moves the logits by up to 3.5 pixels; they are built with
+    ``upsampling: 1``, so that plain ``smp.from_pretrained`` gives the small logits. The model is
+    changed in place; logits of full size stay as they are.
     """
     head = model.segmentation_head
     if isinstance(head, DPTSegmentationHead):  # has no option (smp 0.6.0)
@@ -147,15 +136,15 @@ def with_own_upsampling(model: nn.Module) -> nn.Module:
 
 
 def _upsampled(model: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-    """Logits ``[B, C, h, w]`` at the size of the input ``[B, 3, H, W]``."""
+    """Forward hook: logits ``[B, C, h, w]`` at the size of the input ``[B, 3, H, W]``."""
     size = inputs[0].shape[-2:]
     if logits.shape[-2:] == size:
         return logits
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
 
-def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown architecture or option."""
+def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> set[str]:
+    """The known options; raises ValueError for an unknown architecture or option."""
     models: dict[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
     if arch.lower() not in models:
         raise ValueError(
@@ -180,23 +169,23 @@ def _check_options(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
                 f"params.yaml: segmenter.options.{name} must be true or false, got "
                 f"{short_repr(value)}"
             )
+    return known
 
 
 def _width_of_text(arch: str, options: Mapping[str, Any], width: int) -> dict[str, Any]:
-    """The option that gives the decoder as many channels as the text; ValueError where the user
-    set another number."""
+    """The option that gives the decoder ``width`` channels; ValueError if the user set another."""
     name = WIDTH_OPTIONS.get(arch)
     if name is None:
         return {}
-    default = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch].__init__).parameters[name]
-    found = options.get(name, default.default)
+    default = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch]).parameters[name].default
+    found = options.get(name, default)
     found = list(found) if isinstance(found, tuple) else found
     wanted = [*found[:-1], width] if isinstance(found, list) else width
     if name in options and found != wanted:
         raise ValueError(
             f"params.yaml: segmenter.options.{name} must be {short_repr(wanted)} for "
             f"segmenter.classifier 'text', whose embeddings have {width} values, got "
-            f"{short_repr(found)}; write {short_repr(wanted)}, or remove the line"
+            f"{short_repr(found)}; write {short_repr(wanted)} or remove the line"
         )
     return {name: wanted}
 
@@ -209,15 +198,15 @@ def _freeze_classifier(model: nn.Module, text: Tensor) -> None:
     assert isinstance(last, nn.Conv2d)
     if text.shape[1] != last.in_channels:
         raise ValueError(
-            f"params.yaml: segmenter.classifier: 'text' needs a decoder of {text.shape[1]} "
-            f"channels, as the embeddings have, and {type(model).__name__}'s has "
-            f"{last.in_channels}; use a segmenter.arch of {', '.join(WIDTH_OPTIONS)}"
+            "params.yaml: segmenter.classifier: 'text' needs a decoder with as many channels as "
+            f"the embeddings, {text.shape[1]}, and {type(model).__name__}'s has "
+            f"{last.in_channels}; use one of these as segmenter.arch: {', '.join(WIDTH_OPTIONS)}"
         )
     head.set_submodule(name, TextClassifier(text, last.kernel_size[0]))
 
 
 def plain_network(model: nn.Module) -> nn.Module:
-    """A copy of the model on the CPU, its text classifier as an ordinary convolution."""
+    """A copy of the model on the CPU, with its text classifier as an ordinary convolution."""
     plain = copy.deepcopy(model).cpu()
     for name, module in list(plain.named_modules()):
         if isinstance(module, TextClassifier):
@@ -226,7 +215,7 @@ def plain_network(model: nn.Module) -> nn.Module:
 
 
 def check_crop(model: nn.Module, crop: tuple[int, int]) -> None:
-    """Raise ValueError where a side of the crop is not a multiple of the encoder's stride."""
+    """Raise ValueError if a side of the crop is not a multiple of the encoder's stride."""
     stride = size_divisor(model)
     if any(side % stride for side in crop):
         raise ValueError(
@@ -244,16 +233,16 @@ def size_divisor(model: nn.Module) -> int:
 def check_batch_norm(
     model: nn.Module, *, batch_size: int, crop: tuple[int, int], name: str
 ) -> None:
-    """Raise ValueError where a BatchNorm would see one value per channel, which has no variance.
+    """Raise ValueError if a BatchNorm would see one value per channel, which has no variance.
 
-    This happens with a batch of one image where the network pools the whole map (DeepLab's ASPP,
-    PAN, UPerNet) or its deepest map has one pixel.
+    This happens with a batch of one image if the network pools the whole map (DeepLab's ASPP, PAN,
+    UPerNet) or its deepest map has one pixel.
 
     Args:
-        model: images ``[B, 3, H, W]`` to anything.
-        batch_size: B, whose statistics BatchNorm computes.
+        model: takes images ``[B, 3, H, W]``.
+        batch_size: images over which BatchNorm computes its statistics.
         crop: ``(H, W)`` in pixels.
-        name: the parameter that holds the batch size.
+        name: the parameter that sets the batch size.
     """
     if batch_size > 1 or _trains_on_one(model, crop):
         return
@@ -266,7 +255,7 @@ def check_batch_norm(
 
 
 def _trains_on_one(model: nn.Module, crop: tuple[int, int]) -> bool:
-    """Whether each BatchNorm accepts a single crop; only sizes are computed."""
+    """Whether each BatchNorm accepts a single crop; runs on the meta device, without values."""
     dry = copy.deepcopy(model).to("meta").train()
     try:
         with torch.no_grad():

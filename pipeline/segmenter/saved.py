@@ -1,9 +1,8 @@
-"""Saved segmenter: a folder that plain ``smp.from_pretrained`` opens, written whole, read safely.
+"""Saved segmenter: a folder that plain ``smp.from_pretrained`` opens, checked before loading.
 
-``carb.json`` beside the weights holds what smp does not keep: classes, colours, normalisation and
-size. Such folders are passed on, so that every file is checked before a library acts on it: smp
-would take a class of any name from the configuration, and timm would download an encoder of any
-name.
+``carb.json`` next to the weights contains what smp does not keep: classes, colours, normalisation
+and size. Users pass such folders on, so every file is checked before a library acts on it: smp
+would import a class of any name from the configuration, and timm download any encoder.
 """
 
 import io
@@ -61,7 +60,7 @@ class Metadata(BaseModel):
     std: tuple[Deviation, Deviation, Deviation]
     base_size: tuple[Side, Side]
     extra: dict[str, Any]
-    align_corners: bool = True  # of the last upsampling: older segmenters kept smp's own
+    align_corners: bool = True  # of the last upsampling; older segmenters used smp's
     weights_sha256: str | None = None
 
 
@@ -76,24 +75,22 @@ def save_segmenter(
     base_size: tuple[int, int],
     extra: dict[str, Any],
 ) -> None:
-    """Write a segmenter's folder, whole or not at all; equal input gives equal bytes.
+    """Write a segmenter's folder atomically; equal input gives equal bytes.
 
     Args:
         directory: folder to write; an existing one is replaced.
         model: from ``build_segmenter``, on any device; it is not changed.
         classes: class names, by index.
         palette: ``[C, 3]`` uint8 RGB.
-        mean: of the RGB channels in 0..1, as training normalised them.
-        std: likewise.
-        base_size: ``(height, width)`` in pixels of the images that the model was trained on.
-        extra: anything else worth keeping; JSON values.
+        mean: subtracted from RGB in 0..1.
+        std: divides the difference.
+        base_size: ``(height, width)`` in pixels of the training images.
+        extra: JSON values to keep, such as the training settings.
     """
     stride = size_divisor(model)
+    pairs = zip(classes, palette.tolist(), strict=True)
     metadata = {
-        "classes": [
-            {"name": name, "colour": colour}
-            for name, colour in zip(classes, palette.tolist(), strict=True)
-        ],
+        "classes": [{"name": name, "colour": colour} for name, colour in pairs],
         "mean": list(mean),
         "std": list(std),
         "base_size": list(base_size),
@@ -105,7 +102,7 @@ def save_segmenter(
     segmenter = Segmenter(plain, classes, palette, mean, std, base_size, stride, extra)
     with atomic_path(directory) as draft:
         draft.mkdir()
-        # smp keeps an existing card; its own has no class names and a licence not ours to give.
+        # smp keeps an existing card. Its own lacks class names and states a licence.
         card = model_card(segmenter, metrics=None, onnx=False)
         (draft / "README.md").write_text(card, "utf-8")
         plain.save_pretrained(draft)
@@ -114,9 +111,9 @@ def save_segmenter(
 
 
 def load_segmenter(directory: str | Path) -> Segmenter:
-    """Open a folder of ``save_segmenter``, in eval mode, on a GPU if there is one.
+    """Load a folder of ``save_segmenter``, in eval mode, on a GPU if there is one.
 
-    ``load_segmenter("models/segmenter")("photo.jpg")`` gives the class of each pixel, ``[H, W]``.
+    ``load_segmenter("models/segmenter")("photo.jpg")`` returns the class of each pixel, ``[H, W]``.
 
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged.
@@ -124,8 +121,8 @@ def load_segmenter(directory: str | Path) -> Segmenter:
     directory = Path(directory)
     metadata = read_metadata(directory)
     try:
-        with redirect_stdout(io.StringIO()):  # huggingface_hub prints where it loads from
-            # A configuration that asks for ImageNet weights must not download any.
+        with redirect_stdout(io.StringIO()):  # huggingface_hub prints the path
+            # None: never download the ImageNet weights that a configuration asks for.
             model = smp.from_pretrained(str(directory), encoder_weights=None)
     except (OSError, SafetensorError, *LIBRARY_ERRORS) as error:
         raise ValueError(
@@ -159,14 +156,12 @@ def read_metadata(directory: Path) -> Metadata:
                 f"{directory} is not a segmenter of this pipeline, {name} is missing; "
                 "run dvc repro train"
             )
+    weights = directory / WEIGHTS_FILE
     try:
         metadata = Metadata.model_validate_json((directory / METADATA_FILE).read_bytes())
         config = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
         fault = _config_fault(config, len(metadata.classes))
-        if not fault and metadata.weights_sha256 not in (
-            None,
-            file_digest(directory / WEIGHTS_FILE),
-        ):
+        if not fault and metadata.weights_sha256 not in (None, file_digest(weights)):
             fault = (
                 f"{WEIGHTS_FILE} is not the file that training wrote; if you changed it yourself, "
                 f"remove 'weights_sha256' from {METADATA_FILE}"
@@ -182,9 +177,9 @@ def read_metadata(directory: Path) -> Metadata:
 
 
 def _config_fault(config: Any, num_classes: int) -> str:
-    """What is wrong with smp's configuration; empty if nothing is."""
+    """What is wrong with smp's configuration; empty if it is valid."""
     if not isinstance(config, dict):
-        return f"{CONFIG_FILE} holds {short_repr(config)}"
+        return f"{CONFIG_FILE} contains {short_repr(config)}"
     known = {model.__name__: model for model in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     architecture, encoder = config.pop("_model_class", None), str(config.get("encoder_name"))
     if not isinstance(architecture, str) or architecture not in known:

@@ -1,4 +1,4 @@
-"""Predicting photos, folders and videos from the command line."""
+"""The command `predict`: photos, folders and videos."""
 
 import sys
 from fractions import Fraction
@@ -12,7 +12,6 @@ from pipeline.deploy.video import probe_video, read_frames
 from pipeline.report.drawing import palette_of
 from pipeline.segmenter.saved import load_segmenter
 from stages import eval as evaluate
-from stages import predict
 from tests.deploy.conftest import Run
 from tests.helpers.small_photos import SPACE, film, scene
 
@@ -38,9 +37,9 @@ def test_a_photo_gives_mask_overlay_confidence_and_legend(
     mask = opened("o/masks/street.png")
     assert np.array_equal(np.asarray(mask), load_segmenter(segmenter)(photo))
     assert mask.getpalette()[:33] == palette_of(palette, SPACE.palette).ravel().tolist()
-    sure = opened("o/confidence/street.png")
-    assert (sure.mode, sure.size) == ("L", (101, 67))
-    assert np.asarray(sure).min() >= 255 // 11  # the likeliest of 11 classes
+    confidence = opened("o/confidence/street.png")
+    assert (confidence.mode, confidence.size) == ("L", (101, 67))
+    assert np.asarray(confidence).min() >= 255 // 11  # the likeliest of 11 classes
     assert opened("o/overlays/street.png").size == (101, 67)
     assert Path("o/legend.png").is_file()
 
@@ -67,37 +66,28 @@ def test_a_video_keeps_its_size_rate_and_length(ending: str, run: Run) -> None:
     assert masks == [f"{number:06d}.png" for number in range(5)]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("missing.png", None, "no such file or folder"),
-        ("empty", "a folder", "contains neither a photo"),
-        ("notes.txt", b"no photo", "must be a photo"),
-        ("torn.jpg", b"\xff\xd8\xff\xe0 torn", "torn.jpg"),
-        ("noise.mp4", bytes(range(256)) * 40, "not readable as a video"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(
-    name: str, content: bytes | str | None, words: str, run: Run
-) -> None:
-    if isinstance(content, bytes):
-        Path(name).write_bytes(content)
-    elif content is not None:
-        Path(name).mkdir()
-    assert words in run(name, "--out", "o", code=2)
-    assert not Path("o").exists()
-
-
-def test_the_output_never_replaces_the_source(run: Run) -> None:
-    Path("in").mkdir()
-    scene(96, 64).save("in/a.png")
-    assert "would replace" in run("in", "--out", "in", code=2)
+def test_bad_input_is_refused_in_one_sentence(run: Run) -> None:
+    Path("empty").mkdir()
+    Path("notes.txt").write_text("no photo")
+    Path("torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    Path("noise.mp4").write_bytes(bytes(range(256)) * 40)
+    for name, words in (
+        ("missing.png", "no such file or folder"),
+        ("empty", "contains neither a photo"),
+        ("notes.txt", "must be a photo"),
+        ("torn.jpg", "torn.jpg"),
+        ("noise.mp4", "not readable as a video"),
+    ):
+        assert words in run(name, "--out", "o", code=2)
+        assert not Path("o").exists()
+    scene(96, 64).save("empty/a.png")
+    assert "would replace" in run("empty", "--out", "empty", code=2)
 
 
 def test_videos_without_pyav_end_in_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    film(Path("ride.mp4"), size=(64, 96), rate=Fraction(5))
-    scene(96, 64).save("a.png")
+    Path("ride.mp4").touch()
     monkeypatch.setitem(sys.modules, "av", None)
-    said = run("a.png", "ride.mp4", "--out", "o", code=2)
+    said = run("ride.mp4", "--out", "o", code=2)
     assert "error: videos need av: pip install -e '.[deploy]'" in said
-    run("a.png", "--out", "o", app=predict.app)
+    scene(96, 64).save("a.png")
+    run("a.png", "--out", "o")

@@ -1,4 +1,4 @@
-"""Photos that lack a label, a mask or logits: scored where they can be, and named."""
+"""Photos without image-level labels, human masks or logits are left out and logged."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.evaluation.photos import warn_unseen_classes
 from pipeline.metrics import confusion
-from tests.helpers.tiny_run import prepare_folder, run_stage
+from tests.helpers.tiny_run import prepare_folder, run_stage, write_params
 
 OWN = {"dataset.name": "folder", "dataset.root": "own", "train.steps": 2, "carb.warmup_steps": 1}
 
@@ -36,7 +36,7 @@ def done(stage: str, caplog: pytest.LogCaptureFixture) -> str:
     return caplog.text
 
 
-def test_photos_without_labels_masks_or_logits_are_scored_where_they_can_be(
+def test_photos_without_labels_masks_or_logits_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -52,19 +52,18 @@ def test_photos_without_labels_masks_or_logits_are_scored_where_they_can_be(
     assert "1 of 2 val photos have no mask: val/w" in text
     for stage in ("pseudo", "encoder", "train"):
         done(stage, caplog)
-    for photos in (None, "list.txt"):  # no label of any photo with a mask
-        Path("list.txt").write_text("valid\\v.jpg\nval/w\n")
-        prepare_folder(tmp_path, OWN | {"eval.photos": photos})
-        text = done("eval_pseudo", caplog)
-        assert "a human mask but no image-level label; pseudo-masks not scored (1): val/v" in text
-        assert json.loads(Path("results/pseudo_masks.json").read_text()) == {}
-        assert "segmenter on 1 photos" in done("eval", caplog)
+    Path("list.txt").write_text("valid\\v.jpg\nval/w\n")  # none with both a mask and a label
+    write_params(tmp_path, OWN | {"eval.photos": "list.txt"})
+    text = done("eval_pseudo", caplog)
+    assert "a human mask but no image-level label; pseudo-masks not scored (1): val/v" in text
+    assert json.loads(Path("results/pseudo_masks.json").read_text()) == {}
+    assert "segmenter on 1 photos" in done("eval", caplog)
     photo("valid/x.jpg")  # newer than the store
     mask("valid/x.png")
     mask("Train/a.png")
     with Path("data/image_labels.csv").open("a") as labels:
         labels.write("val/x,1,1,0\n")
-    prepare_folder(tmp_path, OWN)
+    write_params(tmp_path, OWN)
     lacks = "masks.zarr: no logits, so pseudo-masks not scored, run `dvc repro pseudo` to add"
     assert f"{lacks} them (1): val/x" in done("eval_pseudo", caplog)
     assert list(json.loads(Path("results/pseudo_masks.json").read_text())) == ["pseudo-masks train"]
@@ -73,7 +72,7 @@ def test_photos_without_labels_masks_or_logits_are_scored_where_they_can_be(
     assert "segmenter on 2 photos" in text
 
 
-def test_classes_that_no_mask_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_classes_in_no_mask_are_named(caplog: pytest.LogCaptureFixture) -> None:
     binary = np.array([[0, 255, 255]])
     warn_unseen_classes(confusion(np.array([[1, 1, 0]]), binary, 2), ["road", "car"])
     assert "human masks: none contains car; masks hold class indices from 0, and 255" in caplog.text

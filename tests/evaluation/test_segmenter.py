@@ -1,4 +1,4 @@
-"""Scores of a segmenter and of pseudo-masks, worked by hand on a 2x3 image."""
+"""Scores of a segmenter and of pseudo-masks, by hand on a 2x3 image."""
 
 import math
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_regions_are_split_among_present_classes(tmp_path: Path, store_of) -> No
             read_mask=lambda path: MASK,
             store=store,
             labels={"val/a": np.array([True, True, True])},
-            presentation=TestTimeOptions(),
+            test_time=TestTimeOptions(),
         )
         for scenes in ([scene, unlabelled], [scene])
     )

@@ -20,14 +20,19 @@ def random_segmenter(
     seed: int = 3,
     *,
     arch: str = "unet",
+    options: dict[str, object] | None = None,
     space: LabelSpace = SPACE,
     extra: dict[str, object] | None = None,
 ) -> Path:
     """Write an untrained segmenter."""
     torch.manual_seed(seed)
-    options = {"decoder_channels": [16, 16, 8, 8, 4]} if arch == "unet" else {}
+    small = {"decoder_channels": [16, 16, 8, 8, 4]} if arch == "unet" else {}
     model = build_segmenter(
-        arch=arch, encoder="resnet18", num_classes=len(space.names), options=options, text=None
+        arch=arch,
+        encoder="resnet18",
+        num_classes=len(space.names),
+        options=small if options is None else options,
+        text=None,
     )
     with torch.no_grad():
         model.train()(torch.rand(2, 3, 64, 96))

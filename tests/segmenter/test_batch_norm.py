@@ -1,4 +1,4 @@
-"""A batch of one photo: told before step 1 where a BatchNorm would see a single value."""
+"""A batch of one image is refused if a BatchNorm would see one value per channel."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ def check(arch: str, batch_size: int, crop: tuple[int, int]) -> None:
     check_batch_norm(network(arch), batch_size=batch_size, crop=crop, name="train.batch_size")
 
 
-@pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus", "pan", "upernet"])
-def test_networks_that_pool_the_whole_map_need_two_photos(arch: str) -> None:
+@pytest.mark.parametrize("arch", ["deeplabv3", "pan", "upernet"])
+def test_networks_that_pool_the_whole_map_need_two_images(arch: str) -> None:
     with pytest.raises(ValueError, match=r"^params.yaml: train.batch_size is 1 .*2 or more$"):
         check(arch, 1, (64, 96))
     check(arch, 2, (64, 96))
 
 
-def test_a_deepest_map_of_one_pixel_needs_two_photos_or_a_larger_crop() -> None:
+def test_a_deepest_map_of_one_pixel_needs_two_images_or_a_larger_crop() -> None:
     with pytest.raises(ValueError, match=rf"views.crop \[32, 32\] a BatchNorm .*{LARGER}$"):
         check("unet", 1, (32, 32))
     check("unet", 1, (32, 64))

@@ -1,4 +1,4 @@
-"""Encoder weights: from a file, from ImageNet."""
+"""Encoder weights from a file or from ImageNet."""
 
 from pathlib import Path
 
@@ -32,9 +32,8 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("encoder", ["tu-regnetx_002", "mit_b0"])
-def test_an_encoder_comes_back_from_its_file(encoder, tmp_path):
-    one, other = unet(encoder, 0), unet(encoder, 1)
+def test_an_encoder_is_restored_from_its_file(tmp_path):
+    one, other = unet("tu-regnetx_002", 0), unet("tu-regnetx_002", 1)
     save_encoder(one.encoder, tmp_path / "w.safetensors", half=False)
     load_encoder(other, tmp_path / "w.safetensors")
     for name, value in one.encoder.state_dict().items():
@@ -55,7 +54,7 @@ def test_half_rounds_matrices_and_keeps_statistics_beyond_its_range(tmp_path):
     )
 
 
-def test_a_flipped_bit_of_our_own_weights_is_told(weights, tmp_path):
+def test_a_flipped_bit_of_our_own_weights_is_reported(weights, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-3] ^= 1
     (tmp_path / "spoilt").write_bytes(content)
@@ -68,8 +67,6 @@ def test_a_flipped_bit_of_our_own_weights_is_told(weights, tmp_path):
 def test_weights_of_another_encoder_are_refused_by_name(weights):
     with pytest.raises(ValueError, match=r"segmenter\.encoder_weights: .* missing .* unknown"):
         load_encoder(unet("tu-regnetx_002", 0), weights)
-    with pytest.raises(ValueError, match=r"missing \(layer1\.2\.conv1\.weight"):
-        load_encoder(unet("resnet34", 0), weights)
 
 
 def test_a_tensor_of_another_shape_is_refused_and_nothing_is_loaded(weights, tmp_path):
@@ -86,9 +83,10 @@ def test_a_tensor_of_another_shape_is_refused_and_nothing_is_loaded(weights, tmp
 
 def test_a_missing_and_an_unreadable_file_are_named(tmp_path):
     torch.save({"conv1.weight": torch.ones(2)}, tmp_path / "pickled.pt")
+    model = unet("resnet18", 0)
     for name in ("absent.safetensors", "pickled.pt", "."):
         with pytest.raises(ValueError, match=r"segmenter\.encoder_weights: .*cannot be read"):
-            load_encoder(unet("resnet18", 0), tmp_path / name)
+            load_encoder(model, tmp_path / name)
 
 
 def test_weights_that_cannot_be_downloaded_point_to_none_or_a_file(monkeypatch, tmp_path):

