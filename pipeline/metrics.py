@@ -45,18 +45,20 @@ def confusion(
     """Count how often each class of the mask was predicted as each class.
 
     Args:
-        pred: predicted class per pixel, any integer type and shape. Not checked where the mask is
-            ``ignore_index``.
+        pred: predicted class per pixel, any integer type and shape. A value that is no class (a
+            pseudo-mask's 255) is a miss: it enlarges the union of the pixel's mask class and of no
+            other, as in mmsegmentation.
         mask: human annotation, of the same shape; ``ignore_index`` is not counted.
         num_classes: C.
         ignore_index: the value of unannotated pixels.
 
     Returns:
-        ``[C, C]`` int64, rows = mask, columns = prediction.
+        ``[C, C]`` int64, rows = mask, columns = prediction. Only where some pixel was predicted as
+        no class there is one more column, ``[C, C + 1]``, which counts those pixels.
 
     Raises:
-        ValueError: the shapes differ, a type is not an integer one, or an annotated pixel has a
-            value that is no class.
+        ValueError: the shapes differ, a type is not an integer one, or the mask holds a
+            value that is neither a class nor ``ignore_index``.
     """
     if tuple(pred.shape) != tuple(mask.shape):
         raise ValueError(
@@ -66,28 +68,32 @@ def confusion(
     truth, guess = _ids(mask, "mask"), _ids(pred, "prediction")
     valid = truth != ignore_index
     truth, guess = truth[valid], guess[valid]
-    for values, found in ((truth, "mask"), (guess, "prediction")):
-        strange = values[(values < 0) | (values >= num_classes)]
-        if strange.size:
-            ignored = f" or {ignore_index} (ignored)" if found == "mask" else ""
-            raise ValueError(
-                f"{found} values must be 0..{num_classes - 1}{ignored}, got {strange[0]}; is the "
-                f"{found} of another label space?"
-            )
-    counts = np.bincount(truth * num_classes + guess, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
+    strange = truth[(truth < 0) | (truth >= num_classes)]
+    if strange.size:
+        raise ValueError(
+            f"mask values must be 0..{num_classes - 1} or {ignore_index} (ignored), "
+            f"got {strange[0]}; is the mask of another label space?"
+        )
+    column = np.where((guess < 0) | (guess >= num_classes), num_classes, guess)
+    width = num_classes + 1  # the last column: predicted as no class
+    wide = np.bincount(truth * width + column, minlength=num_classes * width)
+    counts: IntArray = wide.reshape(num_classes, width).astype(np.int64)
+    return counts if counts[:, -1].any() else np.ascontiguousarray(counts[:, :-1])
 
 
 def areas(confusion: Tensor | AnyArray) -> tuple[IntArray, IntArray, IntArray]:
     """Pixels of each class: ``hit, predicted, annotated``, each ``[C]`` int64.
 
+    Args:
+        confusion: counts as `confusion` gives them, ``[C, C]`` or ``[C, C + 1]``.
+
     Raises:
-        ValueError: the matrix is not square.
+        ValueError: the matrix has another shape.
     """
     counts = _array(confusion).astype(np.int64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+    if counts.ndim != 2 or counts.shape[1] - counts.shape[0] not in (0, 1):
         raise ValueError(f"a confusion matrix must be [C, C], got {list(counts.shape)}")
-    return counts.diagonal().copy(), counts.sum(0), counts.sum(1)
+    return counts.diagonal().copy(), counts[:, : len(counts)].sum(0), counts.sum(1)
 
 
 def _ratio(part: IntArray, whole: IntArray) -> FloatArray:

@@ -77,5 +77,5 @@ def test_classes_in_no_mask_are_named(caplog: pytest.LogCaptureFixture) -> None:
     warn_unseen_classes(confusion(np.array([[1, 1, 0]]), binary, 2), ["road", "car"])
     assert "human masks: none contains car; masks hold class indices from 0, and 255" in caplog.text
     caplog.clear()
-    warn_unseen_classes(confusion(np.array([[1, 1]]), np.array([[0, 1]]), 2), ["road", "car"])
+    warn_unseen_classes(confusion(np.array([[1, 255]]), np.array([[0, 1]]), 2), ["road", "car"])
     assert not caplog.text
