@@ -245,7 +245,7 @@ ARGUMENTS = {
         "--window", "33", "33", "--out", "scored", says=("--window", "multiples", "33")
     ),
     "submission of another data set": eval_folder(
-        "--submission", "--out", "scored", says=("server", "photos named")
+        "--submission", "--out", "scored", says=("--submission needs", "photos named")
     ),
 }
 CASES = PARAMS | MODELS | WEIGHTS | STORES | ARGUMENTS
