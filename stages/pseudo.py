@@ -54,6 +54,7 @@ def main(
                 settings.clip.pretrained,
                 dense=settings.clip.dense,
                 repair=settings.clip.repair_outliers,
+                picture_share=settings.clip.picture_share,
             ),
             normalisation=settings.clip.normalisation,
             activation=settings.clip.activation,

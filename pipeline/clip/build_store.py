@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.levels import fused_grid, fused_logits, level_grid, level_logits, probe_logits
-from pipeline.clip.windows import magnified
+from pipeline.clip.windows import exposed, magnified
 from pipeline.config.clip import ClipParams
 from pipeline.scenes.index import SceneIndex, read_unchanged
 from pipeline.store.checks import Probe, clip_settings, other_code
@@ -160,7 +160,8 @@ def write_store(
 
     def load(level: str, row: int) -> Tensor:
         photo = read_unchanged(paths[row], plan.photos[row].digest)
-        pixels = magnified(photo, params.levels[level], patch_size=clip.patch_size)
+        seen = exposed(photo, params.brightness)
+        pixels = magnified(seen, params.levels[level], patch_size=clip.patch_size)
         return pixels.pin_memory() if fabric.device.type == "cuda" else pixels
 
     def encode(level: str, pixels: Tensor) -> Tensor:

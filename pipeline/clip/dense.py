@@ -41,9 +41,11 @@ class DenseClip(nn.Module):
         patch_size: side of a patch, pixels.
         image_size: ``(height, width)`` the tower was trained with, pixels.
         repair: whether outlier patches are repaired, see `pipeline.clip.last_block`.
+        picture_share: share of the image's own embedding in the features of its patches.
     """
 
     repair = False
+    picture_share = 0.0
 
     def __init__(self, model: nn.Module, tokenizer: Any, *, name: str, config: Any) -> None:
         super().__init__()
@@ -70,16 +72,22 @@ class DenseClip(nn.Module):
     def patch_features(self, images: Tensor) -> Tensor:
         """One feature per patch, in the text space.
 
+        With a ``picture_share`` s it is (1 - s) times the patch's own embedding plus s times that
+        of the whole image: CLIP was trained on whole images, so it names the content of a window
+        more reliably than that of a patch. Windows overlap, so the sum still depends on the place.
+
         The tower may run under the caller's autocast; the normalisation is always float32.
 
         Args:
             images: ``[B, 3, H, W]`` float, normalised by ``mean`` and ``std``, of any size.
 
         Returns:
-            ``[B, D, h, w]`` float32 of L2 norm 1; h and w are H and W in patches, rounded.
+            ``[B, D, h, w]`` float32, of L2 norm 1 without a ``picture_share``; h and w are H and W
+            in patches, rounded.
 
         Raises:
-            ValueError: the images are not ``[B, 3, H, W]`` float.
+            ValueError: the images are not ``[B, 3, H, W]`` float, or with a ``picture_share`` not
+                of the tower's own size.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             found = f"{tuple(images.shape)} {images.dtype}"
@@ -89,8 +97,17 @@ class DenseClip(nn.Module):
         encoded = self.tower.encode(images)
         if self.repair:
             encoded = repair_outliers(encoded, grid)
-        features = self.tower.dense(encoded, grid)
-        return F.normalize(features.float(), dim=1)
+        features = F.normalize(self.tower.dense(encoded, grid).float(), dim=1)
+        if not self.picture_share:
+            return features
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ValueError(
+                f"params.yaml: clip.picture_share needs windows of {list(self.image_size)} pixels, "
+                f"the size that {self.name} was trained with, got {list(images.shape[-2:])}; "
+                "correct clip.levels or set clip.picture_share to 0"
+            )
+        whole = F.normalize(self.tower.pooled(encoded).float(), dim=1)[:, :, None, None]
+        return torch.lerp(features, whole.expand_as(features), self.picture_share)
 
     @torch.no_grad()
     def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:
@@ -158,7 +175,12 @@ def _resize_to_patches(images: Tensor, *, patch_size: int) -> Tensor:
 
 
 def load_clip(
-    model: str, pretrained: str | None, *, dense: str = "value", repair: bool = False
+    model: str,
+    pretrained: str | None,
+    *,
+    dense: str = "value",
+    repair: bool = False,
+    picture_share: float = 0.0,
 ) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
@@ -171,6 +193,7 @@ def load_clip(
             for the other two, which contain their weights.
         dense: how the last block is run, a key of `pipeline.clip.last_block.DENSE_MODES`.
         repair: repair outlier patches, see `pipeline.clip.last_block`.
+        picture_share: see `DenseClip.patch_features`.
 
     Raises:
         ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
@@ -205,6 +228,7 @@ def load_clip(
             f"got {str(repair).lower() if repair else dense!r}"
         )
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
+    clip.picture_share = picture_share
     return clip
 
 

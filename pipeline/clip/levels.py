@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.last_block import repair_outliers
-from pipeline.clip.windows import cover_features, magnified
+from pipeline.clip.windows import cover_features, exposed, magnified
 from pipeline.config.clip import ClipParams, FusedParams, LevelParams
 from pipeline.guided_filter import fuse_levels
 from pipeline.store.plan import FUSED, Grid
@@ -59,10 +59,12 @@ def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str,
     """
     patch, grids = clip.patch_size, []
     for level in params.levels.values():
-        cells = [min(SIDE, max(1, side // patch)) for side in level.window]
+        most = max(level.window) if clip.picture_share else SIDE  # pictures need whole windows
+        cells = [min(most, max(1, side // patch)) for side in level.window]
         small = level.model_copy(update={"window": tuple(patch * cell for cell in cells)})
         size = [(c + more) * patch / level.zoom for c, more in zip(cells, MORE, strict=True)]
         drawn = _drawn(max(1, round(size[0])), max(1, round(size[1])))
+        drawn = exposed(drawn, params.brightness)
         grids.append(level_logits(magnified(drawn, small, patch_size=patch), small, clip, text))
     probe = dict(zip(params.levels, grids, strict=True))
     if params.fused is not None:

@@ -1,5 +1,6 @@
 """Sliding windows: encode a resized photo window by window and blend the results to one grid."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,6 +13,20 @@ from pipeline.config.clip import LevelParams
 from pipeline.views import Box, blend, cover, level_size
 
 MAX_PIXELS = 2**23  # per call of CLIP, 16 windows of 512 x 1024: bounds the memory
+
+
+def exposed(image: Image.Image, brightness: float | None) -> Image.Image:
+    """A photo with a gamma curve that brings its mean brightness to a value in (0, 1).
+
+    CLIP has seen few photos as dark as a street at dusk. None leaves the photo as it is.
+    """
+    if brightness is None:
+        return image
+    histogram = np.array(image.histogram()).reshape(-1, 256).sum(axis=0)
+    levels = np.arange(256) / 255
+    mean = float(np.clip((histogram * levels).sum() / histogram.sum(), 1 / 255, 254 / 255))
+    curve = 255 * levels ** (math.log(brightness) / math.log(mean))
+    return image.point(curve.round().astype(int).tolist() * len(image.getbands()))
 
 
 def magnified(image: Image.Image, level: LevelParams, *, patch_size: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Count, Precision, Section, Size, Text, Zoom
+from pipeline.config.base import Count, Fraction, Precision, Section, Size, Text, Zoom
 
 # Names beside those of the levels: folders of the store, maps of the training previews.
 RESERVED = ("text", "finished", "fused", "segmenter", "noisy")
@@ -34,6 +34,8 @@ class ClipParams(Section):
     pretrained: Text | None
     dense: Literal["value", "vv", "sclip", "clearclip", "naclip"]
     repair_outliers: bool
+    picture_share: Fraction
+    brightness: Annotated[float, Field(ge=0.05, le=0.95)] | None
     templates: Literal["carb", "plain"]
     class_prompts: dict[str, Annotated[list[Text], Field(min_length=1)]]
     normalisation: Literal["clip", "imagenet"]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.clip.dense import DenseClip
-from pipeline.clip.windows import cover_features, magnified
+from pipeline.clip.windows import cover_features, exposed, magnified
 from pipeline.config.clip import LevelParams
 from pipeline.scenes.image_io import read_image
 from pipeline.system.files import check_room, remove
@@ -55,6 +55,7 @@ def embed_photos(
     clip: DenseClip,
     levels: dict[str, LevelParams],
     *,
+    brightness: float | None,
     file: Path,
 ) -> FeatureGrids:
     """CLIP's features of every photo, summed over the levels, on the finest grid.
@@ -63,13 +64,14 @@ def embed_photos(
         photos: the photos; their image-level labels are not used.
         clip: the frozen model.
         levels: the view levels.
+        brightness: ``clip.brightness``.
         file: scratch file for the features, which may exceed the memory.
     """
     finest, *others = sorted(levels.values(), key=lambda level: level.zoom, reverse=True)
     sizes, out, total = [], None, torch.zeros(1)
 
     def shown(photo: TrainingPhoto) -> list[Tensor]:
-        image = read_image(photo.path)
+        image = exposed(read_image(photo.path), brightness)
         return [magnified(image, level, patch_size=clip.patch_size) for level in (finest, *others)]
 
     views = progress(prefetch_in_threads(photos, shown), label="CLIP features", total=len(photos))

@@ -155,6 +155,7 @@ def _distil_clip(
         params.clip.pretrained,
         dense=params.clip.dense,
         repair=params.clip.repair_outliers,
+        picture_share=params.clip.picture_share,
     ).to(fabric.device)
     root = Path(params.dataset.root)
     unknown = np.zeros(0, dtype=bool)
@@ -167,7 +168,13 @@ def _distil_clip(
         grids = None
         if fabric.global_rank == 0:
             with fabric.autocast():
-                grids = embed_photos(photos, clip, params.clip.levels, file=file)
+                grids = embed_photos(
+                    photos,
+                    clip,
+                    params.clip.levels,
+                    brightness=params.clip.brightness,
+                    file=file,
+                )
         grids = shared_features(fabric, grids, file)
         learn_encoder(
             fabric,
