@@ -61,6 +61,8 @@ _ENCODER = (
     "clip.levels",
     "clip.dense",
     "clip.repair_outliers",
+    "clip.window_share",
+    "clip.brightness",
     "views",
     "augment",
     "segmenter",

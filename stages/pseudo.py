@@ -47,14 +47,13 @@ def main(
     with outputs("pseudo", folders={"--out": out}, sources=sources):
         settings = load_sections(params, Settings)
         scenes = SceneIndex.read(index)
-        templates = resolve_templates(settings.clip.templates)
         clip = as_the_authors(
             load_clip(
                 settings.clip.model,
                 settings.clip.pretrained,
                 dense=settings.clip.dense,
                 repair=settings.clip.repair_outliers,
-                picture_share=settings.clip.picture_share,
+                window_share=settings.clip.window_share,
             ),
             normalisation=settings.clip.normalisation,
             activation=settings.clip.activation,
@@ -69,7 +68,7 @@ def main(
                 scenes,
                 root=root,
                 params=settings.clip,
-                templates=templates,
+                templates=resolve_templates(settings.clip.templates),
                 out=out,
                 scratch=scratch,
             )

@@ -41,11 +41,11 @@ class DenseClip(nn.Module):
         patch_size: side of a patch, pixels.
         image_size: ``(height, width)`` the tower was trained with, pixels.
         repair: whether outlier patches are repaired, see `pipeline.clip.last_block`.
-        picture_share: share of the image's own embedding in the features of its patches.
+        window_share: share of the image's pooled embedding in the features of its patches.
     """
 
     repair = False
-    picture_share = 0.0
+    window_share = 0.0
 
     def __init__(self, model: nn.Module, tokenizer: Any, *, name: str, config: Any) -> None:
         super().__init__()
@@ -72,9 +72,10 @@ class DenseClip(nn.Module):
     def patch_features(self, images: Tensor) -> Tensor:
         """One feature per patch, in the text space.
 
-        With a ``picture_share`` s it is (1 - s) times the patch's own embedding plus s times that
-        of the whole image: CLIP was trained on whole images, so it names the content of a window
-        more reliably than that of a patch. Windows overlap, so the sum still depends on the place.
+        With a ``window_share`` s it is (1 - s) times the patch's embedding plus s times the pooled
+        embedding of the image, a window of a photo: CLIP was trained to describe whole images, so
+        it knows the classes of a small window better than that of a patch. Windows of another size
+        than CLIP was trained with are resized for that, which takes a second pass.
 
         The tower may run under the caller's autocast; the normalisation is always float32.
 
@@ -82,12 +83,11 @@ class DenseClip(nn.Module):
             images: ``[B, 3, H, W]`` float, normalised by ``mean`` and ``std``, of any size.
 
         Returns:
-            ``[B, D, h, w]`` float32, of L2 norm 1 without a ``picture_share``; h and w are H and W
+            ``[B, D, h, w]`` float32, of L2 norm 1 without a ``window_share``; h and w are H and W
             in patches, rounded.
 
         Raises:
-            ValueError: the images are not ``[B, 3, H, W]`` float, or with a ``picture_share`` not
-                of the tower's own size.
+            ValueError: the images are not ``[B, 3, H, W]`` float.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             found = f"{tuple(images.shape)} {images.dtype}"
@@ -95,19 +95,15 @@ class DenseClip(nn.Module):
         images = _resize_to_patches(images, patch_size=self.patch_size)
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
         encoded = self.tower.encode(images)
-        if self.repair:
-            encoded = repair_outliers(encoded, grid)
-        features = F.normalize(self.tower.dense(encoded, grid).float(), dim=1)
-        if not self.picture_share:
+        mixed = repair_outliers(encoded, grid) if self.repair else encoded
+        features = F.normalize(self.tower.dense(mixed, grid).float(), dim=1)
+        if not self.window_share:
             return features
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ValueError(
-                f"params.yaml: clip.picture_share needs windows of {list(self.image_size)} pixels, "
-                f"the size that {self.name} was trained with, got {list(images.shape[-2:])}; "
-                "correct clip.levels or set clip.picture_share to 0"
-            )
-        whole = F.normalize(self.tower.pooled(encoded).float(), dim=1)[:, :, None, None]
-        return torch.lerp(features, whole.expand_as(features), self.picture_share)
+        if tuple(images.shape[-2:]) != self.image_size:  # other sizes are not pooled
+            resized = F.interpolate(images, self.image_size, mode="bicubic", antialias=True)
+            encoded = self.tower.encode(resized)
+        pooled = F.normalize(self.tower.pooled(encoded).float(), dim=1)[:, :, None, None]
+        return torch.lerp(features, pooled.expand_as(features), self.window_share)
 
     @torch.no_grad()
     def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:
@@ -180,7 +176,7 @@ def load_clip(
     *,
     dense: str = "value",
     repair: bool = False,
-    picture_share: float = 0.0,
+    window_share: float = 0.0,
 ) -> DenseClip:
     """Load a frozen CLIP through open_clip, in float32 on the CPU.
 
@@ -193,7 +189,7 @@ def load_clip(
             for the other two, which contain their weights.
         dense: how the last block is run, a key of `pipeline.clip.last_block.DENSE_MODES`.
         repair: repair outlier patches, see `pipeline.clip.last_block`.
-        picture_share: see `DenseClip.patch_features`.
+        window_share: see `DenseClip.patch_features`.
 
     Raises:
         ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
@@ -228,7 +224,7 @@ def load_clip(
             f"got {str(repair).lower() if repair else dense!r}"
         )
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
-    clip.picture_share = picture_share
+    clip.window_share = window_share
     return clip
 
 

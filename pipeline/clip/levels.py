@@ -59,8 +59,7 @@ def probe_logits(clip: DenseClip, text: Tensor, params: ClipParams) -> dict[str,
     """
     patch, grids = clip.patch_size, []
     for level in params.levels.values():
-        most = max(level.window) if clip.picture_share else SIDE  # pictures need whole windows
-        cells = [min(most, max(1, side // patch)) for side in level.window]
+        cells = [min(SIDE, max(1, side // patch)) for side in level.window]
         small = level.model_copy(update={"window": tuple(patch * cell for cell in cells)})
         size = [(c + more) * patch / level.zoom for c, more in zip(cells, MORE, strict=True)]
         drawn = _drawn(max(1, round(size[0])), max(1, round(size[1])))

@@ -16,9 +16,14 @@ MAX_PIXELS = 2**23  # per call of CLIP, 16 windows of 512 x 1024: bounds the mem
 
 
 def exposed(image: Image.Image, brightness: float | None) -> Image.Image:
-    """A photo with a gamma curve that brings its mean brightness to a value in (0, 1).
+    """A photo after the gamma curve that brings the mean of its values to about ``brightness``.
 
-    CLIP has seen few photos as dark as a street at dusk. None leaves the photo as it is.
+    CLIP was trained on few images as dark as a street at dusk. The curve maps the mean itself, not
+    each value, to the wanted one, so the new mean differs a little.
+
+    Args:
+        image: RGB, 8 bits per channel.
+        brightness: in (0, 1), of values divided by 255; None: the photo is returned unchanged.
     """
     if brightness is None:
         return image

@@ -34,7 +34,7 @@ class ClipParams(Section):
     pretrained: Text | None
     dense: Literal["value", "vv", "sclip", "clearclip", "naclip"]
     repair_outliers: bool
-    picture_share: Fraction
+    window_share: Fraction
     brightness: Annotated[float, Field(ge=0.05, le=0.95)] | None
     templates: Literal["carb", "plain"]
     class_prompts: dict[str, Annotated[list[Text], Field(min_length=1)]]

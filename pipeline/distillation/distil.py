@@ -155,7 +155,7 @@ def _distil_clip(
         params.clip.pretrained,
         dense=params.clip.dense,
         repair=params.clip.repair_outliers,
-        picture_share=params.clip.picture_share,
+        window_share=params.clip.window_share,
     ).to(fabric.device)
     root = Path(params.dataset.root)
     unknown = np.zeros(0, dtype=bool)

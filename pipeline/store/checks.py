@@ -23,7 +23,7 @@ PROBE_FILE = f"{FINISHED}/probe.json"
 # On the demo's CLIP two float32 kernels differ by 1e-6, a value path changed by 1 % by 4e-3.
 TOLERANCE = 1e-4
 DIGITS = 6  # decimals
-LATER = ("picture_share", "brightness")  # not in the recipe where unset, as in older stores
+LATER = ("window_share", "brightness")  # not in the recipe where unset, as in older stores
 Probe = Mapping[str, np.ndarray]
 
 

@@ -44,6 +44,23 @@ def test_logits_are_cosines_in_float32_even_under_autocast(vit: DenseClip) -> No
     torch.testing.assert_close(logits, by_hand, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (32, 64)], ids=["trained size", "another size"])
+def test_a_window_share_mixes_in_the_models_embedding_of_the_whole_window(
+    vit: DenseClip, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    images = noise(2, 3, *size)
+    own = vit.patch_features(images)
+    monkeypatch.setattr(vit, "window_share", 0.25)
+    seen = (
+        images
+        if size == vit.image_size
+        else F.interpolate(images, vit.image_size, mode="bicubic", antialias=True)
+    )
+    pooled = F.normalize(vit.model.encode_image(seen), dim=1)
+    wanted = 0.75 * own + 0.25 * pooled[:, :, None, None]
+    torch.testing.assert_close(vit.patch_features(images), wanted)
+
+
 def test_text_is_the_normalised_mean_over_words_and_templates(vit: DenseClip) -> None:
     templates = ["a photo of a {}.", "there is a {} in the scene."]
     words = [["car"], ["person", "pedestrian"], ["tree", "tree"]]

@@ -38,10 +38,23 @@ def test_a_store_of_these_parameters_and_classes_only_is_accepted(
         check_store(store, params.clip, LABEL_SPACES["demo"])
     changes: dict[str, Any] = {"class_prompts": {"car": ["automobile"]}, "dense": "other"}
     changes |= {"templates": "other", "levels": {}, "activation": "gelu"}
+    changes |= {"window_share": 0.5, "brightness": 0.45}
     for name, value in changes.items():
         sentence = rf"written for another clip\.{name} than params\.yaml has; run `dvc repro pseudo"
         with pytest.raises(ValueError, match=sentence):
             check_store(store, params.clip.model_copy(update={name: value}), SPACE)
+
+
+def test_a_store_made_with_a_window_share_is_refused_without(
+    store: PseudoMaskStore, params: Params
+) -> None:
+    share = params.clip.model_copy(update={"window_share": 0.5})
+    before = store.attributes["recipe"]
+    assert "window_share" not in before  # a store from before there was a window_share fits
+    store.attributes["recipe"] = before | {"window_share": 0.5}
+    check_store(store, share, SPACE)
+    with pytest.raises(ValueError, match=r"written for another clip\.window_share"):
+        check_store(store, params.clip, SPACE)
 
 
 def test_a_store_of_photos_that_changed_is_refused(store: PseudoMaskStore) -> None:

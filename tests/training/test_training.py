@@ -155,7 +155,10 @@ def test_sigterm_saves_the_current_step(data, small, tmp_path):
     def send_sigterm(step: int, model: nn.Module) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with graceful_shutdown(), pytest.raises(Interrupted, match="SIGTERM, train 5/14; finished work is"):
+    with (
+        graceful_shutdown(),
+        pytest.raises(Interrupted, match="SIGTERM, train 5/14; finished work is"),
+    ):
         run(data, params, tmp_path / "state", preview=send_sigterm)
     resumed = run(data, small, tmp_path / "state")
     assert_equal_weights(resumed.model, whole.model)
