@@ -19,8 +19,8 @@ from scipy import ndimage
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
-from pipeline.evaluation.photos import annotated, listed, scenes_of, with_logits
 from pipeline.evaluation.segmenter import Metrics
+from pipeline.evaluation.selection import annotated, listed, scenes_of, with_logits
 from pipeline.metrics import confusion, iou, mean_iou
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels

@@ -61,8 +61,8 @@ def draw_global_view(
     """Draw the crop that the segmenter is trained on: random scale, position and mirroring.
 
     The image is fitted into ``base_size`` keeping its aspect ratio, magnified by U(scale), and a
-    window of ``crop`` pixels is cut from it. If it is smaller than the crop, it is magnified until
-    the crop fits: nothing is padded.
+    window of ``crop`` pixels is cut from it. An image that is still too small is magnified
+    further until the crop fits; nothing is padded.
 
     Args:
         image_size: ``(height, width)`` of the image.
@@ -87,7 +87,7 @@ def draw_local_box(
 ) -> Box:
     """Draw the position of the local view, in whole pixels of the crop; uniform.
 
-    The paper draws one position per batch, we draw one per image.
+    The paper draws one position per batch; we draw one per image.
     """
     top, left = (
         int(torch.randint(0, outer - inner + 1, (), generator=generator))

@@ -43,8 +43,8 @@ def main(
     """
     from pipeline.config.base import load_sections
     from pipeline.config.watched_files import watch
-    from pipeline.deploy.folder import evaluate_folder
-    from pipeline.deploy.predictions import Predictor
+    from pipeline.deploy.prediction_files import Predictor
+    from pipeline.deploy.score_folder import evaluate_folder
     from pipeline.report.evaluation_files import EvaluationSettings, evaluate_data_set
     from pipeline.report.fonts import use_font
     from pipeline.segmenter.inference import TestTimeOptions

@@ -56,7 +56,7 @@ def main(
         python -m stages.predict ride.mp4 --model models/segmenter --out predictions
     """
     from pipeline.deploy.predict import predict
-    from pipeline.deploy.predictions import Predictor
+    from pipeline.deploy.prediction_files import Predictor
     from pipeline.deploy.sources import find_sources
     from pipeline.report.drawing import palette_of
     from pipeline.report.fonts import use_font

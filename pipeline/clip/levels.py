@@ -1,8 +1,8 @@
 """Levels of the store: grid and logits of a photo at each, the fused level, and probe logits.
 
-Probe logits detect cached logits of other code: a drawn image is computed like a photo, at every
-level, in float32 on the CPU, and the result is kept in the store. Cached logits are reused only if
-today's code gives the same probe logits, within a tolerance for rounding.
+Probe logits reveal cached logits that other code computed: a drawn image goes through the same
+computation as a photo, at every level, in float32 on the CPU, and the result is kept in the store.
+Cached logits are reused only if today's code gives the same probe logits, up to rounding.
 """
 
 import numpy as np

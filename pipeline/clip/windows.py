@@ -1,4 +1,4 @@
-"""Sliding windows: encode a resized photo window by window and blend the results to one grid."""
+"""Sliding windows: encode a resized photo window by window and blend the results into one grid."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +64,7 @@ def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Ite
 def cover_features(
     pixels: Tensor, level: LevelParams, clip: DenseClip, encode: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Encode the windows of a level and blend the results to one grid.
+    """Encode the windows of a level and blend the results into one grid.
 
     A batch has windows of one photo only, so that the result does not depend on other photos.
 

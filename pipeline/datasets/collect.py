@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.config.dataset import DatasetParams
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
-from pipeline.datasets.label_files import match_keys, read_label_file
+from pipeline.datasets.image_label_files import match_keys, read_label_file
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.scenes.image_folder import link_lines
 from pipeline.scenes.image_io import is_animated, read_image

@@ -2,7 +2,7 @@
 
 ``classes.csv``    one line per class: ``class``, optionally ``words`` (for CLIP's prompts,
                    separated by ``|``) and ``colour`` (``#rrggbb``); or ``classes.txt``, names only
-``labels.csv``     or ``.json``: the classes in each photo, see `label_files`
+``labels.csv``     or ``.json``: the classes in each photo, see `image_label_files`
 ``images/...``     training photos in any subfolders; or ``images/train`` and ``images/val``, with
                    validation photos
 ``masks/...``      human masks, if any: the same paths, ``.png`` of class indices
@@ -26,7 +26,7 @@ from pipeline.datasets.folder_layout import (
     folders_in,
     match_masks,
 )
-from pipeline.datasets.label_files import Row, read_rows
+from pipeline.datasets.image_label_files import Row, read_rows
 from pipeline.scenes.classes import LABEL_SPACES, ClassInfo, LabelSpace
 from pipeline.scenes.image_folder import (
     FolderContents,

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from pipeline.deploy.predictions import (
+from pipeline.deploy.prediction_files import (
     OVERLAYS,
     PHOTO,
     VIDEO,

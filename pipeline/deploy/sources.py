@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.deploy.predictions import CONFIDENCE, MASKS, OVERLAYS
+from pipeline.deploy.prediction_files import CONFIDENCE, MASKS, OVERLAYS
 from pipeline.deploy.video import VIDEO_ENDINGS, import_av
 from pipeline.scenes.image_folder import link_lines, scan_folder, warn_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS

@@ -10,15 +10,6 @@ from pipeline.config.dataset import DatasetParams
 from pipeline.config.eval import EvalParams, PaletteName, PicturesParams
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.evaluation.photos import (
-    annotated,
-    inference_options,
-    listed,
-    pseudo_scenes,
-    scenes_of,
-    warn_unseen_classes,
-    with_logits,
-)
 from pipeline.evaluation.pseudo_masks import score_store
 from pipeline.evaluation.segmenter import (
     SEGMENTER,
@@ -29,6 +20,15 @@ from pipeline.evaluation.segmenter import (
     protocol,
     region_class_rows,
     score_segmenter,
+)
+from pipeline.evaluation.selection import (
+    annotated,
+    inference_options,
+    listed,
+    pseudo_scenes,
+    scenes_of,
+    warn_unseen_classes,
+    with_logits,
 )
 from pipeline.metrics import iou
 from pipeline.report.charts import confusion_chart, iou_bars

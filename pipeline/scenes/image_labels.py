@@ -1,6 +1,6 @@
 """The pipeline's own table of image-level labels: ``data/image_labels.csv``, 0 or 1 per class.
 
-`pipeline.datasets.label_files` reads what people write.
+`pipeline.datasets.image_label_files` reads what people write.
 """
 
 import csv

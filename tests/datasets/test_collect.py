@@ -18,7 +18,7 @@ from pipeline.datasets.collect import (
     log_remarks,
     used_scenes,
 )
-from pipeline.deploy.folder import folder_scenes
+from pipeline.deploy.score_folder import folder_scenes
 from pipeline.deploy.sources import find_sources
 from pipeline.scenes.image_labels import write_image_labels
 

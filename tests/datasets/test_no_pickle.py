@@ -14,10 +14,10 @@ from torch import nn
 
 from pipeline.clip.dense import load_clip
 from pipeline.config.params import load_params
+from pipeline.datasets.authors_labels import read_npy_dict
 from pipeline.datasets.base import id_table, read_ids
-from pipeline.datasets.carb_npy import read_npy_dict
 from pipeline.datasets.folder import read_classes
-from pipeline.datasets.label_files import read_label_file
+from pipeline.datasets.image_label_files import read_label_file
 from pipeline.datasets.wilddash2 import PanopticMasks
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.index import SceneIndex

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.deploy.predictions import Predictor
+from pipeline.deploy.prediction_files import Predictor
 from pipeline.segmenter.inference import TestTimeOptions
 from pipeline.segmenter.saved import load_segmenter
 from pipeline.system.files import LIST

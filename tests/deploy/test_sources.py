@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.deploy.folder import folder_scenes
+from pipeline.deploy.score_folder import folder_scenes
 from pipeline.deploy.sources import check_case, find_sources
 from pipeline.system.files import LIST
 

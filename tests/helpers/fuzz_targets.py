@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.config.params import Params, load_params
 from pipeline.datasets.base import id_table, read_ids
 from pipeline.datasets.folder import read_classes
-from pipeline.datasets.label_files import read_label_file
+from pipeline.datasets.image_label_files import read_label_file
 from pipeline.datasets.wilddash2 import PanopticMasks
 from pipeline.scenes.classes import LabelSpace
 from pipeline.scenes.image_io import read_image

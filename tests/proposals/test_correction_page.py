@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.label_files import read_label_file
+from pipeline.datasets.image_label_files import read_label_file
 from pipeline.proposals.page import Proposal, correction_page
 from pipeline.scenes.classes import ClassInfo, LabelSpace
 from tests.helpers.browser import Tab, needs_browser, opened_tab

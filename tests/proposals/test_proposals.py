@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipeline.config.clip import LevelParams
-from pipeline.datasets.label_files import read_label_file
+from pipeline.datasets.image_label_files import read_label_file
 from pipeline.proposals.page import Proposal, write_page
 from pipeline.proposals.propose import (
     check_no_labels,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.deploy.folder import label_ids, submission_names
+from pipeline.deploy.score_folder import label_ids, submission_names
 from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.segmenter.saved import load_segmenter
 from stages.eval import app

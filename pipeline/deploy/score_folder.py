@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.datasets import cityscapes
 from pipeline.datasets.base import Scene, read_annotated
 from pipeline.datasets.mask_ids import AUTO, PredictedClasses, find_masks, mask_reader
-from pipeline.deploy.predictions import (
+from pipeline.deploy.prediction_files import (
     PHOTO,
     Predictor,
     SkippedFiles,
@@ -28,7 +28,6 @@ from pipeline.deploy.predictions import (
     write_predictions,
 )
 from pipeline.deploy.sources import files_outside
-from pipeline.evaluation.photos import warn_unseen_classes
 from pipeline.evaluation.segmenter import (
     Metrics,
     SegmenterScore,
@@ -36,6 +35,7 @@ from pipeline.evaluation.segmenter import (
     per_class_rows,
     protocol,
 )
+from pipeline.evaluation.selection import warn_unseen_classes
 from pipeline.report.charts import confusion_chart
 from pipeline.report.drawing import palette_of
 from pipeline.scenes.image_folder import left_over, link_lines, scan_folder, warn_not_read

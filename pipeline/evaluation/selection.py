@@ -113,7 +113,7 @@ def with_logits(scenes: Sequence[Scene], store: PseudoMaskStore) -> list[Scene]:
 def warn_unseen_classes(matrix: np.ndarray, classes: Sequence[str]) -> None:
     """Log the classes that no human mask contains, given a confusion matrix with rows = mask.
 
-    Masks of 0 and 255 for a binary task are found like this: 255 is ignored.
+    This catches binary masks of 0 and 255, whose 255 would be ignored.
     """
     unseen = [name for name, share in zip(classes, recall(matrix), strict=True) if np.isnan(share)]
     if unseen:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.base import Scene
-from pipeline.evaluation.photos import listed
+from pipeline.evaluation.selection import listed
 from tests.helpers import ROOT
 
 SCENES = [

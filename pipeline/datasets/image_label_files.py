@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.carb_npy import read_npy_dict
+from pipeline.datasets.authors_labels import read_npy_dict
 from pipeline.scenes.image_folder import PhotoNames
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.system.text import error_text, short_repr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.photos import warn_unseen_classes
+from pipeline.evaluation.selection import warn_unseen_classes
 from pipeline.metrics import confusion
 from tests.helpers.tiny_run import prepare_folder, run_stage, write_params
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.datasets.label_files import match_keys, read_label_file
+from pipeline.datasets.image_label_files import match_keys, read_label_file
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "official-labels"
 CLASSES = ["road", "car", "traffic light"]
