@@ -7,7 +7,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ _QUIET = "disable-quic no-first-run disable-background-networking disable-compon
 _FLAGS = [f"--{flag}" for flag in f"headless no-sandbox disable-gpu {_QUIET} disable-sync".split()]
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
 PATIENCE_S = 60
+_TWO_FRAMES = (
+    "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => 0)"
+)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
 
@@ -58,18 +61,30 @@ class Tab:
     def open(self, page: Path) -> None:
         self._load("Page.navigate", url=page.as_uri())
 
-    def reload(self) -> None:
+    def reload(self, until: Callable[[], bool]) -> None:
+        """Reload until something holds.
+
+        A reloaded page may be run by another process, which a busy browser may give the local
+        storage of a moment before.
+        """
         self._load("Page.reload")
+        end = time.monotonic() + PATIENCE_S
+        while not until():
+            assert time.monotonic() < end, "the page never came to the wanted state"
+            self._load("Page.reload")
 
     def _load(self, method: str, **params: Any) -> None:
         self._loaded = False
         self.ask(method, **params)
         while not self._loaded:
             self._next()
+        self.until("document.readyState == 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of an expression on the page."""
-        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        found = self.ask(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -80,12 +95,16 @@ class Tab:
             assert time.monotonic() < end, script
 
     def click(self, element: str, share: float = 0.5) -> None:
-        """Press the mouse on an element, at a share of its width."""
+        """Press the mouse on an element, at a share of its width; returns when the page has it."""
         self.run(f"window.aim = {element}; aim.scrollIntoView({{block: 'center'}})")
+        self.run("hit = null; aim.addEventListener('click', () => { hit = aim; }, {once: true}); 0")
+        self.run(_TWO_FRAMES)  # a page that is not painted yet receives no events
         box = json.loads(self.run("JSON.stringify(aim.getBoundingClientRect())"))
         place = {"x": box["x"] + share * box["width"], "y": box["y"] + box["height"] / 2}
+        self.until("aim.contains(document.elementFromPoint({x}, {y}))".format(**place))
         for kind in ("mousePressed", "mouseReleased"):
             self.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+        self.until("hit === aim")
 
     def choose_file(self, selector: str, path: Path) -> None:
         root = self.ask("DOM.getDocument")["root"]["nodeId"]

@@ -37,7 +37,7 @@ def tab(browser: Tab, folder: Path) -> Tab:
     """The page as a browser shows it for the first time."""
     browser.open(write_page(folder / "correct.html"))
     browser.run("localStorage.clear()")
-    browser.reload()
+    browser.reload(until=lambda: browser.run("localStorage.length") == 0)
     return browser
 
 
@@ -121,16 +121,16 @@ def test_corrections_survive_a_reload_and_the_end_of_the_browser(tmp_path: Path)
         tab.open(page)
         tab.click(slider(), 0.7)
         tab.click(photo(d))
-        tab.reload()
-        assert tagged(tab) == [a, d]
+        tab.reload(until=lambda: tagged(tab) == [a, d])
         assert note(tab) == "Restored from this browser: 1 tags set by hand, sliders restored."
     with opened_tab(tmp_path) as tab:
         tab.open(page)
-        assert tagged(tab) == [a, d]
+        tab.reload(until=lambda: tagged(tab) == [a, d])
         assert "not downloaded yet" in total(tab)
         tab.open(write_page(tmp_path / "other.html", threshold=0.2))
         assert tagged(tab) == [a, b, c]  # corrections belong to one page
         tab.open(page)
+        tab.reload(until=lambda: tagged(tab) == [a, d])
         tab.click("document.getElementById('over')")
         assert tagged(tab) == [a, b]
         tab.click("document.getElementById('undo')")
@@ -205,7 +205,7 @@ def test_a_wrong_file_is_refused_in_one_line(tab: Tab, folder: Path) -> None:
 def test_a_browser_without_storage_is_reported(tab: Tab) -> None:
     refuse = "Storage.prototype.setItem = Storage.prototype.getItem = () => { throw Error('no'); }"
     script = tab.ask("Page.addScriptToEvaluateOnNewDocument", source=refuse)
-    tab.reload()
+    tab.reload(until=lambda: tab.run("refused") is True)
     tab.click(photo(PHOTOS[3]))
     assert tagged(tab) == [PHOTOS[0], PHOTOS[1], PHOTOS[3]]
     assert "this browser does not store your work: download it" in total(tab)
