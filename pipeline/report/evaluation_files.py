@@ -220,8 +220,8 @@ def write_segmenter_report(
     with atomic_path(out) as draft:
         draft.mkdir()
         if previews is not None:
-            every = [scene for split in dataset.splits for scene in dataset.scenes(split)]
-            if (panel := preview_panel(previews, every, inputs.palette)) is not None:
+            used = [*scenes_of(dataset, "train"), *val]
+            if (panel := preview_panel(previews, used, inputs.palette)) is not None:
                 save_png(draft / "training_previews.png", panel)
         if scenes:
             name = dataset.label_space.name

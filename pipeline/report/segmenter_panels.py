@@ -113,7 +113,7 @@ def preview_panel(folder: Path, scenes: Iterable[Scene], palette: RgbArray) -> I
 
     Args:
         folder: written by `pipeline.training.previews`.
-        scenes: all images of the data set; previews of other images are left out.
+        scenes: training and validation images; previews of other images are left out.
         palette: colours of the classes.
 
     Raises:

@@ -27,7 +27,7 @@ APPS = {
 }
 OPTIONS = {
     "draw": ["--train", "4", "--val", "2", "--seed", "3"],
-    "eval": ["--out", "results/eval"],
+    "eval": ["--out", "results/eval", "--previews", "results/train/previews"],
 }
 TINY: dict[str, Any] = {
     "clip.model": "local-dir:clip",
