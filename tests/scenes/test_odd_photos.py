@@ -69,7 +69,8 @@ def test_odd_photos_go_through_the_whole_pipeline(
     prepare_folder(tmp_path, OWN)
     run_until("report")
     assert json.loads(Path("results/segmenter.json").read_text()) == {}
-    assert {path.name for path in Path("results/eval").iterdir()} == {"panels.png", LIST}
+    pictures = {"panels.png", "training_previews.png"}
+    assert {path.name for path in Path("results/eval").iterdir()} == pictures | {LIST}
     for picture in ("eval/panels", "eval_pseudo/panels_unlabelled", "prepare/photos"):
         with Image.open(f"results/{picture}.png") as panel:
             assert panel.width > 300
