@@ -126,6 +126,8 @@ def test_photos_are_identified_by_their_bytes(tmp_path: Path) -> None:
     assert computed == []
     read = PseudoMaskStore.open(store).read("train/atrain/a", "global")
     assert np.array_equal(read, previous.read("train/atrain/a", "global"))
+    moved = [replace(photo, key=f"val/{photo.key}") for photo in plan.photos]  # new names
+    assert write(tmp_path / "moved", replace(plan, photos=moved), previous=previous)[1] == []
 
 
 def test_another_recipe_reuses_nothing_and_another_level_all_but_itself(tmp_path: Path) -> None:
