@@ -12,7 +12,9 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, PositiveInt, StrictStr, ValidationError, model_validator
 
 from pipeline.system.files import file_digest, fingerprint
 
@@ -23,6 +25,7 @@ FUSED = "fused"  # the level made of all others
 FINISHED = "finished"  # folder of digests
 LAYOUT = f"{FINISHED}/layout.json"  # digests of all files but shards
 Grid = tuple[int, int]
+_Pair = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,40 @@ class Plan:
         """Digest of the plan: equal fingerprints, equal bytes (on one kind of machine)."""
         sizes = {level: self.shard_size(level) for level in self.grids}
         return fingerprint(self.attributes() | {"shards": sizes})
+
+
+class _Attributes(BaseModel):
+    recipe: dict[str, Any]
+    classes: Annotated[list[StrictStr], Field(min_length=1)]
+    keys: list[StrictStr]
+    digests: list[StrictStr]
+    sizes: list[_Pair]
+    grids: Annotated[dict[str, list[_Pair]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_per_photo(self) -> Self:
+        counts = {len(self.keys), len(self.digests), len(self.sizes)}
+        counts |= {len(grids) for grids in self.grids.values()}
+        if len(counts) > 1 or len(set(self.keys)) < len(self.keys):
+            raise ValueError("must have one entry per photo")
+        return self
+
+
+def check_attributes(attributes: dict[str, Any]) -> None:
+    """Refuse root attributes that no store has.
+
+    Raises:
+        ValueError: names the attribute.
+    """
+    try:
+        _Attributes.model_validate(attributes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ValueError(
+            f"its attribute {place}: {problem}" if place else f"its attributes {problem}"
+        ) from None
 
 
 def shard_intact(store: Path, level: str, shard: int) -> bool:

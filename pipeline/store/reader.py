@@ -18,6 +18,7 @@ from pipeline.store.plan import (
     FORMAT,
     FUSED,
     Grid,
+    check_attributes,
     damaged_layout,
     shard_file,
     shard_intact,
@@ -44,10 +45,6 @@ class PseudoMaskStore:
         self.keys: list[str] = attributes["keys"]
         self.classes: list[str] = attributes["classes"]
         self.levels: list[str] = list(attributes["grids"])
-        lengths = {len(attributes[name]) for name in ("keys", "digests", "sizes")}
-        lengths |= {len(grids) for grids in attributes["grids"].values()}
-        if lengths != {len(set(self.keys))}:
-            raise ValueError("its attributes must have one entry per photo")
         self.sizes: dict[str, tuple[int, int]] = {
             key: (height, width)
             for key, (height, width) in zip(self.keys, attributes["sizes"], strict=True)
@@ -78,6 +75,7 @@ class PseudoMaskStore:
                 raise ValueError("another format")
             if damaged := damaged_layout(path):
                 raise ValueError(f"'{damaged}' was changed or is missing")
+            check_attributes(root.attrs.asdict())
             return cls(path, root)
         except Exception as error:  # damaged files make Zarr and its codecs raise many kinds
             raise ValueError(

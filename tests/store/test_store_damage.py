@@ -38,6 +38,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda store: (edit(store / "zarr.json", keys=["train/a"]), sign(store)),
         "its attributes must have one entry per photo",
     ),
+    "a grid of text, with its digest": (
+        lambda store: (edit(store / "zarr.json", grids={"global": [["1", "x"]] * 3}), sign(store)),
+        r"its attribute grids\.global\.0\.1: .*",
+    ),
     "cut metadata": (lambda store: (store / "zarr.json").write_text("{"), ".*"),
     "a level gone": (lambda store: shutil.rmtree(store / "local"), "'local/.*json' was changed .*"),
     "a shard gone": (
