@@ -99,11 +99,25 @@ class DenseClip(nn.Module):
         features = F.normalize(self.tower.dense(mixed, grid).float(), dim=1)
         if not self.window_share:
             return features
-        if tuple(images.shape[-2:]) != self.image_size:  # other sizes are not pooled
-            resized = F.interpolate(images, self.image_size, mode="bicubic", antialias=True)
-            encoded = self.tower.encode(resized)
-        pooled = F.normalize(self.tower.pooled(encoded).float(), dim=1)[:, :, None, None]
-        return torch.lerp(features, pooled.expand_as(features), self.window_share)
+        if tuple(images.shape[-2:]) == self.image_size:
+            pooled = F.normalize(self.tower.pooled(encoded).float(), dim=1)
+        else:
+            pooled = self.embed_images(images)
+        return torch.lerp(features, pooled[:, :, None, None].expand_as(features), self.window_share)
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """The model's ordinary embedding of whole images, ``[B, D]`` float32 of L2 norm 1.
+
+        Images are resized to the tower's training size, as only then an image has one embedding.
+
+        Args:
+            images: as ``patch_features`` takes them, ``[B, 3, H, W]``.
+        """
+        if tuple(images.shape[-2:]) != self.image_size:
+            images = F.interpolate(images, self.image_size, mode="bicubic", antialias=True)
+        encode: Any = self.model.encode_image
+        return F.normalize(encode(images).float(), dim=1)
 
     @torch.no_grad()
     def embed_text(self, words: list[list[str]], templates: list[str]) -> Tensor:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -168,18 +167,13 @@ def photo_windows(
 
 @torch.no_grad()
 def window_embeddings(clip: DenseClip, shown: Sequence[tuple[Tensor, list[Box]]]) -> Tensor:
-    """Embed windows as whole images: ``[n, D]`` float32 of L2 norm 1, n windows in all.
-
-    They are resized to the tower's training size, as only then an image has one embedding.
-    """
-    encode: Any = clip.model.encode_image
-    found = []
-    for pixels, boxes in shown:
-        for windows in window_batches(pixels.to(clip.device), boxes, clip):
-            if windows.shape[-2:] != clip.image_size:
-                windows = F.interpolate(windows, clip.image_size, mode="bicubic", antialias=True)
-            found.append(encode(windows).float())
-    return F.normalize(torch.cat(found), dim=1)
+    """Embed windows as whole images: ``[n, D]`` float32 of L2 norm 1, n windows in all."""
+    embedded = [
+        clip.embed_images(windows)
+        for pixels, boxes in shown
+        for windows in window_batches(pixels.to(clip.device), boxes, clip)
+    ]
+    return torch.cat(embedded)
 
 
 def check_no_labels(root: Path, *, force: bool) -> None:
