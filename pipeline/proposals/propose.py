@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.clip.dense import DenseClip, as_the_authors, load_clip
 from pipeline.clip.prompts import resolve_templates
-from pipeline.clip.windows import magnified, window_batches
+from pipeline.clip.windows import exposed, magnified, window_batches
 from pipeline.config.clip import LevelParams
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
@@ -83,6 +83,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
             levels=list(clip_params.levels.values()),
             prompts=dataset.label_space.words(clip_params.class_prompts),
             templates=resolve_templates(clip_params.templates),
+            brightness=clip_params.brightness,
         )
         write_page(folder, found, dataset.label_space, threshold=threshold)
     write_proposals(dataset.root, found, dataset.label_space.names, threshold=threshold)
@@ -96,6 +97,7 @@ def propose(
     levels: Sequence[LevelParams],
     prompts: list[list[str]],
     templates: list[str],
+    brightness: float | None,
 ) -> list[Proposal]:
     """CLIP's confidence in each class for every training photo.
 
@@ -106,6 +108,7 @@ def propose(
         levels: magnifications and windows.
         prompts: the class prompts of each class.
         templates: prompt templates.
+        brightness: ``clip.brightness``, see `exposed`.
     """
     clip.to(fabric.device)
     text = clip.embed_text(prompts, templates)
@@ -119,7 +122,8 @@ def propose(
         prefetch_in_threads(scenes, read), label="CLIP", total=len(scenes)
     ):
         with fabric.autocast():
-            confidence = window_confidence(image, clip, text, levels).cpu().numpy()
+            seen = exposed(image, brightness)
+            confidence = window_confidence(seen, clip, text, levels).cpu().numpy()
         image.thumbnail(THUMBNAIL)
         found.append(Proposal(scene.image.relative_to(home).as_posix(), image, confidence))
     return found
