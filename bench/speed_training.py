@@ -126,7 +126,7 @@ def _against_resident(
 ) -> Measure:
     params = street.params
     learner = _learner(start_fabric(params.train.precision), network, params.train)
-    batches = iter(_loader(street, clip, start_fabric("auto")))
+    batches = iter(_loader(street, clip, learner.fabric))
     resident = next(batches)
 
     def learn_all(source: Iterator[Batch], steps: int) -> None:

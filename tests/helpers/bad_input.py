@@ -68,21 +68,17 @@ def save(path: str, values: np.ndarray, **options: Any) -> Spoil:
     return lambda: Image.fromarray(values).save(path, **options)
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG, with its checksum."""
+    end = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + end
+
+
 def png(width: int, height: int, *, depth: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
     """A PNG by its parts; with ``rows`` empty it claims pixels that it does not have."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        end = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + end
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, content) for kind, content in parts)
-
-
-def deep_png(width: int, height: int) -> bytes:
-    """A whole PNG of 16 bits a channel, RGB."""
-    return png(width, height, depth=16, rows=(b"\0" + b"\x12\x34" * 3 * width) * height)
 
 
 class Hostile:

@@ -1,6 +1,5 @@
 """Runs of several processes: a small project, and functions that start its stages."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -94,14 +93,6 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
         os.killpg(process.pid, 9)
         raise
     return process.returncode, output
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 of the names and bytes of all files below a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def children(pid: int) -> list[int]:

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.scenes.image_io import as_photo, open_image, read_image
 from pipeline.system.files import LIST
 from tests.helpers import ROOT
-from tests.helpers.bad_input import png
+from tests.helpers.bad_input import chunk, png
 from tests.helpers.tiny_run import prepare_folder, run_stage, run_until
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
@@ -167,11 +167,6 @@ def test_an_invalid_limit_of_pixels_is_refused(
     monkeypatch.setenv("CARB_MAX_PIXELS", value)
     with pytest.raises(ValueError, match=r"^CARB_MAX_PIXELS \(environment\) must be a whole"):
         read_image(tmp_path / "x.png")
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    end = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + end
 
 
 CHUNKS = {

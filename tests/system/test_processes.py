@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from tests.helpers import process_program
 from tests.helpers.process_runs import (
     children,
     copy_of,
-    digest,
     ended,
     free_port,
     prepared,
@@ -28,6 +28,7 @@ from tests.helpers.process_runs import (
     torchrun,
 )
 from tests.helpers.tiny_run import run_stage
+from tests.helpers.tiny_store import digests
 
 TRAIN = ("-m", "stages.train")
 
@@ -64,7 +65,7 @@ def test_two_nodes_give_the_store_and_the_training_of_one_process(
     (code, output), (other_code, other) = [ended(node) for node in nodes]
     assert (code, other_code) == (0, 0), output + other
 
-    assert digest(two / "data/masks.zarr") == digest(one / "data/masks.zarr")
+    assert digests(two / "data/masks.zarr") == digests(one / "data/masks.zarr")
     for name, tolerance in (("double", 1e-11), ("single", 1e-4)):
         losses, wanted = (json.loads((run / f"{name}.json").read_text()) for run in (two, one))
         assert len(wanted) == load_params(one / "params.yaml").train.steps
@@ -107,6 +108,7 @@ def test_a_killed_process_stops_all_and_another_number_of_them_resumes(
         run = start([*TRAIN], folder, CARB_DEVICES="2")
         while checkpoints(folder) == before:
             assert run.poll() is None, run.communicate()
+            time.sleep(0.01)
         os.kill(run.pid if victim == "first" else children(run.pid)[0], signal.SIGKILL)
         code, output = ended(run)  # when both have closed their output
         assert code != 0
