@@ -174,10 +174,11 @@ def _unread_beside(layout: Layout, folder: Path, found: FolderContents) -> list[
     found.others += [
         path for path in folder.iterdir() if is_user_file(path.name) and not path.is_dir()
     ]
-    source = ", ".join(path.name for path in layout.photos.values())
-    source, lines = source if layout.split else str(layout.home), []
+    splits = ", ".join(path.name for path in layout.photos.values())
+    source = splits if layout.split else str(layout.home)
+    used, lines = {layout.home, layout.masks, *layout.photos.values()}, []
     for other in folders_in(folder):
-        if other not in {layout.home, layout.masks, *layout.photos.values()}:
+        if other not in used:
             inside = scan_folder(other)
             found.others += inside.others
             if inside.photos:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.scenes.image_io import PHOTO_ENDINGS
+from pipeline.system.files import is_hidden
 from pipeline.system.text import first_few, short_repr
 
 log = logging.getLogger("carb")
@@ -23,7 +24,6 @@ SYSTEM_FOLDERS = {
     *("@eadir", "__macosx", "thumbnails", "thumbs", "#recycle", "$recycle.bin", "lost+found"),
     *("#snapshot", "system volume information"),
 }
-_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 # Path in DVC's cache, to which DVC links if `cache.type` is `symlink`.
 _CACHED = re.compile(r"[/\\]files[/\\]md5[/\\][0-9a-f]{2}[/\\][0-9a-f]{30}$")
 MAX_LINK_LINES = 10
@@ -83,7 +83,7 @@ def scan_folder(
 
 def is_user_file(name: str) -> bool:
     """Whether a file or folder is a user's: neither hidden nor made by a system."""
-    return not name.startswith(".") and name.casefold() not in _SYSTEM_FILES | SYSTEM_FOLDERS
+    return not is_hidden(name) and name.casefold() not in SYSTEM_FOLDERS
 
 
 def _files_below(folder: Path, leave: Collection[str], found: FolderContents) -> Iterator[Path]:
@@ -203,8 +203,12 @@ def link_lines(root: Path, paths: Iterable[Path]) -> list[str]:
         paths: the files that are read, below ``root``.
     """
     files = set(paths)
+    parents = {path.parent for path in files}
     folders = {
-        up for path in files for up in path.parents if up != root and up.is_relative_to(root)
+        up
+        for one in parents
+        for up in (one, *one.parents)
+        if up != root and up.is_relative_to(root)
     }
     home = os.path.realpath(root)
     groups: dict[tuple[Path, str], list[Path]] = {}  # links by their folder and the target's

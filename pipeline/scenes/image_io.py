@@ -25,7 +25,7 @@ AVIF = ["AVIF"] if find_spec("PIL._avif") else []
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *AVIF)
 _ENDINGS = [".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"]
 PHOTO_ENDINGS = (*_ENDINGS, *([".avif"] if AVIF else []))
-LOSSLESS = ("BMP", "PNG")  # formats of masks, whose ids must not change
+MASK_FORMATS = ("BMP", "PNG")  # formats of masks, whose ids must not change
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -107,7 +107,7 @@ def image_fault(image: Image.Image, kind: str, limit: int) -> str:
             f"has {width}x{height} pixels, more than the limit of {limit}; make it smaller, or set "
             f"{LIMIT}={width * height} if you trust it"
         )
-    if kind == "mask" and image.format not in LOSSLESS:
+    if kind == "mask" and image.format not in MASK_FORMATS:
         return (
             f"a mask must be a PNG, found {image.format}, which does not keep ids exactly; "
             "export it as PNG"
@@ -170,7 +170,7 @@ def as_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return _checked_rgb(image)
-    found = type(image).__name__
+    found = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
             return Image.fromarray(image)

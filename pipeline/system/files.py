@@ -318,7 +318,9 @@ def explain_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator[No
         elif getattr(error, "errno", None) not in _FULL and "No space left" not in str(error):
             raise  # the error of safetensors has no errno
         known = max(needs, bytes_below(draft), bytes_below(path))
-        raise DiskFullError(path, f"at least {_bytes_text(known)} needed") from None
+        raise DiskFullError(
+            path, f"at least {_bytes_text(known)} needed, finished work is kept"
+        ) from None
 
 
 def _bytes_text(size: int) -> str:
