@@ -37,6 +37,7 @@ from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.devices import start_fabric
 from pipeline.training.augment import normalise
+from pipeline.training.batch_loss import BatchLoss
 from pipeline.training.crops import (
     Batch,
     CropDataset,
@@ -69,7 +70,7 @@ class Learner:
 
     def learn(self, batch: Batch) -> None:
         """One update from cached logits, as the pipeline does it."""
-        train_step(self.fabric, self.model, self.optimizer, self.carb, batch)
+        train_step(self.fabric, self.model, self.optimizer, BatchLoss(self.carb), batch)
 
     def learn_online(
         self, batch: Batch, *, ask: Callable[[Tensor], Tensor], layout: torch.memory_format

@@ -15,6 +15,7 @@ PIPELINE = (
     "prepare",
     "pseudo",
     "encoder",
+    "relabel",
     "train",
     "eval",
     "eval_pseudo",

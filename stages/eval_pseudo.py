@@ -20,6 +20,9 @@ def main(
         "data/image_labels.csv"
     ),
     masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
+    relabelled: Annotated[
+        Path, typer.Option(help="Labels of stage relabel; an empty folder if there are none.")
+    ] = Path("data/relabelled.zarr"),
     out: Annotated[Path, typer.Option(help="Folder for metrics and panels.")] = Path(
         "results/eval_pseudo"
     ),
@@ -41,9 +44,11 @@ def main(
     from pipeline.report.fonts import use_font
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
+    from pipeline.store.relabelled import has_labels
     from pipeline.system.outputs import outputs
 
     sources = {"--image-labels": image_labels, "--masks": masks, "--params": params}
+    sources["--relabelled"] = relabelled
     with outputs(
         "eval_pseudo", folders={"--out": out}, files={"--summary": summary}, sources=sources
     ):
@@ -60,6 +65,7 @@ def main(
             palette=settings.pictures.palette,
             out=out,
             summary=summary,
+            new=PseudoMaskStore.open(relabelled) if has_labels(relabelled) else None,
         )
         watch("eval_pseudo", settings, params)
 

@@ -1,6 +1,6 @@
 """Training of the segmenter on the cached pseudo-masks. Reads index, images, image-level labels,
-masks.zarr and the encoder's initial weights, but no human masks; writes the segmenter, curves and
-previews."""
+masks.zarr, the labels of stage relabel if there are any, and the encoder's initial weights, but no
+human masks; writes the segmenter, curves and previews."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,9 @@ def main(
         "data/image_labels.csv"
     ),
     masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
+    relabelled: Annotated[
+        Path, typer.Option(help="Labels of stage relabel; an empty folder if there are none.")
+    ] = Path("data/relabelled.zarr"),
     encoder: Annotated[Path, typer.Option(help="Initial weights of the encoder.")] = Path(
         "models/encoder.safetensors"
     ),
@@ -44,11 +47,16 @@ def main(
 
     folders = {"--out": out, "--curves": curves}
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
-    sources |= {"--encoder": encoder, "--params": params}
+    sources |= {"--relabelled": relabelled, "--encoder": encoder, "--params": params}
     with outputs("train", folders=folders, sources=sources):
         settings = load_sections(params, TrainSettings)
         inputs = Inputs.read(
-            index=index, image_labels=image_labels, masks=masks, encoder=encoder, params=settings
+            index=index,
+            image_labels=image_labels,
+            masks=masks,
+            encoder=encoder,
+            params=settings,
+            relabelled=relabelled,
         )
         train_segmenter(inputs, settings, out=out, curves=curves, scratch=scratch)
 

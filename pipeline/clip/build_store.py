@@ -1,6 +1,5 @@
 """Build the pseudo-mask store: every photo through CLIP once (stage `pseudo`)."""
 
-import errno
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -19,15 +18,11 @@ from pipeline.scenes.index import SceneIndex, read_unchanged
 from pipeline.store.checks import Probe, clip_settings, other_code
 from pipeline.store.plan import FUSED, Photo, Plan
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.store.writer import StoreWriter
+from pipeline.store.writer import StoreWriter, publish
 from pipeline.system.devices import lock_on_rank_zero, precision_of
 from pipeline.system.files import (
-    atomic_path,
     bytes_below,
     check_room,
-    copy_into,
-    locked,
-    put_in_place,
     remove,
     same_disk,
 )
@@ -90,7 +85,7 @@ def build_store(
             probe=probe,
         )
         if fabric.global_rank == 0:
-            _publish(finished, out)
+            publish(finished, out)
             remove(draft)
     fabric.barrier()
 
@@ -251,18 +246,6 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
     if not same_disk(draft, out):
         needed[out] = plan.num_bytes()
     check_room(needed)
-
-
-def _publish(finished: Path, out: Path) -> None:
-    """Move a finished store to ``out``; at any time one of the two paths holds it whole."""
-    try:
-        with locked(out):
-            put_in_place(finished, out)
-    except OSError as error:
-        if error.errno != errno.EXDEV:  # another mount
-            raise
-        with atomic_path(out) as place:
-            copy_into(finished, place)
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pipeline.config.base import Count, Fraction, Precision, Section, Size, Text, Zoom
 
 # Names beside those of the levels: folders of the store, maps of the training previews.
-RESERVED = ("text", "finished", "fused", "segmenter", "noisy")
+RESERVED = ("text", "finished", "fused", "segmenter", "noisy", "relabelled")
 
 
 class LevelParams(Section):

@@ -9,6 +9,7 @@ from pipeline.config.clip import ClipParams
 from pipeline.config.dataset import DatasetParams
 from pipeline.config.distillation import DistillationParams
 from pipeline.config.eval import EvalParams, PicturesParams
+from pipeline.config.relabel import RelabelParams
 from pipeline.config.segmenter import SegmenterParams
 from pipeline.config.train import TrainParams
 from pipeline.config.views import AugmentParams, ViewsParams
@@ -25,6 +26,7 @@ class Params(Sections):
     views: ViewsParams
     augment: AugmentParams
     segmenter: SegmenterParams
+    relabel: RelabelParams
     carb: CarbParams
     train: TrainParams
     eval: EvalParams

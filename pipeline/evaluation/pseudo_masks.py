@@ -53,3 +53,24 @@ def score_store(
     total = agree.pixels + differ.pixels
     scores = {"levels agree": agree, "levels differ": differ}
     return matrices, {name: score.metrics(total) for name, score in scores.items()}
+
+
+def score_level(
+    store: PseudoMaskStore,
+    level: str,
+    scenes: Sequence[Scene],
+    labels: ImageLabels,
+    *,
+    read_mask: MaskReader,
+) -> np.ndarray:
+    """Confusion matrix ``[C, C]`` int64 of the pseudo-masks of one level; see `score_store`."""
+    count = len(store.classes)
+    matrix = np.zeros((count, count), dtype=np.int64)
+    for scene in progress(scenes, label="evaluate", total=len(scenes)):
+        if scene.key in labels:
+            mask = read_scene_mask(scene, read_mask)
+            grid = torch.from_numpy(store.read(scene.key, level))
+            size = (mask.shape[0], mask.shape[1])
+            found = hard_mask(grid, torch.from_numpy(labels[scene.key]), size).numpy()
+            matrix = matrix + confusion(found, mask, count)
+    return matrix

@@ -10,7 +10,7 @@ from pipeline.config.dataset import DatasetParams
 from pipeline.config.eval import EvalParams, PaletteName, PicturesParams
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.evaluation.pseudo_masks import score_store
+from pipeline.evaluation.pseudo_masks import score_level, score_store
 from pipeline.evaluation.segmenter import (
     SEGMENTER,
     Metrics,
@@ -51,6 +51,7 @@ from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
 PANELS = 4  # images per panel
+RELABELLED = "relabelled"  # beside the levels
 RANKED = 3  # images per panel of the best, median and worst
 
 
@@ -63,6 +64,7 @@ def write_pseudo_report(
     palette: PaletteName,
     out: Path,
     summary: Path,
+    new: PseudoMaskStore | None = None,
 ) -> None:
     """Write metrics and panels of the pseudo-masks, by split and level.
 
@@ -77,6 +79,7 @@ def write_pseudo_report(
         palette: ``pictures.palette``.
         out: folder to write.
         summary: file of the main metrics, for DVC.
+        new: labels of stage `relabel`, scored as level ``relabelled``; None: there are none.
     """
     metrics: Metrics = {}
     colours = palette_of(palette, dataset.label_space.palette)
@@ -102,7 +105,10 @@ def write_pseudo_report(
                 )
                 save_png(draft / f"panels_{split}.png", panel)
             if scenes:
-                metrics[split] = _scored_split(split, scenes, store, labels, dataset, draft)
+                of_split = new if split == "train" else None
+                metrics[split] = _scored_split(
+                    split, scenes, store, labels, dataset, draft, of_split
+                )
             else:
                 log.info("%s: no photo has both a human mask and image-level labels", split)
         write_json(draft / "metrics.json", metrics)
@@ -117,17 +123,26 @@ def _scored_split(
     labels: ImageLabels,
     dataset: Dataset,
     folder: Path,
+    new: PseudoMaskStore | None,
 ) -> Metrics:
     """Score the pseudo-masks of a split, draw ``iou_<split>.png``, and return the metrics."""
     check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
     matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
     warn_unseen_classes(next(iter(matrices.values())), store.classes)
-    bars = {f"CLIP, {name}": iou(matrix) for name, matrix in matrices.items()}
+    if new is not None:
+        known = [scene for scene in scenes if scene.key in set(new.keys)]
+        read = dataset.read_mask
+        matrices[RELABELLED] = score_level(new, new.levels[0], known, labels, read_mask=read)
+    bars = {_title(name): iou(matrix) for name, matrix in matrices.items()}
     iou_bars(bars, store.classes, folder / f"iou_{split}.png")
     levels = {name: metrics_of(matrix, store.classes) for name, matrix in matrices.items()}
     for name, one in levels.items():
         log.info("%s pseudo-masks, %s: mIoU %.1f", split, name, 100 * one["mIoU"])
     return {**levels, "regions": regions}
+
+
+def _title(level: str) -> str:
+    return level if level == RELABELLED else f"CLIP, {level}"
 
 
 def _level_miou(metrics: Metrics) -> Metrics:

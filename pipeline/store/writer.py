@@ -1,5 +1,6 @@
 """Writer of a pseudo-mask store: shard by shard, resumable, reusing logits of an earlier store."""
 
+import errno
 import json
 import logging
 import shutil
@@ -31,9 +32,19 @@ from pipeline.store.plan import (
     shard_record,
 )
 from pipeline.store.reader import PseudoMaskStore, array_of
-from pipeline.system.files import explain_full_disk, file_digest, remove, write_json
+from pipeline.system.files import (
+    atomic_path,
+    copy_into,
+    explain_full_disk,
+    file_digest,
+    locked,
+    put_in_place,
+    remove,
+    write_json,
+)
 
 log = logging.getLogger("carb")
+STORE = "masks.zarr"  # name of the store in a draft folder
 COMPRESSOR = ZstdCodec(level=0, checksum=True)
 
 
@@ -88,7 +99,7 @@ class StoreWriter:
         previous: PseudoMaskStore | None,
         probe: Probe | None = None,
     ) -> None:
-        self.plan, self.path = plan, draft / "masks.zarr"
+        self.plan, self.path = plan, draft / STORE
         self._previous, self._known = previous, dict[str, str]()  # digest of a photo -> key
         self._changed = dict[str, float]()
         if previous is not None:
@@ -213,3 +224,15 @@ class StoreWriter:
         """Logits of a photo that the previous store holds."""
         assert self._previous is not None
         return self._previous.read(self._known[self.plan.photos[row].digest], level)
+
+
+def publish(finished: Path, out: Path) -> None:
+    """Move a finished store to ``out``; at any time one of the two paths holds it whole."""
+    try:
+        with locked(out):
+            put_in_place(finished, out)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # another mount
+            raise
+        with atomic_path(out) as place:
+            copy_into(finished, place)

@@ -5,7 +5,7 @@ The CARB loss itself is in `pipeline.carb`; here it gets its parameters and its 
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,9 @@ from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.carb import CarbParams
 from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.distributed import all_reduce_sum_with_grad
 from pipeline.training.augment import IMAGENET, Normalisation, normalise
-from pipeline.training.crops import Batch, TrainingPhoto
+from pipeline.training.crops import Batch, LabelSource, TrainingPhoto
 from pipeline.views import Box
 
 COUNTED_IMAGES = 20_000  # at most, for class frequencies
@@ -25,19 +24,56 @@ DICE_SMOOTHING = 1.0  # in pixels; damps classes of few pixels
 _NO_WINDOW = Box(0, 0, 1, 1)
 
 
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss of a batch; call it with batch and model.
+
+    Attributes:
+        carb: the CARB loss with its state.
+        dice_weight: of the Dice loss on the global view, added to the total.
+        normalisation: of the images, as the encoder expects it.
+    """
+
+    carb: CarbLoss
+    dice_weight: float = 0.0
+    normalisation: Normalisation = IMAGENET
+
+    def to(self, device: torch.device) -> "BatchLoss":
+        """The loss on a device; the CARB loss is moved in place."""
+        return replace(self, carb=self.carb.to(device))
+
+    def __call__(self, batch: Batch, model: nn.Module) -> CarbTerms:
+        """One forward pass of a model, its logits against the pseudo-masks of both views."""
+        with torch.no_grad():
+            masks = batch.global_logits.hard_masks(batch.image_labels)
+            if batch.local_logits is None:  # all ignored: the local terms are 0
+                local_masks = masks.new_full((len(masks), 1, 1), IGNORE_INDEX)
+            else:
+                local_masks = batch.local_logits.hard_masks(batch.image_labels)
+        logits = model(normalise(batch.images, self.normalisation))
+        boxes = batch.local_boxes or [_NO_WINDOW] * len(masks)
+        terms: CarbTerms = self.carb(logits, masks, local_masks, boxes, batch.image_labels)
+        if self.dice_weight:
+            dice = self.dice_weight * dice_loss(logits, masks)
+            terms = replace(terms, total=terms.total + dice)
+        return terms
+
+
 def make_loss(
-    store: PseudoMaskStore,
+    source: LabelSource,
     photos: Sequence[TrainingPhoto],
     *,
     carb: CarbParams,
     train: TrainParams,
-) -> CarbLoss:
-    """The CARB loss with the given parameters, and classes weighted by their frequency."""
-    levels = [store.global_level, *store.local_levels] if train.local_term else [store.global_level]
+    normalisation: Normalisation = IMAGENET,
+) -> BatchLoss:
+    """The loss with the given parameters; pseudo-masks give class weights and margins."""
+    local_levels = source.local_levels if train.local_term else []
+    levels = [source.global_level, *local_levels]
     power, weights = train.class_weight_power, None
     if power:
-        weights = class_weights(class_frequency(store, photos, levels), power)
-    return CarbLoss(
+        weights = class_weights(class_frequency(source, photos, levels), power)
+    loss = CarbLoss(
         tau=carb.tau,
         warmup_steps=carb.warmup_of(train.steps) if carb.enabled else train.steps,
         base=carb.base,
@@ -46,20 +82,21 @@ def make_loss(
         class_weights=weights,
         floor=carb.min_weight,
     )
+    return BatchLoss(loss, train.dice_weight, normalisation)
 
 
 def class_frequency(
-    store: PseudoMaskStore, photos: Sequence[TrainingPhoto], levels: Sequence[str]
+    source: LabelSource, photos: Sequence[TrainingPhoto], levels: Sequence[str]
 ) -> Tensor:
     """Share of each class in the pseudo-masks of the training images, ``[C]`` float64.
 
     Estimated on the patch grids of at most ``COUNTED_IMAGES`` evenly spaced images.
     """
-    counts = torch.zeros(len(store.classes), dtype=torch.float64)
+    counts = torch.zeros(len(source.classes), dtype=torch.float64)
     for photo in photos[:: max(1, math.ceil(len(photos) / COUNTED_IMAGES))]:
         absent = torch.from_numpy(~photo.image_labels)[:, None, None]
         for level in levels:
-            logits = torch.from_numpy(store.read(photo.key, level))
+            logits = torch.from_numpy(source.read(photo.key, level))
             # argmax(dim=0) is several times as slow on a CPU
             classes = logits.masked_fill(absent, -torch.inf).max(dim=0).indices
             counts += torch.bincount(classes.flatten(), minlength=len(counts)) / classes.numel()
@@ -69,37 +106,6 @@ def class_frequency(
 def class_weights(frequency: Tensor, power: float) -> Tensor:
     """Weight of each class in the loss: frequency to the power ``-power``."""
     return frequency.clamp_min(1e-4).pow(-power).float()
-
-
-def batch_loss(
-    batch: Batch,
-    model: nn.Module,
-    carb: CarbLoss,
-    *,
-    dice_weight: float = 0.0,
-    normalisation: Normalisation = IMAGENET,
-) -> CarbTerms:
-    """Loss of a batch: one forward pass, its logits against the pseudo-masks of both views.
-
-    Args:
-        batch: images, image-level labels and CLIP's logits.
-        model: the segmenter.
-        carb: the loss.
-        dice_weight: of the Dice loss on the global view, added to the total.
-        normalisation: of the images, as the encoder expects it.
-    """
-    with torch.no_grad():
-        global_masks = batch.global_logits.hard_masks(batch.image_labels)
-        if batch.local_logits is None:  # all ignored: the local terms are 0
-            local_masks = global_masks.new_full((len(global_masks), 1, 1), IGNORE_INDEX)
-        else:
-            local_masks = batch.local_logits.hard_masks(batch.image_labels)
-    logits = model(normalise(batch.images, normalisation))
-    boxes = batch.local_boxes or [_NO_WINDOW] * len(global_masks)
-    terms: CarbTerms = carb(logits, global_masks, local_masks, boxes, batch.image_labels)
-    if dice_weight:
-        terms = replace(terms, total=terms.total + dice_weight * dice_loss(logits, global_masks))
-    return terms
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

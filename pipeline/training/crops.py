@@ -57,6 +57,26 @@ class LogitSource(Protocol):
         ...
 
 
+class LabelSource(LogitSource, Protocol):
+    """Logits to learn from: a `PseudoMaskStore`, or its logits with corrections."""
+
+    classes: list[str]
+
+    @property
+    def global_level(self) -> str:
+        """The level that global views use."""
+        ...
+
+    @property
+    def local_levels(self) -> list[str]:
+        """The levels that local views use."""
+        ...
+
+    def read(self, key: str, level: str) -> np.ndarray:
+        """Logits of an image, ``[C, h, w]`` float32, a grid that spans it."""
+        ...
+
+
 @dataclass
 class SampledLogits:
     """Grids of logits, and the positions at which crops sample them.

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from pipeline.carb import CarbLoss, CarbTerms
+from pipeline.carb import CarbTerms
 from pipeline.config.train import TrainParams
 from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
-from pipeline.training.augment import IMAGENET, Normalisation
-from pipeline.training.batch_loss import batch_loss
+from pipeline.training.batch_loss import BatchLoss
 from pipeline.training.checkpoint import (
     DamagedError,
     Progress,
@@ -42,16 +41,11 @@ def train_step(
     fabric: "Fabric",
     model: nn.Module,
     optimizer: Optimizer,
-    carb: CarbLoss,
+    loss: BatchLoss,
     batch: Batch,
-    *,
-    dice_weight: float = 0.0,
-    normalisation: Normalisation = IMAGENET,
 ) -> CarbTerms:
-    """One optimiser update on a batch; returns the terms of its loss, see `batch_loss`."""
-    terms = batch_loss(
-        batch.to(fabric.device), model, carb, dice_weight=dice_weight, normalisation=normalisation
-    )
+    """One optimiser update on a batch; returns the terms of its loss."""
+    terms = loss(batch.to(fabric.device), model)
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(terms.total)
     optimizer.step()
@@ -61,11 +55,10 @@ def train_step(
 def fit(
     fabric: "Fabric",
     model: nn.Module,
-    loss: CarbLoss,
+    loss: BatchLoss,
     crops: CropDataset,
     train: TrainParams,
     *,
-    normalisation: Normalisation,
     checkpoint: Path,
     log_step: LogStep,
     preview: Preview,
@@ -78,7 +71,6 @@ def fit(
         loss: from `make_loss`.
         crops: the training data, with the seed of the run.
         train: steps, batch size, optimiser and intervals.
-        normalisation: of the images, as the encoder expects it.
         checkpoint: file of the training state, in a scratch folder of this run alone.
         log_step: called on rank zero with the metrics of every tenth step, including those before
             the checkpoint.
@@ -101,7 +93,7 @@ def fit(
         loader, label="train", total=train.steps, done=start, stops=False, unit="steps", images=size
     )
     for step, batch in enumerate(steps, start=start + 1):
-        terms, lr = run.update(batch, step, seed=crops.seed, normalisation=normalisation)
+        terms, lr = run.update(batch, step, seed=crops.seed)
         if step % LOG_EVERY == 0:  # reading a metric waits for the device
             run.done.history.append(_metrics(terms, step, lr))
             rate = LOG_EVERY * size / (time.monotonic() - clock)
@@ -128,7 +120,7 @@ class _Run:
     model: nn.Module
     wrapped: nn.Module
     optimizer: Optimizer
-    loss: CarbLoss
+    loss: BatchLoss
     train: TrainParams
     done: Progress
     finite: NonFiniteCheck
@@ -139,7 +131,7 @@ class _Run:
         cls,
         fabric: "Fabric",
         model: nn.Module,
-        loss: CarbLoss,
+        loss: BatchLoss,
         train: TrainParams,
         checkpoint: Path,
     ) -> "_Run":
@@ -149,30 +141,20 @@ class _Run:
         # Fabric does not move it.
         model = model.to(fabric.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, train)
-        done = _restore(fabric, checkpoint, {"model": model, "carb": loss}, optimizer)
+        done = _restore(fabric, checkpoint, {"model": model, "carb": loss.carb}, optimizer)
         wrapped, optimizer = fabric.setup(model, optimizer)
-        loss.to(fabric.device)
+        loss = loss.to(fabric.device)
         finite = NonFiniteCheck(fabric)
         return cls(fabric, model, wrapped, optimizer, loss, train, done, finite, checkpoint)
 
-    def update(
-        self, batch: Batch, step: int, *, seed: int, normalisation: Normalisation
-    ) -> tuple[CarbTerms, float]:
+    def update(self, batch: Batch, step: int, *, seed: int) -> tuple[CarbTerms, float]:
         """One optimiser update; the terms of its loss and the learning rate."""
         self.done.step = step
         self.wrapped.train()
         lr = learning_rate(step - 1, self.train)
         set_lr(self.optimizer, lr)
         seed_step(seed, step, self.fabric.global_rank)
-        terms = train_step(
-            self.fabric,
-            self.wrapped,
-            self.optimizer,
-            self.loss,
-            batch,
-            dice_weight=self.train.dice_weight,
-            normalisation=normalisation,
-        )
+        terms = train_step(self.fabric, self.wrapped, self.optimizer, self.loss, batch)
         self.finite.observe(terms, step, batch.keys)
         return terms, lr
 
@@ -185,7 +167,7 @@ class _Run:
         """Write a checkpoint, if loss and weights are finite."""
         self.check()
         if self.fabric.global_rank == 0:
-            modules = {"model": self.model, "carb": self.loss}
+            modules = {"model": self.model, "carb": self.loss.carb}
             save_checkpoint(
                 self.checkpoint, modules=modules, optimizer=self.optimizer, progress=self.done
             )

@@ -24,6 +24,7 @@ from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_
 from pipeline.segmenter.saved import save_segmenter
 from pipeline.store.checks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.relabelled import Relabelled, check_relabelled, has_labels
 from pipeline.system.command import memory_hint
 from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
 from pipeline.system.distributed import batch_norm_size
@@ -41,7 +42,7 @@ from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
 from pipeline.training.batch_loss import make_loss
 from pipeline.training.checkpoint import checkpoint_bytes
-from pipeline.training.crops import CropDataset, TrainingPhoto
+from pipeline.training.crops import CropDataset, LabelSource, TrainingPhoto
 from pipeline.training.fit import LogStep, fit
 from pipeline.training.previews import preview_images, write_previews
 
@@ -102,19 +103,38 @@ class Curves:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All inputs of training; see `read`."""
+    """All inputs of training; see `read`.
+
+    Attributes:
+        index: the images and classes.
+        labels: image-level labels.
+        store: CLIP's logits.
+        source: the logits to learn from: CLIP's, or those of stage `relabel` in their place.
+        encoder: file of the encoder's initial weights.
+        fingerprint: of all inputs and parameters.
+    """
 
     index: SceneIndex
     labels: ImageLabels
     store: PseudoMaskStore
+    source: LabelSource
     encoder: Path
     fingerprint: str
 
     @classmethod
     def read(
-        cls, *, index: Path, image_labels: Path, masks: Path, encoder: Path, params: TrainSettings
+        cls,
+        *,
+        index: Path,
+        image_labels: Path,
+        masks: Path,
+        encoder: Path,
+        params: TrainSettings,
+        relabelled: Path | None = None,
     ) -> "Inputs":
         """Open the inputs and check that they belong together.
+
+        ``relabelled`` is the output of stage `relabel`, an empty folder if there are no new labels.
 
         Raises:
             ValueError: a file is missing or was made for other classes or images.
@@ -127,15 +147,29 @@ class Inputs:
             raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
         check_photos(store, {photo.key: photo.digest for photo in scenes.photos})
         labels = read_image_labels(image_labels, classes)
+        source: LabelSource = store
+        new = None
+        if relabelled is not None and has_labels(relabelled):
+            new = PseudoMaskStore.open(relabelled)
+            trained = {photo.key for photo in scenes.of_split("train") if photo.key in labels}
+            check_relabelled(new, store, trained)
+            source = Relabelled(new, store)
+            log.info("train: labels of stage relabel (%s)", relabelled)
         name = fingerprint(
             {
                 "params": params.model_dump(mode="json", exclude=_IRRELEVANT),
                 "store": [store.attributes, store.shard_digests()],
+                "relabelled": new and [new.attributes, new.shard_digests()],
                 "labels": file_digest(image_labels),
                 "encoder": file_digest(encoder) if encoder.is_file() else None,
             }
         )
-        return cls(scenes, labels, store, encoder, name)
+        return cls(scenes, labels, store, source, encoder, name)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each image's file, by key."""
+        return {photo.key: photo.digest for photo in self.index.photos}
 
     def photos(self, split: str, root: Path) -> list[TrainingPhoto]:
         """The images of a split that have image-level labels."""
@@ -234,7 +268,7 @@ def fit_segmenter(
 
     crops = CropDataset(
         photos,
-        store,
+        inputs.source,
         global_level=store.global_level,
         local_levels=store.local_levels if train.local_term else [],
         views=params.views,
@@ -248,10 +282,11 @@ def fit_segmenter(
         model = fit(
             fabric,
             model,
-            make_loss(store, photos, carb=params.carb, train=train),
+            make_loss(
+                inputs.source, photos, carb=params.carb, train=train, normalisation=normalisation
+            ),
             crops,
             train,
-            normalisation=normalisation,
             checkpoint=work / "checkpoint.safetensors",
             log_step=log_step,
             preview=preview,

@@ -18,7 +18,17 @@ IDENTITY = {
 }
 QUICK = {"train.steps": 10, "carb.warmup_share": 0.5, "train.preview_every": 10, "train.workers": 0}
 FEWER = ("carb.tau=0,0.25,0.5,0.75", "carb.tau=0,0.5")
-SECOND = ("inputs", "prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo", "report")
+SECOND = (
+    "inputs",
+    "prepare",
+    "pseudo",
+    "encoder",
+    "relabel",
+    "train",
+    "eval",
+    "eval_pseudo",
+    "report",
+)
 
 
 def block(heading: str, number: int = 0) -> str:

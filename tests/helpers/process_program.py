@@ -54,10 +54,15 @@ def learn(fabric: Fabric, params: Params, dtype: torch.dtype, name: str) -> None
     net = training.fit(
         fabric,
         Net(len(inputs.store.classes), dtype),
-        make_loss(inputs.store, photos, carb=params.carb, train=params.train),
+        make_loss(
+            inputs.store,
+            photos,
+            carb=params.carb,
+            train=params.train,
+            normalisation=normalisation_of(params.segmenter.normalisation),
+        ),
         crops_of(Data(photos, inputs.store), params),
         params.train,
-        normalisation=normalisation_of(params.segmenter.normalisation),
         checkpoint=Path(f"{name}.safetensors"),
         log_step=lambda metrics: losses.append(metrics["total"]),
         preview=lambda step, model: None,

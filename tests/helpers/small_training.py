@@ -95,10 +95,15 @@ def run(
     fit(
         fabric or Fabric(accelerator=accelerator, devices=1, precision=params.train.precision),
         outcome.model,
-        make_loss(data.store, data.photos, carb=params.carb, train=params.train),
+        make_loss(
+            data.store,
+            data.photos,
+            carb=params.carb,
+            train=params.train,
+            normalisation=normalisation_of(params.segmenter.normalisation),
+        ),
         crops_of(data, params),
         params.train,
-        normalisation=normalisation_of(params.segmenter.normalisation),
         checkpoint=checkpoint,
         log_step=outcome.metrics.append,
         preview=preview or note,

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.settings import write_changed
-from stages import draw, encoder, eval_pseudo, inputs, prepare, pseudo, report, train
+from stages import draw, encoder, eval_pseudo, inputs, prepare, pseudo, relabel, report, train
 from stages import eval as evaluate
 from tests.helpers import ROOT
 from tests.helpers.clip_folder import VIT, model_config, random_weights, write_clip
@@ -20,6 +20,7 @@ APPS = {
     "prepare": prepare.app,
     "pseudo": pseudo.app,
     "encoder": encoder.app,
+    "relabel": relabel.app,
     "train": train.app,
     "eval": evaluate.app,
     "eval_pseudo": eval_pseudo.app,
@@ -39,6 +40,8 @@ TINY: dict[str, Any] = {
     "segmenter.encoder": "tu-test_resnet",
     "segmenter.encoder_weights": "none",
     "segmenter.options": {"encoder_depth": 3, "decoder_channels": [16, 8, 4]},
+    "relabel.folds": 2,
+    "relabel.steps": 4,
     "carb.warmup_share": 0.5,
     "train.steps": 20,
     "train.batch_size": 2,

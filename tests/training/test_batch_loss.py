@@ -14,7 +14,7 @@ from pipeline.carb import CarbLoss
 from pipeline.config.segmenter import NormalisationParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
-from pipeline.training.batch_loss import batch_loss, class_frequency, class_weights, dice_loss
+from pipeline.training.batch_loss import BatchLoss, class_frequency, class_weights, dice_loss
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
 from pipeline.views import Box
 
@@ -103,7 +103,7 @@ def drawn_batch(*, local: bool) -> Batch:
 
 def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
     batch, model, own = drawn_batch(local=True), net(), NORMALISATIONS["half"]
-    terms = batch_loss(batch, model, CarbLoss(tau=0, warmup_steps=9), normalisation=own)
+    terms = BatchLoss(CarbLoss(tau=0, warmup_steps=9), normalisation=own)(batch, model)
     logits = model(normalise(batch.images, own))
     masks = batch.global_logits.grids.clone()
     masks[0, 2] = -torch.inf  # class 2 is not in the first image
@@ -114,9 +114,7 @@ def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
     local = F.cross_entropy(windows, local_masks.argmax(1))
     torch.testing.assert_close(terms.local_reliable, local)
     torch.testing.assert_close(terms.total, terms.reliable + terms.local_reliable)
-    with_dice = batch_loss(
-        batch, model, CarbLoss(tau=0, warmup_steps=9), dice_weight=0.5, normalisation=own
-    )
+    with_dice = BatchLoss(CarbLoss(tau=0, warmup_steps=9), 0.5, own)(batch, model)
     added = 0.5 * dice_loss(logits, masks.argmax(1))
     torch.testing.assert_close(with_dice.total, terms.total + added)
 
@@ -124,7 +122,7 @@ def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
 @pytest.mark.parametrize("warmup_steps", [0, 9])
 def test_without_a_local_view_its_terms_are_0_and_the_others_unchanged(warmup_steps):
     with_local, without = (
-        batch_loss(drawn_batch(local=local), net(), CarbLoss(tau=0, warmup_steps=warmup_steps))
+        BatchLoss(CarbLoss(tau=0, warmup_steps=warmup_steps))(drawn_batch(local=local), net())
         for local in (True, False)
     )
     assert without.local_reliable == without.local_noisy == 0

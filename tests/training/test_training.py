@@ -86,7 +86,7 @@ def data(tmp_path: Path, store_of: Callable[..., PseudoMaskStore]) -> Data:
 def test_the_parameters_set_the_loss(data, small):
     def loss(**sections: dict[str, Any]) -> CarbLoss:
         params = changed(small, **sections)
-        return make_loss(data.store, data.photos, carb=params.carb, train=params.train)
+        return make_loss(data.store, data.photos, carb=params.carb, train=params.train).carb
 
     carb = loss(carb={"tau": 0.5, "weight": 0.1})
     assert (carb.tau, carb.warmup_steps, carb.weight) == (0.5, 4, 0.1)

@@ -1,0 +1,1 @@
+"""Relabelling: pseudo-masks corrected by segmenters that were trained on other images."""

@@ -1,0 +1,58 @@
+"""New labels of the training images, by segmenters trained on other images. Reads index, images,
+image-level labels, masks.zarr and the encoder's initial weights, but no human masks; writes
+relabelled.zarr, an empty folder if relabel.rounds is 0."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.system.command import command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def main(
+    index: Annotated[Path, typer.Option(help="Index of the images.")] = Path("data/scenes.json"),
+    image_labels: Annotated[Path, typer.Option(help="Image-level labels.")] = Path(
+        "data/image_labels.csv"
+    ),
+    masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
+    encoder: Annotated[Path, typer.Option(help="Initial weights of the encoder.")] = Path(
+        "models/encoder.safetensors"
+    ),
+    out: Annotated[Path, typer.Option(help="Store to write.")] = Path("data/relabelled.zarr"),
+    scratch: Annotated[
+        Path, typer.Option(help="Folder for partial results.", envvar="CARB_SCRATCH")
+    ] = Path("scratch"),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Label the training images anew, each by a segmenter that has not seen it.
+
+    An interrupted run resumes from its last checkpoint. With relabel.rounds 0 nothing is computed.
+
+        carb relabel --out data/relabelled.zarr
+    """
+    from pipeline.config.base import load_sections
+    from pipeline.relabelling.relabel import RelabelSettings, relabel
+    from pipeline.system.outputs import outputs
+    from pipeline.training.run import Inputs
+
+    sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
+    sources |= {"--encoder": encoder, "--params": params}
+    with outputs("relabel", folders={"--out": out}, sources=sources):
+        settings = load_sections(params, RelabelSettings)
+        inputs = Inputs.read(
+            index=index,
+            image_labels=image_labels,
+            masks=masks,
+            encoder=encoder,
+            params=settings.of_fold(),
+        )
+        relabel(inputs, settings, out=out, scratch=scratch)
+
+
+if __name__ == "__main__":
+    app()
