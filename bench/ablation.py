@@ -18,15 +18,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from ruamel.yaml import YAML
 
+from bench.human_masks import write_human_masks
 from bench.label_noise import write_noisy
 from bench.report import WRITTEN, write_report
-from bench.settings import LABEL_NOISE, TABLES, Changes, recipe_changes, write_changed
-from pipeline.config.params import load_params
+from bench.settings import (
+    HUMAN_MASKS,
+    LABEL_NOISE,
+    NO_PARAMETERS,
+    TABLES,
+    Changes,
+    recipe_changes,
+    write_changed,
+)
+from pipeline.config.params import Params, load_params
 from pipeline.system.command import command
 from pipeline.system.files import atomic_path, copy_into, file_digest, remove, write_json
 from pipeline.system.outputs import outputs
 from pipeline.system.progress import progress
+from pipeline.training.run import Inputs as TrainingInputs
+from pipeline.training.run import TrainSettings
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -41,6 +53,7 @@ class Inputs:
     index: Path
     image_labels: Path
     masks: Path
+    relabelled: Path
     encoder: Path
 
 
@@ -100,15 +113,52 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
                 copy_into(shared.masks, draft)
         files = ("--index", own.index, "--out", own.masks, "--scratch", folder / "scratch")
         stage("pseudo", folder, *files)
-    return own
+    return replace(own, relabelled=_new_labels(changes, shared, own, folder))
+
+
+def _new_labels(changes: Changes, shared: Inputs, own: Inputs, folder: Path) -> Path:
+    """The labels of stage `relabel` for a setting: human masks, shared ones or its own."""
+    params = load_params(folder / "params.yaml")
+    out = folder / "relabelled.zarr"
+    listed = outputs("ablation", folders={"its labels": out})
+    if HUMAN_MASKS in changes:
+        if not out.is_dir():
+            with listed:
+                write_human_masks(read_inputs(own, params), params.dataset, out)
+        return out
+    same = own == shared and not any(name.startswith(_relabelling()) for name in changes)
+    if same or params.relabel.rounds == 0:
+        return shared.relabelled if same else folder / "no labels"
+    files = ("--index", own.index, "--image-labels", own.image_labels, "--masks", own.masks)
+    stage("relabel", folder, *files, "--encoder", own.encoder, "--out", out)
+    return out
+
+
+def _relabelling() -> tuple[str, ...]:
+    """Parameters that stage `relabel` reads, as dvc.yaml lists them."""
+    dag = YAML(typ="safe", pure=True).load(Path(__file__).parents[1] / "dvc.yaml")
+    return tuple(dag["stages"]["relabel"]["params"])
+
+
+def read_inputs(given: Inputs, params: Params) -> TrainingInputs:
+    """The inputs of a training, opened."""
+    sections = {name: getattr(params, name) for name in TrainSettings.model_fields}
+    return TrainingInputs.read(
+        index=given.index,
+        image_labels=given.image_labels,
+        masks=given.masks,
+        encoder=given.encoder,
+        params=TrainSettings(**sections),
+    )
 
 
 def score_pseudo_masks(inputs: Inputs, folder: Path) -> Path:
     """Score a setting's pseudo-masks and return the file of their metrics."""
     summary = folder / "pseudo_masks.json"
     if not summary.is_file():
-        files = ("--image-labels", inputs.image_labels, "--masks", inputs.masks)
-        stage("eval_pseudo", folder, *files, "--out", folder / "pseudo", "--summary", summary)
+        labels = ("--image-labels", inputs.image_labels, "--relabelled", inputs.relabelled)
+        written = ("--out", folder / "pseudo", "--summary", summary)
+        stage("eval_pseudo", folder, *labels, "--masks", inputs.masks, *written)
     return summary
 
 
@@ -120,6 +170,7 @@ def train_and_score(run: Run, *, threads: int) -> Run:
         "train",
         folder,
         *("--index", given.index, *labels, "--masks", given.masks, "--encoder", given.encoder),
+        *("--relabelled", given.relabelled),
         *("--out", folder / "model", "--curves", folder / "curves"),
         *("--scratch", folder / "scratch"),
         threads=threads,
@@ -149,7 +200,7 @@ def plan(params: Path, settings: dict[str, Changes], *, seeds: int, out: Path) -
     folders = {out / name.replace(" ", ""): name for name in settings}
     places: dict[Path, Changes] = {out: {}}
     for folder, name in folders.items():
-        changes = {key: value for key, value in settings[name].items() if key != LABEL_NOISE}
+        changes = {key: value for key, value in settings[name].items() if key not in NO_PARAMETERS}
         places[folder] = changes
         for seed in range(seeds):
             places[folder / str(seed)] = changes | {"seed": seed}
@@ -172,7 +223,7 @@ def check_inputs(inputs: Inputs, out: Path) -> None:
     files = {
         name: path / "zarr.json" if path.is_dir() else path for name, path in vars(inputs).items()
     }
-    found = {name: file_digest(path) for name, path in files.items()}
+    found = {name: file_digest(path) if path.is_file() else "" for name, path in files.items()}
     noted = out / "inputs.json"
     if noted.is_file() and json.loads(noted.read_text("utf-8")) != found:
         raise ValueError(f"{out}: contains runs made from other data; remove it")
@@ -222,7 +273,13 @@ def main(
     settings = TABLES[table]
     if recipe is not None:
         table, settings = recipe.stem, {AS_IT_IS: {}, recipe.stem: recipe_changes(recipe, params)}
-    shared = Inputs(data / "scenes.json", data / "image_labels.csv", data / "masks.zarr", encoder)
+    shared = Inputs(
+        index=data / "scenes.json",
+        image_labels=data / "image_labels.csv",
+        masks=data / "masks.zarr",
+        relabelled=data / "relabelled.zarr",
+        encoder=encoder,
+    )
     for path in vars(shared).values():
         if not path.exists():
             raise ValueError(f"{path}: no such file; run `dvc repro` first")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.settings import HUMAN_MASKS
 from pipeline.metrics import nan_mean
 from pipeline.report.charts import BAR_COLOURS, chart, iou_bars, save_chart
 from pipeline.report.results import read_curve
@@ -44,7 +45,7 @@ def write_report(
     write_table(out / "runs.csv", rows)
     first = {path: name for name, path in reversed(list(pseudo.items()))}
     levels = {first[path]: _read_json(path) for path in dict.fromkeys(pseudo.values())}
-    text = miou_table(scores, levels) + "\n" + _class_table(scores)
+    text = miou_table(scores, levels) + _ratio_to_bound(scores) + "\n" + _class_table(scores)
     with atomic_path(out / "table.md") as draft:
         draft.write_text(text, "utf-8")
     _spread_chart(scores, out / "miou.png")
@@ -100,6 +101,16 @@ def miou_table(scores: Scores, pseudo: Mapping[str, Any]) -> str:
         accuracy = _spread(_percent(runs, "pixel accuracy"))
         lines.append(f"| {name} | {_spread(values)} | {seeds} | {accuracy} |")
     return "\n".join(lines) + "\n"
+
+
+def _ratio_to_bound(scores: Scores) -> str:
+    """Each mean mIoU in percent of that with human masks, a line per setting; "" without these."""
+    if HUMAN_MASKS not in scores:
+        return ""
+    means = {name: _percent(runs, "mIoU").mean() for name, runs in scores.items()}
+    bound = means.pop(HUMAN_MASKS)
+    lines = [f"{name}: {100 * mean / bound:.0f} % of the bound" for name, mean in means.items()]
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def _class_table(scores: Scores) -> str:

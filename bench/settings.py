@@ -10,6 +10,8 @@ from pipeline.config.params import load_params
 Changes = dict[str, Any]  # dotted name of a parameter -> value
 LABEL_NOISE = "label noise"  # not a parameter: rates for `bench.label_noise.write_noisy`
 
+HUMAN_MASKS = "human masks"  # not a parameter: train on these, see `bench.human_masks`
+
 # The paper's ablation: plain training on CLIP's masks, plus each idea, plus both.
 PAPER: dict[str, Changes] = {
     "global": {"carb.enabled": False, "train.local_term": False},
@@ -44,7 +46,10 @@ SWITCHES: dict[str, Changes] = {
     "ImageNet's normalisation": {"clip.normalisation": "imagenet"},
     "another GELU": {"clip.activation": "quick_gelu"},
 }
-TABLES: dict[str, dict[str, Changes]] = {"paper": PAPER, "switches": SWITCHES}
+# What the recipe would reach with perfect pseudo-masks.
+BOUND: dict[str, Changes] = {"as it is": {}, HUMAN_MASKS: {HUMAN_MASKS: True}}
+TABLES = {"paper": PAPER, "switches": SWITCHES, "bound": BOUND}
+NO_PARAMETERS = (LABEL_NOISE, HUMAN_MASKS)
 
 # Parameters that a comparison takes from the base: data, weights, machine.
 _OWN = {
