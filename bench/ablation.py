@@ -56,6 +56,12 @@ class Inputs:
     relabelled: Path
     encoder: Path
 
+    @classmethod
+    def within(cls, data: Path, encoder: Path) -> "Inputs":
+        """The outputs of the stages in a folder."""
+        index, labels = data / "scenes.json", data / "image_labels.csv"
+        return cls(index, labels, data / "masks.zarr", data / "relabelled.zarr", encoder)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -273,13 +279,7 @@ def main(
     settings = TABLES[table]
     if recipe is not None:
         table, settings = recipe.stem, {AS_IT_IS: {}, recipe.stem: recipe_changes(recipe, params)}
-    shared = Inputs(
-        index=data / "scenes.json",
-        image_labels=data / "image_labels.csv",
-        masks=data / "masks.zarr",
-        relabelled=data / "relabelled.zarr",
-        encoder=encoder,
-    )
+    shared = Inputs.within(data, encoder)
     for path in vars(shared).values():
         if not path.exists():
             raise ValueError(f"{path}: no such file; run `dvc repro` first")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bench.ablation import app
 from bench.report import write_report
-from bench.settings import LABEL_NOISE, TABLES, recipe_changes, write_changed
+from bench.settings import LABEL_NOISE, NO_PARAMETERS, TABLES, recipe_changes, write_changed
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import ROOT
@@ -97,7 +97,7 @@ def test_an_unknown_table_and_missing_inputs_are_refused(
 def test_every_setting_changes_parameters_that_exist(tmp_path: Path) -> None:
     for settings in TABLES.values():
         for changes in settings.values():
-            named = {name: value for name, value in changes.items() if name != LABEL_NOISE}
+            named = {name: value for name, value in changes.items() if name not in NO_PARAMETERS}
             write_changed(ROOT / "params.yaml", tmp_path / "params.yaml", named)
             load_params(tmp_path / "params.yaml")
 

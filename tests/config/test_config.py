@@ -143,7 +143,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         (
             {"clip.levels": {"global": GLOBAL, name: LOCAL}},
             "clip.levels: must have names of letters, digits, '-' and '_', other than text, "
-            f"finished, fused, segmenter, noisy; got '{name}'",
+            f"finished, fused, segmenter, noisy, relabelled; got '{name}'",
         )
         for name in ("../x", "text", "noisy")
     ),

@@ -29,7 +29,7 @@ NAMED: dict[str, Any] = {
     "eval.photos": "half.txt",
 }
 OUTS = (
-    *("data/demo", "data/masks.zarr", "models/segmenter"),
+    *("data/demo", "data/masks.zarr", "data/relabelled.zarr", "models/segmenter"),
     *(f"results/{name}" for name in ("prepare", "pseudo", "train", "eval", "eval_pseudo")),
 )
 FILES = (
