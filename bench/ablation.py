@@ -289,8 +289,9 @@ def main(
     inputs, pseudo = {}, {}
     for folder, name in folders.items():
         inputs[folder] = prepare_inputs(settings[name], shared, folder)
-        own = folder if inputs[folder] != shared else out / table
-        pseudo[name] = score_pseudo_masks(inputs[folder], own)
+        own = (inputs[folder].masks, inputs[folder].image_labels)
+        place = out / table if own == (shared.masks, shared.image_labels) else folder
+        pseudo[name] = score_pseudo_masks(inputs[folder], place)
         if "pseudo-masks val" not in json.loads(pseudo[name].read_text("utf-8")):
             raise ValueError(f"{params}: no validation image has a human mask to score against")
     runs = [

@@ -28,7 +28,7 @@ def main(
         carb pseudo --out data/masks.zarr
     """
     from pipeline.clip.build_store import build_store
-    from pipeline.clip.dense import as_the_authors, load_clip
+    from pipeline.clip.dense import clip_of
     from pipeline.clip.prompts import resolve_templates
     from pipeline.config.base import Sections, load_sections
     from pipeline.config.clip import ClipParams
@@ -47,17 +47,7 @@ def main(
     with outputs("pseudo", folders={"--out": out}, sources=sources):
         settings = load_sections(params, Settings)
         scenes = SceneIndex.read(index)
-        clip = as_the_authors(
-            load_clip(
-                settings.clip.model,
-                settings.clip.pretrained,
-                dense=settings.clip.dense,
-                repair=settings.clip.repair_outliers,
-                window_share=settings.clip.window_share,
-            ),
-            normalisation=settings.clip.normalisation,
-            activation=settings.clip.activation,
-        )
+        clip = clip_of(settings.clip)
         fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
         with memory_hint(
             "lower the windows of params.yaml: clip.levels, or use a smaller clip.model"

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from pipeline.clip.last_block import DENSE_MODES, repair_outliers
 from pipeline.clip.towers import SUPPORTED, check_tower, read_tower, refusal
+from pipeline.config.clip import ClipParams
 from pipeline.system.text import short_repr
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
@@ -240,6 +241,18 @@ def load_clip(
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
     clip.window_share = window_share
     return clip
+
+
+def clip_of(params: ClipParams) -> DenseClip:
+    """The CLIP that the section ``clip`` of params.yaml describes; see `load_clip`."""
+    clip = load_clip(
+        params.model,
+        params.pretrained,
+        dense=params.dense,
+        repair=params.repair_outliers,
+        window_share=params.window_share,
+    )
+    return as_the_authors(clip, normalisation=params.normalisation, activation=params.activation)
 
 
 def as_the_authors(clip: DenseClip, *, normalisation: str, activation: str) -> DenseClip:

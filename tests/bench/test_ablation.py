@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,9 @@ from bench.ablation import app
 from bench.report import write_report
 from bench.settings import LABEL_NOISE, NO_PARAMETERS, TABLES, recipe_changes, write_changed
 from pipeline.config.params import load_params
+from pipeline.datasets import open_dataset
+from pipeline.datasets.base import read_scene_mask
+from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import ROOT
 from tests.helpers.tiny_run import SHORT, run_stage, write_params
@@ -128,3 +132,37 @@ def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None
     assert "| road | 30.0 ± 14.1 | 50.0 ± 0.0 |" in table
     assert "| car | - | - |" in table
     assert table.count("CLIP pseudo-masks") == 1
+
+
+def test_the_bound_is_the_same_training_on_human_masks(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.ablation.subprocess.run", in_this_process)
+    write_params(run_copy, SHORT)
+    result = CliRunner().invoke(app, ["--table", "bound", "--seeds", "1"])
+    assert result.exit_code == 0, result.output
+    table = Path("scratch/ablation/bound/table.md").read_text()
+    assert re.search(r"as it is: \d+ % of the bound", table)
+    new = PseudoMaskStore.open(Path("scratch/ablation/bound/humanmasks/relabelled.zarr"))
+    dataset = open_dataset("demo", "data/demo")
+    for scene in dataset.scenes("train"):
+        mask = read_scene_mask(scene, dataset.read_mask)
+        found = new.read(scene.key, "global").argmax(axis=0)
+        assert found.shape == mask.shape
+        labelled = mask != IGNORE_INDEX
+        assert (found[labelled] == mask[labelled]).all()
+
+
+def test_a_setting_that_changes_training_gets_labels_of_its_own(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.ablation.subprocess.run", in_this_process)
+    rounds = {"relabel.rounds": 1}
+    settings = {"other": rounds | {"views.flip": 0.25}, "same": {"carb.enabled": False}}
+    monkeypatch.setitem(TABLES, "two", settings)
+    write_params(run_copy, SHORT)
+    result = CliRunner().invoke(app, ["--table", "two", "--seeds", "1"])
+    assert result.exit_code == 0, result.output
+    out = Path("scratch/ablation/two")
+    assert PseudoMaskStore.open(out / "other/relabelled.zarr").levels == ["global"]
+    assert not (out / "same/relabelled.zarr").exists()
