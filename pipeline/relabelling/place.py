@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.store.plan import Grid
 from pipeline.store.reader import PseudoMaskStore
+from pipeline.store.relabelled import StoreView
 from pipeline.training.crops import TrainingPhoto
 
 GRID = (48, 64)  # rows and columns of the prior, whatever the images' shape
@@ -23,7 +24,7 @@ LEAST = 1e-3  # added to probabilities
 MEASURED_IMAGES = 200  # at most, for the spread
 
 
-class PlacedLogits:
+class PlacedLogits(StoreView):
     """CLIP's logits plus the prior; the local levels are CLIP's alone.
 
     Args:
@@ -36,30 +37,15 @@ class PlacedLogits:
     def __init__(
         self, store: PseudoMaskStore, prior: Tensor, *, weight: float, unit: float
     ) -> None:
-        self.store, self.classes = store, store.classes
+        super().__init__(store)
         self._prior, self._scale = prior, weight * unit
         self._fitted: dict[Grid, np.ndarray] = {}
 
-    @property
-    def global_level(self) -> str:
-        """The level that global views use."""
-        return self.store.global_level
-
-    @property
-    def local_levels(self) -> list[str]:
-        """The levels that local views use."""
-        return self.store.local_levels
-
-    def grid_size(self, key: str, level: str) -> Grid:
-        """``(h, w)`` of a photo's logits at a level."""
-        return self.store.grid_size(key, level)
-
     def read(self, key: str, level: str) -> np.ndarray:
         """Logits of a photo, ``[C, h, w]`` float32, a grid that spans it."""
-        logits = self.store.read(key, level)
-        return (
-            logits + self._at(self.grid_size(key, level)) if level == self.global_level else logits
-        )
+        logits = super().read(key, level)
+        placed = level == self.global_level
+        return logits + self._at(self.grid_size(key, level)) if placed else logits
 
     def read_padded(self, key: str, level: str) -> np.ndarray:
         """``[C, h, w]`` float16; here without padding."""

@@ -10,16 +10,15 @@ from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import LIST
 
 
-class Relabelled:
-    """A store's logits, its global level replaced by new labels.
+class StoreView:
+    """A store as a source of labels; subclasses change its global level.
 
     Args:
-        new: the relabelled images; it has the global level alone.
         store: CLIP's logits.
     """
 
-    def __init__(self, new: PseudoMaskStore, store: PseudoMaskStore) -> None:
-        self.new, self.store, self.classes = new, store, store.classes
+    def __init__(self, store: PseudoMaskStore) -> None:
+        self.store, self.classes = store, store.classes
 
     @property
     def global_level(self) -> str:
@@ -33,6 +32,31 @@ class Relabelled:
 
     def grid_size(self, key: str, level: str) -> Grid:
         """``(h, w)`` of a photo's logits at a level."""
+        return self.store.grid_size(key, level)
+
+    def read(self, key: str, level: str) -> np.ndarray:
+        """Logits of a photo, ``[C, h, w]`` float32, a grid that spans it."""
+        return self.store.read(key, level)
+
+    def read_padded(self, key: str, level: str) -> np.ndarray:
+        """``[C, h, w]`` float16, the grid in the top left corner."""
+        return self.store.read_padded(key, level)
+
+
+class Relabelled(StoreView):
+    """A store's logits, its global level replaced by new labels.
+
+    Args:
+        new: the relabelled images; it has the global level alone.
+        store: CLIP's logits.
+    """
+
+    def __init__(self, new: PseudoMaskStore, store: PseudoMaskStore) -> None:
+        super().__init__(store)
+        self.new = new
+
+    def grid_size(self, key: str, level: str) -> Grid:
+        """``(h, w)`` of a photo's logits at a level."""
         return self._of(level).grid_size(key, level)
 
     def read(self, key: str, level: str) -> np.ndarray:
@@ -40,7 +64,7 @@ class Relabelled:
         return self._of(level).read(key, level)
 
     def read_padded(self, key: str, level: str) -> np.ndarray:
-        """Logits as stored, see `PseudoMaskStore.read_padded`."""
+        """``[C, h, w]`` float16, the grid in the top left corner."""
         return self._of(level).read_padded(key, level)
 
     def _of(self, level: str) -> PseudoMaskStore:
