@@ -2,6 +2,8 @@
 
 import pkgutil
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -24,8 +26,20 @@ PIPELINE = (
 app = typer.Typer(no_args_is_help=True)
 
 
+def _show_version(wanted: bool) -> None:
+    """Print the version of the installed package and end."""
+    if wanted:
+        typer.echo(f"carb-wsss {version('carb-wsss')}")
+        raise typer.Exit
+
+
 @app.callback()
-def describe() -> None:
+def describe(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Segment driving scenes, supervised by image-level labels only.
 
     Each command runs one stage; "dvc repro" runs all stages that are out of date.

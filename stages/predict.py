@@ -53,7 +53,7 @@ def main(
     sound. An interrupted run resumes when started again. Unreadable files are skipped and listed
     at the end.
 
-        python -m stages.predict ride.mp4 --model models/segmenter --out predictions
+        carb predict ride.mp4 --model models/segmenter --out predictions
     """
     from pipeline.deploy.predict import predict
     from pipeline.deploy.prediction_files import Predictor

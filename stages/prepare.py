@@ -83,7 +83,7 @@ def propose_labels(
 
     Writes labels.csv, label_confidence.csv and proposals/ into the folder of dataset.root:
 
-        python -m stages.prepare propose-labels --threshold 0.4
+        carb prepare propose-labels --threshold 0.4
     """
     # Imported by name, so that `prepare` does not depend on the code of CLIP (see dvc.yaml).
     propose = import_module("pipeline.proposals.propose").propose_labels

@@ -140,7 +140,7 @@ def _no_labels(params: DatasetParams) -> str:
     return (
         f"{params.root}: no training photo has an image-level label; name a file of them in "
         "params.yaml: dataset.image_labels, add masks to simulate them from, or let CLIP propose "
-        "labels for your own photos: `python -m stages.prepare propose-labels`"
+        "labels for your own photos: `carb prepare propose-labels`"
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.scenes.index import SceneIndex
 Metrics = dict[str, Any]
 Curve = npt.NDArray[np.float64]
 NEXT = {
-    "segment photos": "python -m stages.predict DIR",
+    "segment photos": "carb predict DIR",
     "change one value": "dvc exp run -S carb.tau=0.5",
     "compare runs": "dvc exp show",
 }

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from typing import Any
 
@@ -53,6 +54,11 @@ def test_every_stage_is_a_command_of_carb() -> None:
     shown = carb("--help").stdout
     for name in STAGES:
         assert f" {name.replace('_', '-')} " in shown
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert carb("--version").stdout == f"carb-wsss {project['version']}\n"
 
 
 @pytest.mark.parametrize("stage", STAGES)
