@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.config.base import Count, NotNegative, Section, Seed, Text
+from pipeline.config.base import Count, NotNegative, Section, Seed
 
 
 class RelabelParams(Section):
@@ -16,5 +16,4 @@ class RelabelParams(Section):
     clip_weight: NotNegative
     place_weight: NotNegative
     edge_radius: Count | None
-    look_alikes: list[Annotated[list[Text], Field(min_length=2)]]
     seed: Seed

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.clip.dense import clip_of
 from pipeline.config.base import Sections
 from pipeline.config.carb import CarbParams
 from pipeline.config.clip import ClipParams
@@ -24,7 +23,6 @@ from pipeline.config.segmenter import SegmenterParams
 from pipeline.config.train import TrainParams
 from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.relabelling.folds import folds_of
-from pipeline.relabelling.look_alikes import LookAlikes
 from pipeline.relabelling.place import PlacedLogits, place_prior, spread
 from pipeline.scenes.index import read_unchanged
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_logits
@@ -105,43 +103,15 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
         photos = inputs.photos("train", Path(params.dataset.root))
         folds = folds_of([photo.key for photo in photos], params.relabel.folds)
         unit = spread(inputs.store, [photo.key for photo in photos])
-        judge = look_alikes(params, inputs)
-        round_ = _Round(fabric, inputs, params, photos, folds, unit, None, None, work)
+        round_ = _Round(fabric, inputs, params, photos, folds, unit, None, work)
         for number in range(1, params.relabel.rounds + 1):
-            judged = judge if number == params.relabel.rounds else None
-            round_ = replace(round_, judge=judged, number=number, work=work / f"round-{number}")
+            round_ = replace(round_, number=number, work=work / f"round-{number}")
             new = round_.labels(recipe | {"round": number})
             round_ = replace(round_, source=Relabelled(new, inputs.store))
         if fabric.global_rank == 0:
             publish(round_.store, out)
             remove(work)
         fabric.barrier()
-
-
-def look_alikes(params: RelabelSettings, inputs: Inputs) -> LookAlikes | None:
-    """The judge of ``relabel.look_alikes``; None if no classes are named.
-
-    Raises:
-        ValueError: a class is unknown, or CLIP is not the one that wrote the store.
-    """
-    store, groups = inputs.store, params.relabel.look_alikes
-    unknown = [name for group in groups for name in group if name not in store.classes]
-    if unknown:
-        raise ValueError(
-            f"params.yaml: relabel.look_alikes: no class '{unknown[0]}' in this data set; its "
-            f"classes are {', '.join(store.classes)}"
-        )
-    if not groups:
-        return None
-    clip = clip_of(params.clip)
-    if clip.weights_digest() != store.attributes["recipe"]["weights"]:
-        raise ValueError(
-            f"params.yaml: clip.model {params.clip.model!r} has other weights than those that "
-            f"wrote {store.path}; run `dvc repro pseudo`"
-        )
-    indices = [[store.classes.index(name) for name in group] for group in groups]
-    text = torch.from_numpy(store.text)
-    return LookAlikes(clip, text, indices, brightness=params.clip.brightness)
 
 
 @dataclass(frozen=True)
@@ -155,7 +125,6 @@ class _Round:
         folds: the fold of each.
         unit: of CLIP's logits, see `spread`.
         source: labels of the previous round; None: CLIP's, with the prior of each fold.
-        judge: judges regions of look-alikes in the new labels; None: nothing does.
         work: scratch folder of this round.
         number: of the round, from 1.
     """
@@ -167,7 +136,6 @@ class _Round:
     folds: list[int]
     unit: float
     source: LabelSource | None
-    judge: LookAlikes | None
     work: Path
     number: int = 1
 
@@ -287,10 +255,7 @@ class _Round:
             size = plan.grids[level][row]
             found = predict_logits(segmenters[fold], [image], size, test_time)[0].cpu()
             clip = upsampled(torch.from_numpy(placed[fold].read(photo.key, level)), size)
-            new = found + relabel.clip_weight / self.unit * clip
-            if self.judge is not None:
-                new = self.judge(new, image, torch.from_numpy(photo.image_labels))
-            return new.numpy()
+            return (found + relabel.clip_weight / self.unit * clip).numpy()
 
         shards = writer.pending([level])
         rows = (row for _, shard in shards for row in writer.write_shard(level, shard, labels_of))
