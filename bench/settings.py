@@ -9,7 +9,6 @@ from pipeline.config.params import load_params
 
 Changes = dict[str, Any]  # dotted name of a parameter -> value
 LABEL_NOISE = "label noise"  # not a parameter: rates for `bench.label_noise.write_noisy`
-
 HUMAN_MASKS = "human masks"  # not a parameter: train on these, see `bench.human_masks`
 
 # The paper's ablation: plain training on CLIP's masks, plus each idea, plus both.

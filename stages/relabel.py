@@ -37,6 +37,7 @@ def main(
     """
     from pipeline.config.base import load_sections
     from pipeline.relabelling.relabel import RelabelSettings, relabel
+    from pipeline.system.command import memory_hint
     from pipeline.system.outputs import outputs
     from pipeline.training.run import Inputs
 
@@ -51,7 +52,8 @@ def main(
             encoder=encoder,
             params=settings.of_fold(),
         )
-        relabel(inputs, settings, out=out, scratch=scratch)
+        with memory_hint("lower params.yaml: train.batch_size, views.crop or train.workers"):
+            relabel(inputs, settings, out=out, scratch=scratch)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,6 @@ WITHOUT_CARB = CarbParams(
     weight=None,
     min_weight=0.0,
 )
-
-
 STRIDE = 4  # pixels of views.base_size per cell of the new labels, at most
 
 

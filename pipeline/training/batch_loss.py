@@ -67,7 +67,7 @@ def make_loss(
     train: TrainParams,
     normalisation: Normalisation = IMAGENET,
 ) -> BatchLoss:
-    """The loss with the given parameters; pseudo-masks give class weights and margins."""
+    """The loss with the given parameters; classes are weighted by their frequency."""
     local_levels = source.local_levels if train.local_term else []
     levels = [source.global_level, *local_levels]
     power, weights = train.class_weight_power, None
