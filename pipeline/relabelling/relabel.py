@@ -31,7 +31,7 @@ from pipeline.store.plan import Grid, Photo, Plan
 from pipeline.store.reader import PseudoMaskStore, upsampled
 from pipeline.store.relabelled import Relabelled
 from pipeline.store.writer import STORE, StoreWriter, publish
-from pipeline.system.devices import lock_on_rank_zero, start_fabric
+from pipeline.system.devices import lock_on_rank_zero, rank_zero_only, start_fabric
 from pipeline.system.files import atomic_path, fingerprint, remove
 from pipeline.system.progress import progress
 from pipeline.system.tensor_files import load_tensors, save_tensors
@@ -91,8 +91,7 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
         scratch: folder for work in progress.
     """
     if params.relabel.rounds == 0:
-        with atomic_path(out) as draft:
-            draft.mkdir()
+        _write_no_labels(out)
         return
     fabric = start_fabric(params.train.precision)
     recipe = {"of": inputs.fingerprint, "relabel": params.relabel.model_dump(mode="json")}
@@ -110,6 +109,12 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
             publish(round_.store, out)
             remove(work)
         fabric.barrier()
+
+
+@rank_zero_only
+def _write_no_labels(out: Path) -> None:
+    with atomic_path(out) as draft:
+        draft.mkdir()
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,27 @@ NAMED = {
     "distillation.steps": 3,
     "distillation.batch_size": 2,
     "eval.photos": "half.txt",
+    "relabel.rounds": 1,
 }
 AS_DVC = {"draw": ("--params", "params.yaml")}
 # What is read but not listed in dvc.yaml, and why no change is missed.
 PHOTOS = "data/demo"  # data/scenes.json has their digests, and `pseudo` and `train` compare them;
 # data/inputs/prepare, eval and eval_pseudo contain a manifest of them (tests/datasets)
 UNWATCHED_FILES = {
-    stage: {PHOTOS} for stage in ("prepare", "pseudo", "encoder", "train", "eval", "eval_pseudo")
+    stage: {PHOTOS}
+    for stage in ("prepare", "pseudo", "encoder", "relabel", "train", "eval", "eval_pseudo")
 }
 WHERE = {"dataset.root"}  # the path of the photos, not their content
 SPEED = {"train.workers"}
-CLIP = {f"clip.{name}" for name in load_params(ROOT / "params.yaml").clip.model_dump()}
+PARAMS = load_params(ROOT / "params.yaml")
+CLIP = {f"clip.{name}" for name in PARAMS.clip.model_dump()}
+# `RelabelSettings.of_fold` sets them; no checkpoint changes a result
+OF_FOLD = {f"carb.{name}" for name in PARAMS.carb.model_dump()} | {"seed"}
+OF_FOLD |= {f"train.{name}" for name in ("steps", "local_term", "preview_every")}
 UNWATCHED = {
     "pseudo": WHERE,
     "encoder": WHERE | SPEED,
+    "relabel": WHERE | SPEED | CLIP | OF_FOLD | {"train.checkpoint_every"},
     "train": WHERE | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
 }
 

@@ -51,5 +51,5 @@ def test_a_resubmitted_script_runs_only_what_is_missing(tmp_path: Path) -> None:
     again = re.findall(r"Running stage '(\w+)'", said)
     assert again == ["inputs", "inputs", "eval", "eval_pseudo"]
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    for stage in ("pseudo", "encoder", "train"):
+    for stage in ("pseudo", "encoder", "relabel", "train"):
         assert stages[stage]["cmd"] == f"python -m stages.{stage}"  # as in the script
