@@ -25,7 +25,7 @@ def test_a_killed_stopped_and_damaged_run_ends_with_the_outputs_of_an_undisturbe
     project = Project.make(tmp_path / "project")
     project.run_here("draw", "inputs", "prepare", "encoder")
     undisturbed = Project(shutil.copytree(project.folder, tmp_path / "undisturbed"))
-    undisturbed.run_here("pseudo", "train", "eval", "eval_pseudo", "report")
+    undisturbed.run_here("pseudo", "relabel", "train", "eval", "eval_pseudo", "report")
     expected = undisturbed.outputs()
     monkeypatch.chdir(project.folder)
     assert "while" in kill(project, "pseudo", None)
