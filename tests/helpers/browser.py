@@ -71,6 +71,7 @@ class Tab:
         end = time.monotonic() + PATIENCE_S
         while not until():
             assert time.monotonic() < end, "the page never came to the wanted state"
+            time.sleep(0.5)  # reloading at once would keep the browser busy
             self._load("Page.reload")
 
     def _load(self, method: str, **params: Any) -> None:
