@@ -32,7 +32,8 @@ from bench.settings import (
     recipe_changes,
     write_changed,
 )
-from pipeline.config.params import Params, load_params
+from pipeline.config.base import load_sections
+from pipeline.config.params import load_params
 from pipeline.system.command import command
 from pipeline.system.files import atomic_path, copy_into, file_digest, remove, write_json
 from pipeline.system.outputs import outputs
@@ -124,19 +125,20 @@ def prepare_inputs(changes: Changes, shared: Inputs, folder: Path) -> Inputs:
 
 def _new_labels(changes: Changes, shared: Inputs, own: Inputs, folder: Path) -> Path:
     """The labels of stage `relabel` for a setting: human masks, shared ones or its own."""
-    params = load_params(folder / "params.yaml")
+    changed = own != shared or any(name.startswith(_relabelling()) for name in changes)
+    if HUMAN_MASKS not in changes and not changed:
+        return shared.relabelled
     out = folder / "relabelled.zarr"
-    listed = outputs("ablation", folders={"its labels": out})
-    if HUMAN_MASKS in changes:
-        if not out.is_dir():
-            with listed:
-                write_human_masks(read_inputs(own, params), params.dataset, out)
+    if out.is_dir():
         return out
-    same = own == shared and not any(name.startswith(_relabelling()) for name in changes)
-    if same or params.relabel.rounds == 0:
-        return shared.relabelled if same else folder / "no labels"
+    if HUMAN_MASKS in changes:
+        settings = load_sections(folder / "params.yaml", TrainSettings)
+        with outputs("ablation", folders={"its labels": out}):
+            write_human_masks(read_inputs(own, settings), settings.dataset, out)
+        return out
     files = ("--index", own.index, "--image-labels", own.image_labels, "--masks", own.masks)
-    stage("relabel", folder, *files, "--encoder", own.encoder, "--out", out)
+    written = ("--out", out, "--scratch", folder / "scratch")
+    stage("relabel", folder, *files, "--encoder", own.encoder, *written)
     return out
 
 
@@ -146,15 +148,14 @@ def _relabelling() -> tuple[str, ...]:
     return tuple(dag["stages"]["relabel"]["params"])
 
 
-def read_inputs(given: Inputs, params: Params) -> TrainingInputs:
+def read_inputs(given: Inputs, settings: TrainSettings) -> TrainingInputs:
     """The inputs of a training, opened."""
-    sections = {name: getattr(params, name) for name in TrainSettings.model_fields}
     return TrainingInputs.read(
         index=given.index,
         image_labels=given.image_labels,
         masks=given.masks,
         encoder=given.encoder,
-        params=TrainSettings(**sections),
+        params=settings,
     )
 
 

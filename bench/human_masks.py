@@ -43,14 +43,17 @@ def write_human_masks(inputs: Inputs, dataset: DatasetParams, out: Path) -> None
     bare = [photo.key for photo in photos if scenes[photo.key].mask is None]
     if bare:
         raise ValueError(f"{dataset.root}: no human mask of '{bare[0]}'; the bound needs them all")
-    shrink = {photo.key: max(1, max(photo.size) // SIDE) for photo in photos}
-    grids = [tuple(side // shrink[photo.key] for side in photo.size) for photo in photos]
+    shrinks = [max(1, max(photo.size) // SIDE) for photo in photos]
     level, digests = store.global_level, inputs.digests
     plan = Plan(
         {"of": "human masks"},
         store.classes,
         [Photo(photo.key, digests[photo.key], photo.size) for photo in photos],
-        {level: [(rows, columns) for rows, columns in grids]},
+        {
+            level: [
+                (p.size[0] // by, p.size[1] // by) for p, by in zip(photos, shrinks, strict=True)
+            ]
+        },
     )
     draft = out.with_name(f".{out.name}-draft")
     writer = StoreWriter(draft, plan, text=store.text, previous=None)

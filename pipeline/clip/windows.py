@@ -40,14 +40,6 @@ def magnified(image: Image.Image, level: LevelParams, *, patch_size: int) -> Ten
     return torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.BICUBIC)))
 
 
-def normalised(pixels: Tensor, clip: DenseClip) -> Tensor:
-    """Pixels as CLIP expects them: ``[..., H, W, 3]`` uint8 to ``[..., 3, H, W]`` float32."""
-    mean, std = (
-        pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (clip.mean, clip.std)
-    )
-    return (pixels.movedim(-1, -3).float() / 255 - mean) / std
-
-
 def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Iterator[Tensor]:
     """Normalised windows of a resized photo, in batches that fit into memory.
 
@@ -59,7 +51,10 @@ def window_batches(pixels: Tensor, boxes: Sequence[Box], clip: DenseClip) -> Ite
     Yields:
         ``[n, 3, h, w]`` float32.
     """
-    ready = normalised(pixels, clip)
+    mean, std = (
+        pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (clip.mean, clip.std)
+    )
+    ready = (pixels.permute(2, 0, 1).float() / 255 - mean) / std  # [3, H, W]
     count = max(1, MAX_PIXELS // int(boxes[0].height * boxes[0].width))
     for start in range(0, len(boxes), count):
         yield torch.stack([ready[:, *box.slices()] for box in boxes[start : start + count]])

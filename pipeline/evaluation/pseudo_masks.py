@@ -13,9 +13,16 @@ from pipeline.scenes.image_labels import ImageLabels
 from pipeline.store.reader import PseudoMaskStore, hard_mask
 from pipeline.system.progress import progress
 
+RELABELLED = "relabelled"  # beside the levels of a store
+
 
 def score_store(
-    store: PseudoMaskStore, scenes: Sequence[Scene], labels: ImageLabels, *, read_mask: MaskReader
+    store: PseudoMaskStore,
+    scenes: Sequence[Scene],
+    labels: ImageLabels,
+    *,
+    read_mask: MaskReader,
+    new: PseudoMaskStore | None = None,
 ) -> tuple[dict[str, np.ndarray], Metrics]:
     """Score the pseudo-masks of every level, given image-level labels.
 
@@ -24,6 +31,7 @@ def score_store(
         scenes: images with human masks.
         labels: image-level labels; images without are left out.
         read_mask: reads the data set's masks.
+        new: labels of stage `relabel`, scored as level ``relabelled`` where it has the image.
 
     Returns:
         a confusion matrix ``[C, C]`` int64 per level; and for the pixels where the unfused levels
@@ -34,6 +42,9 @@ def score_store(
     matrices = {level: np.zeros((count, count), dtype=np.int64) for level in store.levels}
     last = [store.levels[0], *store.local_levels][-1]
     names = (f"{store.levels[0]} accuracy", f"{last} accuracy")
+    known = set() if new is None else set(new.keys)
+    if known:
+        matrices[RELABELLED] = np.zeros((count, count), dtype=np.int64)
     agree, differ = RegionScore(count, names), RegionScore(count, names)
     for scene in progress(scenes, label="evaluate", total=len(scenes)):
         if scene.key not in labels:
@@ -45,6 +56,10 @@ def score_store(
             grid = torch.from_numpy(store.read(scene.key, level))
             maps[level] = hard_mask(grid, present, size).numpy()
             matrices[level] = matrices[level] + confusion(maps[level], mask, count)
+        if new is not None and scene.key in known:
+            grid = torch.from_numpy(new.read(scene.key, new.levels[0]))
+            found = hard_mask(grid, present, size).numpy()
+            matrices[RELABELLED] = matrices[RELABELLED] + confusion(found, mask, count)
         first = maps[store.levels[0]]
         same = np.all([maps[level] == first for level in store.local_levels], axis=0)
         valid = mask != IGNORE_INDEX
@@ -53,24 +68,3 @@ def score_store(
     total = agree.pixels + differ.pixels
     scores = {"levels agree": agree, "levels differ": differ}
     return matrices, {name: score.metrics(total) for name, score in scores.items()}
-
-
-def score_level(
-    store: PseudoMaskStore,
-    level: str,
-    scenes: Sequence[Scene],
-    labels: ImageLabels,
-    *,
-    read_mask: MaskReader,
-) -> np.ndarray:
-    """Confusion matrix ``[C, C]`` int64 of the pseudo-masks of one level; see `score_store`."""
-    count = len(store.classes)
-    matrix = np.zeros((count, count), dtype=np.int64)
-    for scene in progress(scenes, label="evaluate", total=len(scenes)):
-        if scene.key in labels:
-            mask = read_scene_mask(scene, read_mask)
-            grid = torch.from_numpy(store.read(scene.key, level))
-            size = (mask.shape[0], mask.shape[1])
-            found = hard_mask(grid, torch.from_numpy(labels[scene.key]), size).numpy()
-            matrix = matrix + confusion(found, mask, count)
-    return matrix

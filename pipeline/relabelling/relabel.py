@@ -26,7 +26,6 @@ from pipeline.relabelling.folds import folds_of
 from pipeline.relabelling.place import PlacedLogits, place_prior, spread
 from pipeline.scenes.index import read_unchanged
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_logits
-from pipeline.segmenter.network import size_divisor
 from pipeline.store.plan import Grid, Photo, Plan
 from pipeline.store.reader import PseudoMaskStore, upsampled
 from pipeline.store.relabelled import Relabelled
@@ -39,7 +38,7 @@ from pipeline.training.augment import normalisation_of
 from pipeline.training.batch_loss import make_loss
 from pipeline.training.crops import CropDataset, LabelSource, TrainingPhoto
 from pipeline.training.fit import fit
-from pipeline.training.run import Inputs, TrainSettings, initial_segmenter
+from pipeline.training.run import Inputs, TrainSettings, initial_segmenter, segmenter_of
 from pipeline.views import fitted_size
 
 if TYPE_CHECKING:
@@ -76,9 +75,16 @@ class RelabelSettings(Sections):
         train = self.train.model_copy(
             update={"steps": steps, "local_term": False, "preview_every": steps}
         )
-        shared = {name: getattr(self, name) for name in RelabelSettings.model_fields}
-        shared |= {"seed": self.relabel.seed, "carb": WITHOUT_CARB, "train": train}
-        return TrainSettings(**{name: shared[name] for name in TrainSettings.model_fields})
+        return TrainSettings(
+            seed=self.relabel.seed,
+            dataset=self.dataset,
+            clip=self.clip,
+            views=self.views,
+            augment=self.augment,
+            segmenter=self.segmenter,
+            carb=WITHOUT_CARB,
+            train=train,
+        )
 
 
 def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path) -> None:
@@ -100,7 +106,9 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
         photos = inputs.photos("train", Path(params.dataset.root))
         folds = folds_of([photo.key for photo in photos], params.relabel.folds)
         unit = spread(inputs.store, [photo.key for photo in photos])
-        round_ = _Round(fabric, inputs, params, photos, folds, unit, None, work)
+        round_ = _Round(fabric, inputs, params, photos, folds, unit, [], None, work)
+        placed = [round_.with_prior(fold) for fold in range(params.relabel.folds)]
+        round_ = replace(round_, placed=placed)
         for number in range(1, params.relabel.rounds + 1):
             round_ = replace(round_, number=number, work=work / f"round-{number}")
             new = round_.labels(recipe | {"round": number})
@@ -127,7 +135,8 @@ class _Round:
         photos: the training images that have image-level labels.
         folds: the fold of each.
         unit: of CLIP's logits, see `spread`.
-        source: labels of the previous round; None: CLIP's, with the prior of each fold.
+        placed: for each fold, CLIP's logits with the prior of the images of the others.
+        source: labels of the previous round; None: those of ``placed``.
         work: scratch folder of this round.
         number: of the round, from 1.
     """
@@ -138,6 +147,7 @@ class _Round:
     photos: list[TrainingPhoto]
     folds: list[int]
     unit: float
+    placed: list[PlacedLogits]
     source: LabelSource | None
     work: Path
     number: int = 1
@@ -149,11 +159,9 @@ class _Round:
 
     def labels(self, recipe: dict[str, Any]) -> PseudoMaskStore:
         """Train the segmenters and write the new labels, unless that is done."""
-        count = self.params.relabel.folds
-        placed = [self._with_prior(fold) for fold in range(count)]
-        segmenters = [self._segmenter(fold, placed[fold]) for fold in range(count)]
+        segmenters = [self._segmenter(fold) for fold in range(self.params.relabel.folds)]
         if self.fabric.global_rank == 0:
-            self._write(segmenters, placed, recipe)
+            self._write(segmenters, recipe)
         self.fabric.barrier()
         return PseudoMaskStore.open(self.store)
 
@@ -171,17 +179,16 @@ class _Round:
         """The images of all folds but one."""
         return [p for p, own in zip(self.photos, self.folds, strict=True) if own != fold]
 
-    def _with_prior(self, fold: int) -> PlacedLogits:
+    def with_prior(self, fold: int) -> PlacedLogits:
         """CLIP's logits with the prior of the images that a fold's segmenter learns from."""
         store = self.inputs.store
         prior = place_prior(store, self._others(fold), unit=self.unit)
         return PlacedLogits(store, prior, weight=self.params.relabel.place_weight, unit=self.unit)
 
-    def _segmenter(self, fold: int, placed: PlacedLogits) -> Segmenter:
+    def _segmenter(self, fold: int) -> Segmenter:
         """The segmenter that has not seen the images of a fold."""
-        params, store = self.params.of_fold(), self.inputs.store
-        model, file = initial_segmenter(self.inputs, params), self.work / f"fold-{fold}.safetensors"
-        normalisation = normalisation_of(params.segmenter.normalisation)
+        params, file = self.params.of_fold(), self.work / f"fold-{fold}.safetensors"
+        model = initial_segmenter(self.inputs, params)
         if file.is_file():
             model.load_state_dict(load_tensors(file, require_digest=True)[0])
             model = model.to(self.fabric.device).eval()
@@ -190,16 +197,9 @@ class _Round:
                 "relabel: round %d of %d, fold %d of %d",
                 *(self.number, self.params.relabel.rounds, fold + 1, self.params.relabel.folds),
             )
-            model = self._train(model, self._others(fold), self.source or placed, file, params)
-        return Segmenter(
-            model=model,
-            classes=store.classes,
-            palette=self.inputs.index.label_space.palette,
-            **normalisation._asdict(),
-            base_size=params.views.base_size,
-            stride=size_divisor(model),
-            extra={},
-        )
+            source = self.source or self.placed[fold]
+            model = self._train(model, self._others(fold), source, file, params)
+        return segmenter_of(model, self.inputs, params)
 
     def _train(
         self,
@@ -237,9 +237,7 @@ class _Round:
             remove(checkpoint)
         return trained
 
-    def _write(
-        self, segmenters: list[Segmenter], placed: list[PlacedLogits], recipe: dict[str, Any]
-    ) -> None:
+    def _write(self, segmenters: list[Segmenter], recipe: dict[str, Any]) -> None:
         """Write the new labels of all images, shard by shard."""
         store, relabel = self.inputs.store, self.params.relabel
         level, digests = store.global_level, self.inputs.digests
@@ -257,7 +255,7 @@ class _Round:
             image = read_unchanged(photo.path, digests[photo.key])
             size = plan.grids[level][row]
             found = predict_logits(segmenters[fold], [image], size, test_time)[0].cpu()
-            clip = upsampled(torch.from_numpy(placed[fold].read(photo.key, level)), size)
+            clip = upsampled(torch.from_numpy(self.placed[fold].read(photo.key, level)), size)
             return (found + relabel.clip_weight / self.unit * clip).numpy()
 
         shards = writer.pending([level])

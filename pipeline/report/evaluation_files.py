@@ -10,7 +10,7 @@ from pipeline.config.dataset import DatasetParams
 from pipeline.config.eval import EvalParams, PaletteName, PicturesParams
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
-from pipeline.evaluation.pseudo_masks import score_level, score_store
+from pipeline.evaluation.pseudo_masks import RELABELLED, score_store
 from pipeline.evaluation.segmenter import (
     SEGMENTER,
     Metrics,
@@ -51,7 +51,6 @@ from pipeline.system.text import without_folders
 
 log = logging.getLogger("carb")
 PANELS = 4  # images per panel
-RELABELLED = "relabelled"  # beside the levels
 RANKED = 3  # images per panel of the best, median and worst
 
 
@@ -127,12 +126,8 @@ def _scored_split(
 ) -> Metrics:
     """Score the pseudo-masks of a split, draw ``iou_<split>.png``, and return the metrics."""
     check_photos(store, {scene.key: file_digest(scene.image) for scene in scenes})
-    matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask)
+    matrices, regions = score_store(store, scenes, labels, read_mask=dataset.read_mask, new=new)
     warn_unseen_classes(next(iter(matrices.values())), store.classes)
-    if new is not None:
-        known = [scene for scene in scenes if scene.key in set(new.keys)]
-        read = dataset.read_mask
-        matrices[RELABELLED] = score_level(new, new.levels[0], known, labels, read_mask=read)
     bars = {_title(name): iou(matrix) for name, matrix in matrices.items()}
     iou_bars(bars, store.classes, folder / f"iou_{split}.png")
     levels = {name: metrics_of(matrix, store.classes) for name, matrix in matrices.items()}

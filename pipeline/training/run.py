@@ -239,6 +239,19 @@ def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
     return model
 
 
+def segmenter_of(model: nn.Module, inputs: Inputs, params: TrainSettings) -> Segmenter:
+    """A network in training with what inference needs."""
+    return Segmenter(
+        model=model,
+        classes=inputs.store.classes,
+        palette=inputs.index.label_space.palette,
+        **normalisation_of(params.segmenter.normalisation)._asdict(),
+        base_size=params.views.base_size,
+        stride=size_divisor(model),
+        extra={},
+    )
+
+
 def fit_segmenter(
     fabric: "Fabric",
     model: nn.Module,
@@ -255,15 +268,7 @@ def fit_segmenter(
     previewed = preview_images(inputs.photos("val", root) or photos)
 
     def preview(step: int, current: nn.Module) -> None:
-        segmenter = Segmenter(
-            model=current,
-            classes=store.classes,
-            palette=inputs.index.label_space.palette,
-            **normalisation._asdict(),
-            base_size=params.views.base_size,
-            stride=size_divisor(current),
-            extra={},
-        )
+        segmenter = segmenter_of(current, inputs, params)
         write_previews(work / PREVIEWS, segmenter, store, previewed, step=step, tau=params.carb.tau)
 
     crops = CropDataset(
