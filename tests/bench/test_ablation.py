@@ -42,7 +42,9 @@ def test_a_setting_is_trained_and_scored_once(
     }
     monkeypatch.setitem(TABLES, "one", {"fused view": setting})
     write_params(run_copy, SHORT)
-    first = CliRunner().invoke(app, ["--table", "one", "--seeds", "1"])
+    Path("second.txt").write_text("val/00001\n")
+    command = ["--table", "one", "--seeds", "1", "--group", "second=second.txt"]
+    first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
     table, folder = Path("scratch/ablation/one"), Path("scratch/ablation/one/fusedview")
     assert not load_params(folder / "0/params.yaml").train.local_term
@@ -119,6 +121,8 @@ def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None
                 "IoU": {"road": miou, "car": None},
             }
             (place / "eval/metrics.json").write_text(json.dumps(metrics))
+            (place / "groups.json").write_text(json.dumps({"dusk": miou / 2}))
+            (place / "seconds.json").write_text('{"train": 90}')
             curves = place / "curves/plots/metrics"
             curves.mkdir(parents=True)
             for name in ("weight", "reliable_fraction"):
@@ -129,6 +133,8 @@ def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None
     table = (tmp_path / "report/table.md").read_text()
     assert "| CLIP pseudo-masks, global | 12.5 | | |" in table
     assert "| A | 30.0 ± 14.1 | 20.0 40.0 | 50.0 ± 0.0 |" in table
+    assert "| mIoU | dusk | training, min |" in table
+    assert "| A | 15.0 ± 7.1 | 1.5 ± 0.0 |" in table
     assert "| road | 30.0 ± 14.1 | 50.0 ± 0.0 |" in table
     assert "| car | - | - |" in table
     assert table.count("CLIP pseudo-masks") == 1
