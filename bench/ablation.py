@@ -11,18 +11,21 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from ruamel.yaml import YAML
 
+from bench.groups import groups_of, score_groups, settings_panel
 from bench.human_masks import write_human_masks
 from bench.label_noise import write_noisy
-from bench.report import WRITTEN, write_report
+from bench.report import PANEL, SECONDS, WRITTEN, write_report
 from bench.settings import (
     HUMAN_MASKS,
     LABEL_NOISE,
@@ -34,6 +37,7 @@ from bench.settings import (
 )
 from pipeline.config.base import load_sections
 from pipeline.config.params import load_params
+from pipeline.report.drawing import save_png
 from pipeline.system.command import command
 from pipeline.system.files import atomic_path, copy_into, file_digest, remove, write_json
 from pipeline.system.outputs import outputs
@@ -169,10 +173,26 @@ def score_pseudo_masks(inputs: Inputs, folder: Path) -> Path:
     return summary
 
 
-def train_and_score(run: Run, *, threads: int) -> Run:
-    """Train a segmenter and score it on the validation images."""
+def prepare_settings(
+    folders: dict[Path, str], settings: dict[str, Changes], shared: Inputs, out: Path
+) -> tuple[dict[Path, Inputs], dict[str, Path]]:
+    """The inputs of each setting, by folder, and the metrics of its pseudo-masks, by name."""
+    inputs, pseudo = {}, {}
+    for folder, name in folders.items():
+        inputs[folder] = prepare_inputs(settings[name], shared, folder)
+        own = (inputs[folder].masks, inputs[folder].image_labels)
+        place = out if own == (shared.masks, shared.image_labels) else folder
+        pseudo[name] = score_pseudo_masks(inputs[folder], place)
+        if "pseudo-masks val" not in json.loads(pseudo[name].read_text("utf-8")):
+            raise ValueError(f"{place}: no validation image has a human mask to score against")
+    return inputs, pseudo
+
+
+def train_and_score(run: Run, groups: dict[str, list[str]], *, threads: int) -> Run:
+    """Train a segmenter and score it on the validation images and on groups of them."""
     folder, given = run.folder, run.inputs
     labels = ("--image-labels", given.image_labels)
+    started = time.monotonic()
     stage(
         "train",
         folder,
@@ -182,13 +202,16 @@ def train_and_score(run: Run, *, threads: int) -> Run:
         *("--scratch", folder / "scratch"),
         threads=threads,
     )
+    write_json(folder / SECONDS, {"train": round(time.monotonic() - started)})
     stage(
         "eval",
         folder,
         *("--model", folder / "model", *labels, "--store", given.masks),
-        *("--out", folder / "eval", "--summary", folder / DONE),
+        *("--out", folder / "eval", "--summary", folder / "draft.json"),
         threads=threads,
     )
+    score_groups(folder, groups)
+    (folder / "draft.json").replace(folder / DONE)
     for left in ("scratch", "model"):
         remove(folder / left)
     return run
@@ -237,11 +260,13 @@ def check_inputs(inputs: Inputs, out: Path) -> None:
     write_json(noted, found)
 
 
-def execute(runs: list[Run], *, jobs: int) -> Iterator[Run]:
+def execute(runs: list[Run], groups: dict[str, list[str]], *, jobs: int) -> Iterator[Run]:
     """Execute runs, ``jobs`` at a time; yields each when it is finished."""
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    if threads:
+        torch.set_num_threads(threads)
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(train_and_score, run, threads=threads) for run in runs]
+        futures = [pool.submit(train_and_score, run, groups, threads=threads) for run in runs]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -270,10 +295,15 @@ def main(
         "models/encoder.safetensors"
     ),
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE: also score a list of images, as eval.photos; repeatable."),
+    ] = None,
 ) -> None:
     """Train and score every setting of a table with several seeds; write a table and charts.
 
-    Finished runs are kept, so an interrupted command resumes when started again.
+    Finished runs are kept, so an interrupted command resumes when started again. Groups of images,
+    the darkest and the brightest third among them, are scored apart.
     """
     if table not in TABLES:
         raise ValueError(f"--table must be one of {', '.join(TABLES)}, got '{table}'")
@@ -287,14 +317,8 @@ def main(
     folders, tables = plan(params, settings, seeds=seeds, out=out / table), report or out / table
     written = outputs("ablation", files={f"--report {name}": tables / name for name in WRITTEN})
     check_inputs(shared, out / table)
-    inputs, pseudo = {}, {}
-    for folder, name in folders.items():
-        inputs[folder] = prepare_inputs(settings[name], shared, folder)
-        own = (inputs[folder].masks, inputs[folder].image_labels)
-        place = out / table if own == (shared.masks, shared.image_labels) else folder
-        pseudo[name] = score_pseudo_masks(inputs[folder], place)
-        if "pseudo-masks val" not in json.loads(pseudo[name].read_text("utf-8")):
-            raise ValueError(f"{params}: no validation image has a human mask to score against")
+    groups = groups_of(params, _named_files(group or []))
+    inputs, pseudo = prepare_settings(folders, settings, shared, out / table)
     runs = [
         Run(name, seed, folder / str(seed), inputs[folder])
         for seed in range(seeds)
@@ -303,11 +327,20 @@ def main(
     todo = [run for run in runs if not run.finished]
     done = len(runs) - len(todo)
     for run in progress(
-        execute(todo, jobs=jobs), label="runs", total=len(runs), done=done, unit="runs"
+        execute(todo, groups, jobs=jobs), label="runs", total=len(runs), done=done, unit="runs"
     ):
         log.info("%s, seed %d: finished", run.setting, run.seed)
     with written:
         write_report(tables, folders, pseudo, seeds=seeds)
+        save_png(tables / PANEL, settings_panel(params, {n: f / "0" for f, n in folders.items()}))
+
+
+def _named_files(values: list[str]) -> dict[str, Path]:
+    """``NAME=FILE`` of the command line."""
+    pairs = [value.partition("=") for value in values]
+    if bad := [value for value, (*_, file) in zip(values, pairs, strict=True) if not file]:
+        raise ValueError(f"--group {bad[0]}: no file; write NAME=FILE")
+    return {name: Path(file) for name, _, file in pairs}
 
 
 if __name__ == "__main__":

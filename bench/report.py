@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.groups import read_scores
 from bench.settings import HUMAN_MASKS
 from pipeline.metrics import nan_mean
 from pipeline.report.charts import BAR_COLOURS, chart, iou_bars, save_chart
@@ -18,7 +19,8 @@ from pipeline.system.text import table_cell
 log = logging.getLogger("carb")
 Scores = dict[str, list[dict[str, Any]]]  # setting -> metrics of each seed
 CURVES = {"weight": "lambda", "reliable_fraction": "share of reliable pixels"}
-WRITTEN = ("table.md", "runs.csv", "miou.png", "iou.png", *(f"{name}.png" for name in CURVES))
+PANEL, SECONDS = "panel.png", "seconds.json"
+WRITTEN = ("table.md", "runs.csv", "miou.png", "iou.png", PANEL, *(f"{c}.png" for c in CURVES))
 
 
 def write_report(
@@ -45,7 +47,9 @@ def write_report(
     write_table(out / "runs.csv", rows)
     first = {path: name for name, path in reversed(list(pseudo.items()))}
     levels = {first[path]: _read_json(path) for path in dict.fromkeys(pseudo.values())}
-    text = miou_table(scores, levels) + _ratio_to_bound(scores) + "\n" + _class_table(scores)
+    runs = {name: [folder / str(seed) for seed in range(seeds)] for folder, name in folders.items()}
+    tables = [miou_table(scores, levels) + _ratio_to_bound(scores), _group_table(runs)]
+    text = "\n".join([*tables, _class_table(scores)])
     with atomic_path(out / "table.md") as draft:
         draft.write_text(text, "utf-8")
     _spread_chart(scores, out / "miou.png")
@@ -111,6 +115,18 @@ def _ratio_to_bound(scores: Scores) -> str:
     bound = means.pop(HUMAN_MASKS)
     lines = [f"{name}: {100 * mean / bound:.0f} % of the bound" for name, mean in means.items()]
     return "\n" + "\n".join(lines) + "\n"
+
+
+def _group_table(runs: Mapping[str, list[Path]]) -> str:
+    """Markdown: mIoU per group of images, and minutes of training; mean and deviation."""
+    rows = {name: [read_scores(run) for run in folders] for name, folders in runs.items()}
+    groups = list(next(iter(rows.values()))[0])
+    lines = [f"| mIoU | {' | '.join(groups)} | training, min |", "|---" * (len(groups) + 2) + "|"]
+    for name, scores in rows.items():
+        cells = [_spread(100 * np.array([each[group] for each in scores])) for group in groups]
+        seconds = np.array([_read_json(run / SECONDS)["train"] for run in runs[name]])
+        lines.append(f"| {name} | {' | '.join([*cells, _spread(seconds / 60)])} |")
+    return "\n".join(lines) + "\n"
 
 
 def _class_table(scores: Scores) -> str:

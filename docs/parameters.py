@@ -3,8 +3,8 @@
     python -m docs.parameters            write it
     python -m docs.parameters --check    fail if it is stale
 
-Allowed values come from the schema in `pipeline.config`, meanings from the comments in params.yaml
-(of sections that are empty there, in recipes/demo-best.yaml), readers from dvc.yaml.
+Allowed values come from the schema in `pipeline.config`, meanings from the comments in params.yaml,
+readers from dvc.yaml.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,6 @@ from pipeline.system.command import command
 
 ROOT = Path(__file__).parent.parent
 PAGE, PARAMS = ROOT / "docs/parameters.md", ROOT / "params.yaml"
-MEANINGS = (PARAMS, ROOT / "recipes/demo-best.yaml")  # the second fills sections empty in the first
 HEAD = """# Parameters
 
 <!-- Written by `python -m docs.parameters`; change pipeline/config/ or params.yaml instead. -->
@@ -87,20 +86,17 @@ def sections(content: Any, name: str) -> list[Any]:
     return found
 
 
-def meaning(files: Sequence[Any], section: str, key: str) -> str:
-    """The comments after a key, in the first file that has any, without repetition."""
-    for content in files:
-        said = [comment_of(one, key) for one in sections(content, section)]
-        if any(said):
-            return "; ".join(dict.fromkeys(filter(None, said)))
-    return ""
+def meaning(content: Any, section: str, key: str) -> str:
+    """The comments after a key, without repetition."""
+    said = [comment_of(one, key) for one in sections(content, section)]
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
-def parameters(files: Sequence[Any]) -> Iterator[Parameter]:
+def parameters(content: Any) -> Iterator[Parameter]:
     """All parameters in the schema's order, each section before its parameters.
 
     Args:
-        files: parameter files with comments, loaded as round-trip YAML.
+        content: a parameter file with comments, loaded as round-trip YAML.
     """
     root = Params.model_json_schema()
 
@@ -111,12 +107,12 @@ def parameters(files: Sequence[Any]) -> Iterator[Parameter]:
             inner = [root["$defs"][one["$ref"][8:]] for one in options if "$ref" in one]
             if "enum" in options[0]:  # a word or a section: one parameter
                 words = [allowed(options[0]), *("/".join(one["properties"]) for one in inner)]
-                yield Parameter(name, " or ".join(words), meaning(files, section, key))
+                yield Parameter(name, " or ".join(words), meaning(content, section, key))
                 continue
             named = field.get("additionalProperties")
             if isinstance(named, dict) and "$ref" in named:
                 inner = [root["$defs"][named["$ref"][8:]]]
-            yield Parameter(name, "" if inner else allowed(field), meaning(files, section, key))
+            yield Parameter(name, "" if inner else allowed(field), meaning(content, section, key))
             for one in inner:
                 yield from below(one, f"{name}.<level>" if named else name)
 
@@ -191,13 +187,13 @@ def section_table(rows: Sequence[Parameter], values: Any, stages: Any) -> list[s
 
 def page() -> str:
     """The whole page, as Markdown."""
-    files = [YAML().load(path) for path in MEANINGS]
+    content = YAML().load(PARAMS)
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    rows = list(parameters(files))
+    rows = list(parameters(content))
     lines = [HEAD]
     for section in Params.model_fields:
         own = [row for row in rows if row.name.split(".")[0] == section]
-        lines += section_table(own, files[0], stages)
+        lines += section_table(own, content, stages)
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from hypothesis import settings
 
 from pipeline.config.params import Params, load_params
 from pipeline.store.reader import PseudoMaskStore
+from tests.helpers import PAPER
 from tests.helpers.tiny_store import store_of_logits
 
 # The same examples in every run, nothing kept on disk, no time limit on a busy machine.
@@ -39,8 +40,8 @@ StoreOf = Callable[..., PseudoMaskStore]
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """The committed params.yaml."""
-    return load_params(Path(__file__).parents[1] / "params.yaml")
+    """The demo's parameters by the paper's recipe."""
+    return load_params(PAPER)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pipeline.datasets import open_dataset
 from pipeline.datasets.base import read_scene_mask
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.store.reader import PseudoMaskStore
-from tests.helpers import ROOT
+from tests.helpers import PAPER, ROOT
 from tests.helpers.tiny_run import SHORT, run_stage, write_params
 
 
@@ -42,7 +42,9 @@ def test_a_setting_is_trained_and_scored_once(
     }
     monkeypatch.setitem(TABLES, "one", {"fused view": setting})
     write_params(run_copy, SHORT)
-    first = CliRunner().invoke(app, ["--table", "one", "--seeds", "1"])
+    Path("second.txt").write_text("val/00001\n")
+    command = ["--table", "one", "--seeds", "1", "--group", "second=second.txt"]
+    first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
     table, folder = Path("scratch/ablation/one"), Path("scratch/ablation/one/fusedview")
     assert not load_params(folder / "0/params.yaml").train.local_term
@@ -63,9 +65,10 @@ def test_a_setting_is_trained_and_scored_once(
 
 
 def test_recipe_changes_are_the_parameters_that_differ(tmp_path: Path) -> None:
-    changes = recipe_changes(ROOT / "recipes/demo-best.yaml", ROOT / "params.yaml")
+    changes = recipe_changes(ROOT / "params.yaml", PAPER)
     assert set(changes) == {
         "clip.levels",
+        "clip.window_share",
         "clip.fused",
         "train.local_term",
         "train.class_weight_power",
@@ -73,17 +76,15 @@ def test_recipe_changes_are_the_parameters_that_differ(tmp_path: Path) -> None:
         "eval.flip",
         "eval.edge_radius",
     }
-    write_changed(ROOT / "params.yaml", tmp_path / "best.yaml", changes)
-    best, wanted = (
-        load_params(path) for path in (tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
-    )
+    write_changed(PAPER, tmp_path / "best.yaml", changes)
+    best, wanted = (load_params(path) for path in (tmp_path / "best.yaml", ROOT / "params.yaml"))
     assert best == wanted
-    assert not recipe_changes(tmp_path / "best.yaml", ROOT / "recipes/demo-best.yaml")
+    assert not recipe_changes(tmp_path / "best.yaml", ROOT / "params.yaml")
 
 
 def test_a_recipe_with_another_encoder_is_refused(tmp_path: Path) -> None:
     base, recipe = tmp_path / "base.yaml", tmp_path / "recipe.yaml"
-    write_changed(ROOT / "params.yaml", base, {"segmenter.encoder_weights": "clip"})
+    write_changed(PAPER, base, {"segmenter.encoder_weights": "clip"})
     write_changed(base, recipe, {"clip.dense": "sclip"})
     with pytest.raises(ValueError, match=r"recipe\.yaml: changes clip\.dense, which"):
         recipe_changes(recipe, base)
@@ -102,7 +103,7 @@ def test_every_setting_changes_parameters_that_exist(tmp_path: Path) -> None:
     for settings in TABLES.values():
         for changes in settings.values():
             named = {name: value for name, value in changes.items() if name not in NO_PARAMETERS}
-            write_changed(ROOT / "params.yaml", tmp_path / "params.yaml", named)
+            write_changed(PAPER, tmp_path / "params.yaml", named)
             load_params(tmp_path / "params.yaml")
 
 
@@ -119,6 +120,8 @@ def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None
                 "IoU": {"road": miou, "car": None},
             }
             (place / "eval/metrics.json").write_text(json.dumps(metrics))
+            (place / "groups.json").write_text(json.dumps({"dusk": miou / 2}))
+            (place / "seconds.json").write_text('{"train": 90}')
             curves = place / "curves/plots/metrics"
             curves.mkdir(parents=True)
             for name in ("weight", "reliable_fraction"):
@@ -129,6 +132,8 @@ def test_the_table_holds_means_and_deviations_over_seeds(tmp_path: Path) -> None
     table = (tmp_path / "report/table.md").read_text()
     assert "| CLIP pseudo-masks, global | 12.5 | | |" in table
     assert "| A | 30.0 ± 14.1 | 20.0 40.0 | 50.0 ± 0.0 |" in table
+    assert "| mIoU | dusk | training, min |" in table
+    assert "| A | 15.0 ± 7.1 | 1.5 ± 0.0 |" in table
     assert "| road | 30.0 ± 14.1 | 50.0 ± 0.0 |" in table
     assert "| car | - | - |" in table
     assert table.count("CLIP pseudo-masks") == 1

@@ -16,7 +16,7 @@ from bench.settings import write_changed
 from pipeline.config.params import Params, load_params
 from pipeline.config.watched_files import watch, watch_all
 from stages.inputs import app
-from tests.helpers import ROOT
+from tests.helpers import PAPER
 from tests.helpers.faults.project import Project
 from tests.helpers.tiny_run import TINY
 
@@ -136,7 +136,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(**changes: Any) -> Params:
-    write_changed(ROOT / "params.yaml", Path("params.yaml"), TINY | NAMED | changes)
+    write_changed(PAPER, Path("params.yaml"), TINY | NAMED | changes)
     return load_params(Path("params.yaml"))
 
 

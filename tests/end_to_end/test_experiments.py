@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.settings import write_changed
-from tests.helpers import ROOT
+from tests.helpers import PAPER, ROOT
 from tests.helpers.faults.project import PATIENCE_S, Project
 from tests.helpers.tiny_run import TINY, run_stage
 
@@ -131,7 +131,7 @@ def test_two_data_sets_in_one_clone_keep_their_pseudo_masks(swept: Project) -> N
     assert run_stage("draw", "--out", str(scenes), "--seed", "9").exit_code == 0
     (folder / "recipes").mkdir()
     changes = TINY | QUICK | {"dataset.root": str(scenes)}
-    write_changed(ROOT / "params.yaml", folder / "recipes/street2.yaml", changes)
+    write_changed(PAPER, folder / "recipes/street2.yaml", changes)
     before, after = block("Two data sets in one clone").split("dvc repro\n")
     run(swept, before)
     swept.run_here(*SECOND)

@@ -97,7 +97,7 @@ MINIATURES: dict[str, tuple[Callable[[Path], None], int]] = {
     "wilddash2": (wilddash2, 25),
     "folder": (own_photos, 3),
 }
-SIMILAR = {"cityscapes", "camvid-best", "camvid", "demo-best"}  # to one of those or params.yaml
+SIMILAR = {"cityscapes", "camvid-best", "camvid", "demo-paper"}  # to one of those or params.yaml
 
 
 def test_every_recipe_is_valid_and_has_a_miniature_or_is_similar_to_one() -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from bench.settings import write_changed
 from stages import draw, encoder, eval_pseudo, inputs, prepare, pseudo, relabel, report, train
 from stages import eval as evaluate
-from tests.helpers import ROOT
+from tests.helpers import PAPER
 from tests.helpers.clip_folder import VIT, model_config, random_weights, write_clip
 
 APPS = {
@@ -55,8 +55,8 @@ LARGE = 2**20  # bytes
 
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """The committed params.yaml with tiny sizes, then ``changes`` (dotted name -> value)."""
-    write_changed(ROOT / "params.yaml", folder / "params.yaml", TINY | changes)
+    """The paper's recipe with tiny sizes, then ``changes`` (dotted name -> value)."""
+    write_changed(PAPER, folder / "params.yaml", TINY | changes)
 
 
 def prepare_folder(folder: Path, changes: dict[str, Any] | None = None) -> None:
