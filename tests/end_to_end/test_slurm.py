@@ -46,7 +46,7 @@ export -f srun
 set -e
 """
 SMALL = SIZES | {"dataset.root": "/path/to/cityscapes", "clip.templates": "plain"}
-SMALL |= {"segmenter.encoder": "resnet18", "segmenter.classifier": "learned"}
+SMALL |= {"segmenter.encoder": "resnet18", "segmenter.classifier": "learned", "train.batch_size": 4}
 
 
 def test_the_scripts_run_clip_in_parts_then_train_and_again_only_what_is_missing(
