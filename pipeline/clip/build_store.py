@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -171,8 +172,7 @@ def write_store(
 ) -> Path:
     """Run CLIP on the photos that neither the draft nor the previous store holds.
 
-    Each process writes its share of the shards; the fused level follows the others, without
-    ``part``.
+    Each process writes its share of the shards; without ``part`` the fused level follows.
 
     Args:
         fabric: the devices.
@@ -189,18 +189,16 @@ def write_store(
     Returns:
         the finished store within ``draft``.
     """
-
-    def open_draft() -> StoreWriter:
-        embedded, alone = text.cpu().numpy(), part is None
-        return StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe, alone=alone)
-
-    if fabric.global_rank == 0:
-        with locked(draft, wait_s=CREATION_S) if part else nullcontext():
-            open_draft()
-    fabric.barrier()
-    if not draft.is_dir():
-        raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
-    writer = open_draft()
+    writer_of_draft = partial(
+        StoreWriter,
+        draft,
+        plan,
+        text=text.cpu().numpy(),
+        previous=previous,
+        probe=probe,
+        alone=part is None,
+    )
+    writer = _open_draft(fabric, draft, writer_of_draft, part)
 
     def load(level: str, row: int) -> Tensor:
         photo = read_unchanged(paths[row], plan.photos[row].digest)
@@ -219,6 +217,19 @@ def write_store(
     if params.fused is not None and part is None:
         _fuse_levels(fabric, writer, paths, params)
     return writer.path
+
+
+def _open_draft(
+    fabric: "Fabric", draft: Path, open_draft: Callable[[], StoreWriter], part: Part | None
+) -> StoreWriter:
+    """Open the draft on all processes, after rank zero has created it."""
+    if fabric.global_rank == 0:
+        with locked(draft, wait_s=CREATION_S) if part else nullcontext():
+            open_draft()
+    fabric.barrier()
+    if not draft.is_dir():
+        raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
+    return open_draft()
 
 
 def _fuse_levels(
