@@ -136,9 +136,11 @@ def main_metrics(results: RunResults) -> dict[str, str]:
         level = results.best_level(split)
         if level is not None:
             value = percent(results.levels(split)[level]["mIoU"])
-            found[f"mIoU, pseudo-masks, {split}"] = f"{value} % ({level} level)"
+            found[f"mIoU, pseudo-masks, {split}"] = f"{value} % ({level} level, with image labels)"
     if results.segmenter:
-        found["mIoU, segmenter, val"] = f"{percent(results.segmenter['mIoU'])} %"
+        found["mIoU, segmenter, val"] = (
+            f"{percent(results.segmenter['mIoU'])} % (without image labels)"
+        )
         accuracy = percent(results.segmenter["pixel accuracy"])
         found["pixel accuracy, segmenter, val"] = f"{accuracy} %"
     return found
