@@ -33,6 +33,10 @@ dvc exp run -S carb.tau=0.5              # one value, for one run
 cp recipes/folder.yaml params.yaml       # another data set: all values
 dvc params diff                          # what the recipe changed
 ```
+
+Of `recipes/`, `demo-paper`, `cityscapes`, `camvid-paper` and `wilddash2` have the paper's values,
+`camvid` those for two CPU cores, `camvid-best` and `cityscapes-best` the improved ones of the demo;
+`folder` is for your own photos.
 """
 LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 LARGEST = 2**15  # an upper bound from here on is left out: nobody meets it

@@ -19,6 +19,10 @@ def main(
     scratch: Annotated[
         Path, typer.Option(help="Folder for partial results.", envvar="CARB_SCRATCH")
     ] = Path("scratch"),
+    part: Annotated[
+        str | None,
+        typer.Option(help="Compute one share only, such as 2/8; a run without it finishes."),
+    ] = None,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
 ) -> None:
     """Run CLIP once on every image and store its patch logits.
@@ -27,7 +31,7 @@ def main(
 
         carb pseudo --out data/masks.zarr
     """
-    from pipeline.clip.build_store import build_store
+    from pipeline.clip.build_store import Part, build_store
     from pipeline.clip.dense import clip_of
     from pipeline.clip.prompts import resolve_templates
     from pipeline.config.base import Sections, load_sections
@@ -43,6 +47,7 @@ def main(
         dataset: DatasetParams
         clip: ClipParams
 
+    share = None if part is None else Part.parse(part)
     sources = {"--index": index, "--params": params}
     with outputs("pseudo", folders={"--out": out}, sources=sources):
         settings = load_sections(params, Settings)
@@ -61,8 +66,10 @@ def main(
                 templates=resolve_templates(settings.clip.templates),
                 out=out,
                 scratch=scratch,
+                part=share,
             )
-        watch("pseudo", settings, params)
+        if share is None:
+            watch("pseudo", settings, params)
 
 
 if __name__ == "__main__":

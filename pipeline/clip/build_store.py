@@ -2,9 +2,11 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import torch
 from PIL import Image
@@ -23,6 +25,7 @@ from pipeline.system.devices import lock_on_rank_zero, precision_of
 from pipeline.system.files import (
     bytes_below,
     check_room,
+    locked,
     remove,
     same_disk,
 )
@@ -35,6 +38,36 @@ log = logging.getLogger("carb")
 T = TypeVar("T")
 LOGITS_VERSION = 2  # part of every store's recipe; the probe detects changes of the code
 PREFETCH_BYTES = 2**29  # of photos that are decoded and resized in advance
+CREATION_S = 60.0  # parts wait as long for the one that creates the draft
+
+
+class Part(NamedTuple):
+    """One of several separate runs that share the shards, such as an element of a job array.
+
+    Attributes:
+        number: from 1.
+        total: of the runs.
+    """
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """A part written as ``2/8``.
+
+        Raises:
+            ValueError: it is not.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        part = cls(int(match[1]), int(match[2])) if match else cls(0, 0)
+        if not 1 <= part.number <= part.total:
+            raise ValueError(f"--part must be NUMBER/TOTAL, such as 2/8, got '{text}'")
+        return part
+
+    def lock(self, draft: Path) -> Path:
+        """What a running part locks."""
+        return draft.with_name(f"{draft.name}-part-{self.number}-of-{self.total}")
 
 
 def build_store(
@@ -47,8 +80,12 @@ def build_store(
     templates: list[str],
     out: Path,
     scratch: Path,
+    part: Part | None = None,
 ) -> None:
     """Bring the store at ``out`` up to date; an interrupted run is resumed.
+
+    With ``part``, only run CLIP on its shards; a run without ``part`` then finds them in
+    ``scratch``.
 
     Args:
         fabric: the devices.
@@ -59,6 +96,7 @@ def build_store(
         templates: prompt templates, format strings.
         out: path of the store.
         scratch: folder for work in progress.
+        part: which shards; None: all, and the store is finished.
     """
     plan = plan_store(
         index, clip, params=params, templates=templates, precision=precision_of(fabric)
@@ -67,9 +105,11 @@ def build_store(
     text = clip.embed_text(index.label_space.words(params.class_prompts), templates)
     probe = _probe(fabric, clip, text, params)
     draft = scratch / f"pseudo-{plan.fingerprint()[:16]}"
-    with lock_on_rank_zero(fabric, draft):
+    with lock_on_rank_zero(fabric, part.lock(draft) if part else draft):
         previous = _previous(out)
         if fabric.global_rank == 0:
+            if part is None:
+                _check_no_part_runs(draft)
             _check_room(plan, draft, out)
             if previous is not None and (changed := other_code(previous, plan, probe)):
                 _warn_of_other_code(out, changed)
@@ -83,8 +123,9 @@ def build_store(
             draft=draft,
             previous=previous,
             probe=probe,
+            part=part,
         )
-        if fabric.global_rank == 0:
+        if fabric.global_rank == 0 and part is None:
             publish(finished, out)
             remove(draft)
     fabric.barrier()
@@ -126,10 +167,12 @@ def write_store(
     draft: Path,
     previous: PseudoMaskStore | None,
     probe: Probe | None = None,
+    part: Part | None = None,
 ) -> Path:
     """Run CLIP on the photos that neither the draft nor the previous store holds.
 
-    Each process writes its share of the shards; the fused level follows the others.
+    Each process writes its share of the shards; the fused level follows the others, without
+    ``part``.
 
     Args:
         fabric: the devices.
@@ -141,17 +184,23 @@ def write_store(
         draft: scratch folder of this plan.
         previous: an earlier store, or None.
         probe: see `StoreWriter`.
+        part: see `build_store`.
 
     Returns:
         the finished store within ``draft``.
     """
-    embedded = text.cpu().numpy()
+
+    def open_draft() -> StoreWriter:
+        embedded, alone = text.cpu().numpy(), part is None
+        return StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe, alone=alone)
+
     if fabric.global_rank == 0:
-        StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
+        with locked(draft, wait_s=CREATION_S) if part else nullcontext():
+            open_draft()
     fabric.barrier()
     if not draft.is_dir():
         raise ValueError(f"{draft}: not found on this node; all nodes must share the folder")
-    writer = StoreWriter(draft, plan, text=embedded, previous=previous, probe=probe)
+    writer = open_draft()
 
     def load(level: str, row: int) -> Tensor:
         photo = read_unchanged(paths[row], plan.photos[row].digest)
@@ -165,8 +214,9 @@ def write_store(
 
     cells = max(math.prod(plan.shape(level)[2:]) for level in params.levels)
     threads = max(1, min(READERS, PREFETCH_BYTES // (2 * 3 * clip.patch_size**2 * cells)))
-    _write_missing(fabric, writer, list(params.levels), load, encode, label="CLIP", threads=threads)
-    if params.fused is not None:
+    levels = list(params.levels)
+    _write_missing(fabric, writer, levels, load, encode, label="CLIP", threads=threads, part=part)
+    if params.fused is not None and part is None:
         _fuse_levels(fabric, writer, paths, params)
     return writer.path
 
@@ -198,16 +248,21 @@ def _write_missing(
     *,
     label: str,
     threads: int,
+    part: Part | None = None,
 ) -> None:
     """Compute and write this process's share of the missing shards of some levels.
 
     ``load`` reads the input of a level and row, in advance, in ``threads`` threads; ``compute``
     makes the logits at a level.
     """
-    shards = writer.pending(levels)[fabric.global_rank :: fabric.world_size]
+    number, total = part or (1, 1)
+    of_part = writer.plan.shards(levels)[number - 1 :: total]
+    pending = set(writer.pending(levels))
+    left = [shard for shard in of_part if shard in pending]
+    shards = left[fabric.global_rank :: fabric.world_size]
     fabric.barrier()  # no process writes before all have listed what is missing
     jobs = [(level, row) for level, shard in shards for row in writer.missing(level, shard)]
-    views = len(writer.plan.photos) * len(levels)
+    views = sum(len(writer.plan.rows(level, shard)) for level, shard in of_part)
     own = torch.tensor(len(jobs), device=fabric.device)
     new = int(cast("Tensor", fabric.all_reduce(own, reduce_op="sum")))
     log.info("%s: %d views to compute, %d in the cache", label, new, views - new)
@@ -246,6 +301,13 @@ def _check_room(plan: Plan, draft: Path, out: Path) -> None:
     if not same_disk(draft, out):
         needed[out] = plan.num_bytes()
     check_room(needed)
+
+
+def _check_no_part_runs(draft: Path) -> None:
+    """Raise a ValueError if a part of the draft is being computed."""
+    for file in draft.parent.glob(f".{draft.name}-part-*.lock"):
+        with locked(file.with_name(file.name[1:].removesuffix(".lock"))):
+            pass
 
 
 def _previous(path: Path) -> PseudoMaskStore | None:

@@ -9,6 +9,7 @@ attributes hold what made the content (``recipe``) and the digest of each photo'
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +73,10 @@ class Plan:
     def num_shards(self, level: str) -> int:
         """Number of shards of a level."""
         return -(-len(self.photos) // self.shard_size(level))
+
+    def shards(self, levels: Collection[str]) -> list[tuple[str, int]]:
+        """Level and number of each shard of some levels."""
+        return [(level, shard) for level in levels for shard in range(self.num_shards(level))]
 
     def rows(self, level: str, shard: int) -> range:
         """The rows of a shard."""

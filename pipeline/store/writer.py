@@ -88,6 +88,11 @@ class StoreWriter:
         previous: an earlier store whose logits may be reused, or None.
         probe: probe logits of today's code; logits are reused only where the earlier store's
             probe agrees. None: they are reused unchecked.
+        alone: False: other runs may be writing other shards of the draft, so that nothing of it is
+            removed.
+
+    Raises:
+        ValueError: a draft that is not ``alone`` cannot be resumed.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class StoreWriter:
         text: np.ndarray,
         previous: PseudoMaskStore | None,
         probe: Probe | None = None,
+        alone: bool = True,
     ) -> None:
         self.plan, self.path = plan, draft / STORE
         self._previous, self._known = previous, dict[str, str]()  # digest of a photo -> key
@@ -106,10 +112,16 @@ class StoreWriter:
             self._known = dict(zip(previous.attributes["digests"], previous.keys, strict=True))
             self._changed = other_code(previous, plan, probe or {})
         if self._resumable(probe or {}):
-            for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
-                remove(left)
+            if alone:
+                for left in (self.path / FINISHED).glob(".*"):  # drafts and locks of a killed run
+                    remove(left)
             root = zarr.open_group(LocalStore(self.path), mode="r+")
             self._arrays = {level: array_of(root, f"{level}/logits") for level in plan.grids}
+        elif not alone and self.path.exists():
+            raise ValueError(
+                f"{draft}: incomplete, or of other code or another kind of machine; remove it and "
+                "start all parts again"
+            )
         else:
             remove(draft)
             with explain_full_disk(draft, draft):
@@ -145,8 +157,7 @@ class StoreWriter:
         """Shards of some levels that are not finished: no record, or not the recorded bytes."""
         return [
             (level, shard)
-            for level in levels
-            for shard in range(self.plan.num_shards(level))
+            for level, shard in self.plan.shards(levels)
             if not shard_intact(self.path, level, shard)
         ]
 

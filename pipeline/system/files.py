@@ -95,8 +95,8 @@ def fingerprint(content: Any) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other runs from writing ``path`` during the block.
+def locked(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep other runs from writing ``path`` during the block; wait for them at most ``wait_s``.
 
     The lock is a hidden file next to ``path``, or in a folder that cannot be renamed. It ends with
     the process, even a killed one. Locks of one path may be nested in a process.
@@ -110,7 +110,7 @@ def locked(path: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file, is_singleton=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         raise ValueError(
             f"{path}: another run is writing it; wait for it to end, or stop it"

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 import pipeline.clip.windows
+from pipeline.clip.build_store import Part
 from pipeline.clip.dense import DenseClip
 from pipeline.clip.windows import cover_features, magnified
 from pipeline.config.clip import ClipParams, FusedParams
 from pipeline.guided_filter import fuse_levels
 from pipeline.store.reader import PseudoMaskStore
+from pipeline.system.files import hidden_path
 from tests.clip.conftest import Build
 from tests.helpers.clip_photos import LEVELS, SPACE, TEMPLATES, cover_slowly, photo_of
 from tests.helpers.tiny_store import digests
@@ -137,6 +140,43 @@ def test_a_stopped_run_resumes_and_ends_with_the_same_bytes(
         seen.clear()
         assert build("abc").files == undisturbed
         assert len(seen) == len(OF_PROBE) + 2  # of a and c at two levels two were finished
+
+
+def test_parts_are_computed_apart_and_a_run_without_part_only_finishes(
+    tmp_path: Path,
+    vit: DenseClip,
+    asked: ClipParams,
+    build: Build,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.store.plan.SHARD_PHOTOS", 1)
+    fused = with_fused(asked)
+    undisturbed = build("abc", "undisturbed.zarr", params=fused).files
+    assert "CLIP: 2 views to compute, 0 in the cache" in build("abc", params=fused, part="2/3").log
+    assert "CLIP: 0 views to compute, 2 in the cache" in build("abc", params=fused, part="2/3").log
+    build("abc", params=fused, part="3/3")
+    [draft] = (tmp_path / "scratch").iterdir()
+    with (
+        FileLock(hidden_path(Part(1, 3).lock(draft), "lock")),  # as another process holds it
+        pytest.raises(ValueError, match="part-1-of-3: another run is writing it"),
+    ):
+        build("abc", params=fused)
+    build("abc", params=fused, part="1/3")
+    assert not (tmp_path / "masks.zarr").exists()
+    with windows_seen(vit) as seen:
+        assert build("abc", params=fused).files == undisturbed
+        assert seen == OF_PROBE
+    build("abcd", part="1/2")
+    [draft] = (tmp_path / "scratch").iterdir()
+    (draft / "masks.zarr/zarr.json").write_text("{}")
+    with pytest.raises(ValueError, match="remove it and start all parts again"):
+        build("abcd", part="2/2")
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b"])
+def test_a_part_is_a_number_of_a_total(text: str) -> None:
+    with pytest.raises(ValueError, match=f"--part must be NUMBER/TOTAL, such as 2/8, got '{text}'"):
+        Part.parse(text)
 
 
 def test_links_and_damaged_stores_at_the_output_path_are_replaced(

@@ -10,7 +10,9 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+import docs.picture
 from pipeline.clip.levels import level_logits
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
@@ -115,6 +117,15 @@ def test_store_contains_logits_of_all_classes(here: Path) -> None:
 def test_saved_segmenter_opens_with_plain_smp(here: Path) -> None:
     model = smp.from_pretrained("models/segmenter")
     assert model.eval()(torch.zeros(1, 3, 64, 128)).shape == (1, 17, 64, 128)
+
+
+def test_the_picture_of_the_readme_shows_a_finished_run(here: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(docs.picture.app, ["--out", str(tmp_path / "demo.png")])
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "demo.png") as drawn:
+        assert drawn.width == 1400  # four images of 340 pixels
+        colours = {colour for _, colour in drawn.convert("RGB").getcolors(2**24) or []}
+    assert len(colours) > 1000  # photos, not masks only
 
 
 def test_folder_is_scored_by_hand(run_copy: Path) -> None:

@@ -1,36 +1,71 @@
-"""The SLURM script of docs/clusters.md with two tasks, started by a small `srun`."""
+"""The scripts of docs/clusters.md on a small Cityscapes tree, with small `sbatch` and `srun`."""
 
 import re
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from bench.settings import write_changed
+from tests.end_to_end.test_recipes import SIZES, cityscapes
 from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
 from tests.helpers.process_runs import free_port
 
 PAGE = (ROOT / "docs/clusters.md").read_text("utf-8")
-# Skips the options and runs the command as two tasks of one node, both of which must succeed.
-SRUN = """
+# `sbatch` runs a script at once, an array as two elements side by side. `srun` skips the options
+# and runs training as two tasks of one node, both of which must succeed, and other stages as one
+# (tests/system has two). Weights are files here.
+SLURM = """
+carb() { [[ $* == fetch ]]; }
+sbatch() {
+    local script=${!#} element elements=() code=0
+    if grep -q -- --array= "$script"; then
+        for element in 1 2; do
+            SLURM_ARRAY_TASK_ID=$element SLURM_ARRAY_TASK_COUNT=2 \\
+                bash "$script" >&2 & elements+=($!)
+        done
+        for element in "${elements[@]}"; do wait $element || code=$?; done
+    else
+        bash "$script" >&2 || code=$?
+    fi
+    echo 7
+    return $code
+}
 srun() {
     while [[ $1 == --* ]]; do shift; done
-    local tasks=() code=0
-    for task in 0 1; do
-        SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NUM_NODES=1 \\
+    local task tasks=() code=0 count=1
+    [[ $* == *train ]] && count=2
+    for ((task = 0; task < count; task++)); do
+        SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_NUM_TASKS=$count SLURM_STEP_NUM_NODES=1 \\
             "$@" & tasks+=($!)
     done
     for task in "${tasks[@]}"; do wait $task || code=$?; done
     return $code
 }
+export -f srun
+set -e
 """
+SMALL = SIZES | {"dataset.root": "/path/to/cityscapes", "clip.templates": "plain"}
+SMALL |= {"segmenter.encoder": "resnet18", "segmenter.classifier": "learned", "train.batch_size": 4}
 
 
-def test_a_resubmitted_script_runs_only_what_is_missing(tmp_path: Path) -> None:
-    [script] = re.findall(r"```sh\n(#!/bin/bash\n.*?)```", PAGE, flags=re.DOTALL)
-    changes = {"train.steps": 2, "train.preview_every": 2, "train.workers": 0}
-    project = Project.make(tmp_path / "clone", changes)
-    project.run_here("draw", "inputs", "prepare", "pseudo", "encoder")
-    batch = {
+def test_the_scripts_run_clip_in_parts_then_train_and_again_only_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    login, clip, train = re.findall(r"```sh\n((?:cp |#!/bin/bash\n).*?)```", PAGE, flags=re.DOTALL)
+    cityscapes(tmp_path / "unpacked")
+    project = Project.make(tmp_path / "clone")
+    (project.folder / "recipes").mkdir()
+    write_changed(
+        ROOT / "recipes/cityscapes.yaml", project.folder / "recipes/cityscapes.yaml", SMALL
+    )
+    beginning, command, end = train.rpartition("dvc repro ")
+    dry = f"{command} --dry eval eval_pseudo {end}"  # evaluation is tested elsewhere
+    (project.folder / "clip.sbatch").write_text(clip)
+    (project.folder / "train.sbatch").write_text(beginning + dry)
+    job = {
+        "DATASETS": str(tmp_path / "unpacked"),
+        "SHARED": str(tmp_path),
         "SLURM_JOB_ID": "7",
         "SLURM_NTASKS": "2",
         "SLURM_NTASKS_PER_NODE": "2",
@@ -40,16 +75,16 @@ def test_a_resubmitted_script_runs_only_what_is_missing(tmp_path: Path) -> None:
         "SLURM_CPUS_PER_TASK": "1",
         "MASTER_PORT": str(free_port()),
     }
-    beginning, command, end = script.rpartition("dvc repro ")
-    last = (
-        f"{command} --dry eval eval_pseudo {end}"  # evaluation by one process is tested elsewhere
-    )
-    said = project.finish("bash", "-c", SRUN + beginning + last, **batch)
+    said = project.finish("bash", "-c", SLURM + login, **job)
     assert "Traceback" not in said
+    assert said.count("CLIP: 5 views to compute, 0 in the cache") == 2  # one shard per level
+    assert "CLIP: 0 views to compute, 10 in the cache" in said  # the job of training
     assert "train 2/2 done" in said
     assert "2 processes" in said
-    again = re.findall(r"Running stage '(\w+)'", said)
-    assert again == ["inputs", "inputs", "eval", "eval_pseudo"]
+    assert (tmp_path / "dvc-cache/files").is_dir()
+    again = project.finish("bash", "-c", SLURM + "sbatch train.sbatch", **job)
+    ran = re.findall(r"Running stage '(\w+)'", again)
+    assert ran == ["inputs", "inputs", "eval", "eval_pseudo"]
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     for stage in ("pseudo", "encoder", "relabel", "train"):
         assert stages[stage]["cmd"] == f"python -m stages.{stage}"  # as in the script
