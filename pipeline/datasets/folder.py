@@ -46,6 +46,7 @@ _READ = {*CLASSES, *LABELS, CONFIDENCE}
 # Beginnings and endings of files that may be meant as one of these.
 _MEANT = ("label", "class", "image_label", "tag", "annotation")
 _TABLES = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".xls", ".ods", ".npy", ".xml")
+LAYOUT = "*.jpg, or images/*.jpg, or images/train/*.jpg and images/val/*.jpg"
 COLUMNS = ("class", "words", "colour")
 _KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
 
@@ -56,7 +57,7 @@ def open_dataset(root: Path) -> Dataset:
     Raises:
         ValueError: the list of classes is missing or invalid, or some photos belong to no split.
     """
-    classes, labels = _find_table(root, CLASSES), find_labels(root)
+    classes, labels = find_classes(root), find_labels(root)
     if classes is None:
         near = [path.name for path in sorted(root.iterdir()) if _is_meant(path)]
         found = f"; found {first_few(near)}" if near else ""
@@ -72,12 +73,33 @@ def open_dataset(root: Path) -> Dataset:
         splits=tuple(layout.photos),
         find_scenes=partial(_find_scenes, layout, read_mask),
         read_mask=read_mask,
-        layout=f"{CLASSES[0]} and *.jpg, or images/*.jpg, or images/train/*.jpg and "
-        "images/val/*.jpg",
+        layout=f"{CLASSES[0]} and {LAYOUT}",
         image_labels=labels,
         tables=(classes,),
         remarks=partial(_remarks, layout, read_mask),
     )
+
+
+def find_scenes(root: Path) -> list[Scene]:
+    """The photos of a folder before its classes are listed: masks may contain any index.
+
+    Raises:
+        ValueError: there are none, or some belong to no split.
+    """
+    layout, read_mask = find_layout(root), partial(read_ids, table=id_table(range(255)))
+    scenes = [one for split in layout.photos for one in _find_scenes(layout, read_mask, split)]
+    if not scenes:
+        raise ValueError(f"{root}: no photos found; it needs {LAYOUT}")
+    return scenes
+
+
+def find_classes(root: Path) -> Path | None:
+    """The list of classes in a folder.
+
+    Raises:
+        ValueError: there are two.
+    """
+    return _find_table(root, CLASSES)
 
 
 def find_labels(root: Path) -> Path | None:
