@@ -11,7 +11,6 @@ Without a folder ``images``, the photos lie in the folder itself, in the same wa
 does not matter; splits may have the names in `image_folder.SPLITS`.
 """
 
-import colorsys
 import logging
 import re
 from functools import partial
@@ -27,7 +26,8 @@ from pipeline.datasets.folder_layout import (
     match_masks,
 )
 from pipeline.datasets.image_label_files import Row, read_rows
-from pipeline.scenes.classes import LABEL_SPACES, ClassInfo, LabelSpace
+from pipeline.scenes.classes import ClassInfo, LabelSpace
+from pipeline.scenes.colours import Colour, class_colours
 from pipeline.scenes.image_folder import (
     FolderContents,
     is_user_file,
@@ -48,7 +48,6 @@ _MEANT = ("label", "class", "image_label", "tag", "annotation")
 _TABLES = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".xls", ".ods", ".npy", ".xml")
 LAYOUT = "*.jpg, or images/*.jpg, or images/train/*.jpg and images/val/*.jpg"
 COLUMNS = ("class", "words", "colour")
-_KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -240,7 +239,8 @@ def read_classes(path: Path) -> LabelSpace:
         header, rows = ["class"], _text_lines(path)
     else:
         header, rows = _header_and_rows(path)
-    infos: dict[str, ClassInfo] = {}
+    listed: dict[str, tuple[str, ...]] = {}  # the words of each class
+    colours: list[Colour | None] = []
     for number, row in rows:
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
         name, colour = cells["class"], cells.get("colour", "")
@@ -249,28 +249,28 @@ def read_classes(path: Path) -> LabelSpace:
             fault = f"has {len(row)} columns, the header {len(header)}; put '|' between words"
         elif not name or name == "key":  # the first column of a CSV of labels
             fault = f"must name a class, got {short_repr(name)}"
-        elif name in infos:
+        elif name in listed:
             fault = f"names {short_repr(name)} again; keep one of the lines"
         elif colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
             fault = f"must have a colour such as #804080, got {short_repr(colour)}"
         if fault:
             raise ValueError(f"{path}: line {number} {fault}")
         words = tuple(word.strip() for word in cells.get("words", "").split("|") if word.strip())
-        infos[name] = ClassInfo(name, _colour(colour, name, len(infos)), words or (name,))
-    if not 2 <= len(infos) <= 255:
-        raise ValueError(f"{path}: must list 2 to 255 classes, got {len(infos)}")
-    return LabelSpace("folder", tuple(infos.values()))
+        listed[name] = words or (name,)
+        colours.append(_colour(colour))
+    if not 2 <= len(listed) <= 255:
+        raise ValueError(f"{path}: must list 2 to 255 classes, got {len(listed)}")
+    palette = class_colours(list(listed), list(listed.values()), colours)
+    infos = zip(listed, palette, listed.values(), strict=True)
+    return LabelSpace("folder", tuple(ClassInfo(*info) for info in infos))
 
 
-def _colour(text: str, name: str, index: int) -> tuple[int, int, int]:
-    """The colour written; else that of Cityscapes for its classes; else a generated one."""
-    if text:
-        red, green, blue = bytes.fromhex(text.removeprefix("#"))
-        return red, green, blue
-    hue = index * 0.618034 % 1.0  # golden ratio: successive hues stay far apart
-    shade = colorsys.hsv_to_rgb(hue, 0.55 + 0.4 * (index % 2), 0.95 - 0.3 * (index % 3) / 2)
-    red, green, blue = (round(255 * part) for part in shade)
-    return _KNOWN.get(name, (red, green, blue))
+def _colour(text: str) -> Colour | None:
+    """A colour as written, ``#rrggbb``; None for an empty cell."""
+    if not text:
+        return None
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue
 
 
 def _text_lines(path: Path) -> list[Row]:
