@@ -23,16 +23,14 @@ from torch import Tensor, nn
 from pipeline.clip.last_block import DENSE_MODES, repair_outliers
 from pipeline.clip.towers import SUPPORTED, check_tower, read_tower, refusal
 from pipeline.clip.weights import (
-    CONFIG_FILE,
     HF_HUB,
-    LOCAL_DIR,
     check_name,
     check_weights,
     config_source,
     tag_settings,
     weights_source,
 )
-from pipeline.config.clip import ClipParams
+from pipeline.config.clip import CONFIG_FILE, LOCAL_DIR, ClipParams
 from pipeline.system.text import short_repr
 
 GELUS = (nn.GELU, QuickGELU, activations.GELU, activations.GELUTanh, activations.QuickGELU)
@@ -242,15 +240,20 @@ def load_clip(
         tokenizer = open_clip.get_tokenizer(model if texts.get("hf_tokenizer_name") else source)
     with _explain(model, f"image tower, one of: {SUPPORTED}"):
         clip = DenseClip(loaded, tokenizer, name=model, config=config)
-    if clip.tower.block is None and (repair or dense != "value"):
-        asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
-        raise ValueError(
-            f"params.yaml: {asked} for {model!r}, which does not end in a transformer block, "
-            f"got {str(repair).lower() if repair else dense!r}"
-        )
+    _check_modes(clip, dense=dense, repair=repair)
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
     clip.window_share = window_share
     return clip
+
+
+def _check_modes(clip: DenseClip, *, dense: str, repair: bool) -> None:
+    """Refuse ways to run the last block of a tower that does not end in a transformer block."""
+    if clip.tower.block is None and (repair or dense != "value"):
+        asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
+        raise ValueError(
+            f"params.yaml: {asked} for {clip.name!r}, which does not end in a transformer block, "
+            f"got {str(repair).lower() if repair else dense!r}"
+        )
 
 
 def clip_of(params: ClipParams) -> DenseClip:

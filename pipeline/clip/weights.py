@@ -6,10 +6,10 @@ from typing import Any
 
 import open_clip
 
+from pipeline.config.clip import CONFIG_FILE, LOCAL_DIR
 from pipeline.system.hub import SAFETENSORS, HubFile, obtain, safetensors_name
 
-LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
-CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+HF_HUB, WEIGHTS_FILE = "hf-hub:", "open_clip_model.safetensors"
 
 
 def check_name(model: str) -> None:
