@@ -133,8 +133,10 @@ def _report(photos: Survey, recipe: Params, out: Path) -> None:
         log.warning("missing: the classes in each photo (image labels); CLIP can propose them")
     if not photos.masks.get("val"):
         log.info("no validation photos with masks: panels are drawn, nothing is scored")
-    for line in weights_to_download(recipe):
-        log.warning("missing: %s", line)
+    if weights := weights_to_download(recipe):
+        log.warning(
+            "missing: pretrained weights, which the first run downloads: %s", ", ".join(weights)
+        )
     elsewhere = out.resolve() != PARAMS.resolve()
     if photos.has_labels:
         command = f"cp {out} {PARAMS} && dvc repro" if elsewhere else "dvc repro"
