@@ -13,11 +13,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.config.clip import LOCAL_DIR, ClipParams
 from pipeline.system.devices import process_number
 from pipeline.system.files import atomic_path, file_digest, remove, write_json
 
 if TYPE_CHECKING:
-    from pipeline.config.clip import ClipParams
     from pipeline.config.params import Params
 
 log = logging.getLogger("carb")
@@ -25,7 +25,7 @@ FOLDER = Path("data/inputs")
 MANIFEST = "dataset.jsonl"  # next to the links
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
 STAGES = (*OF_DATASET, "pseudo", "encoder")  # that have such a folder
-LOCAL_DIR, SAFETENSORS = "local-dir:", ".safetensors"
+SAFETENSORS = ".safetensors"
 _CLIP_WEIGHTS = "open_clip_model.safetensors"
 _CLIP_FILES = (_CLIP_WEIGHTS, "*.json", "*.txt", "*.model")  # with configuration and tokenizer
 
@@ -55,7 +55,7 @@ def named_files(stage: str, params: Any) -> list[NamedFile]:
     return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
 
 
-def _clip_files(clip: "ClipParams") -> list[NamedFile]:
+def _clip_files(clip: ClipParams) -> list[NamedFile]:
     """CLIP's files on disk; those that open_clip downloads are identified by the model's name."""
     if not clip.model.startswith(LOCAL_DIR):
         pretrained = clip.pretrained or ""

@@ -44,6 +44,7 @@ def write_report(
     carb: CarbParams,
     steps: int,
     local_views: bool,
+    clip_of_drawings: bool,
     palette: PaletteName,
 ) -> None:
     """Write the report of a run atomically; equal results give equal bytes.
@@ -55,6 +56,7 @@ def write_report(
         carb: its section ``carb``.
         steps: of the training.
         local_views: whether training used local views.
+        clip_of_drawings: whether photos were labelled by a CLIP that knows drawings only.
         palette: ``pictures.palette``.
     """
     environment = Environment(
@@ -75,6 +77,7 @@ def write_report(
         carb=carb.acted(steps),
         carb_acts=acts,
         local_views=local_views,
+        clip_of_drawings=clip_of_drawings,
         settings={"general": general, **sections},
         embed=lambda name: embed_png(results.folder / name),
         draw_curves=lambda *args: _embed_curves(results.curves, marks, *args),
