@@ -43,7 +43,8 @@ def main(
     """
     from pipeline.config.base import load_sections
     from pipeline.system.outputs import outputs
-    from pipeline.training.run import Inputs, TrainSettings, train_segmenter
+    from pipeline.training.inputs import Inputs, TrainSettings
+    from pipeline.training.run import train_segmenter
 
     folders = {"--out": out, "--curves": curves}
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}

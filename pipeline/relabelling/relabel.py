@@ -38,7 +38,8 @@ from pipeline.training.augment import normalisation_of
 from pipeline.training.batch_loss import make_loss
 from pipeline.training.crops import CropDataset, LabelSource, TrainingPhoto
 from pipeline.training.fit import fit
-from pipeline.training.run import Inputs, TrainSettings, initial_segmenter, segmenter_of
+from pipeline.training.inputs import Inputs, TrainSettings
+from pipeline.training.run import initial_segmenter, segmenter_of
 from pipeline.views import fitted_size
 
 if TYPE_CHECKING:
