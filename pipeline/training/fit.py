@@ -90,7 +90,14 @@ def fit(
         fabric, crops, range(start, train.steps), batch_size=size, workers=train.workers
     )
     steps = progress(
-        loader, label="train", total=train.steps, done=start, stops=False, unit="steps", images=size
+        loader,
+        label="train",
+        total=train.steps,
+        done=start,
+        stops=False,
+        unit="steps",
+        images=size,
+        details=lambda: _in_words(run.done.history),
     )
     for step, batch in enumerate(steps, start=start + 1):
         terms, lr = run.update(batch, step, seed=crops.seed)
@@ -177,6 +184,17 @@ def _metrics(terms: CarbTerms, step: int, lr: float) -> dict[str, float]:
     """What is logged of a step."""
     values = {name: float(value.detach()) for name, value in vars(terms).items()}
     return {"step": float(step), **values, "lr": lr}
+
+
+def _in_words(history: list[dict[str, float]]) -> str:
+    """The last logged step for the progress line; empty before the first."""
+    if not history:
+        return ""
+    last = history[-1]
+    return (
+        f"loss {last['total']:.3g}, lambda {last['weight']:.2g}, "
+        f"reliable {100 * last['reliable_fraction']:.0f} %, lr {last['lr']:.2g}"
+    )
 
 
 def _restore(
