@@ -74,7 +74,12 @@ class RelabelSettings(Sections):
         """The settings of the training of one fold: global views, without CARB."""
         steps = self.relabel.steps
         train = self.train.model_copy(
-            update={"steps": steps, "local_term": False, "preview_every": steps}
+            update={
+                "steps": steps,
+                "local_term": False,
+                "preview_every": steps,
+                "snapshots": 0,
+            }
         )
         return TrainSettings(
             seed=self.relabel.seed,
@@ -82,7 +87,8 @@ class RelabelSettings(Sections):
             clip=self.clip,
             views=self.views,
             augment=self.augment,
-            segmenter=self.segmenter,
+            # An earlier segmenter may have seen the images of the fold.
+            segmenter=self.segmenter.model_copy(update={"weights": None}),
             carb=WITHOUT_CARB,
             train=train,
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.system.files import remove, write_json
 
-CURVES = Path("plots/metrics")
+METRICS = Path("plots/metrics")
 
 
 class Curves:
@@ -19,7 +19,7 @@ class Curves:
         self.directory, self.speed_directory = directory, speed_directory
         for folder in (directory, speed_directory):
             remove(folder)
-            (folder / CURVES).mkdir(parents=True)
+            (folder / METRICS).mkdir(parents=True)
 
     def log_step(self, metrics: dict[str, float]) -> None:
         """Add a point to every curve, at the metric ``step``."""
@@ -27,7 +27,8 @@ class Curves:
         for name, value in metrics.items():
             speed = name == "images_per_s"
             if name != "step":
-                file = (self.speed_directory if speed else self.directory) / CURVES / f"{name}.tsv"
+                folder = self.speed_directory if speed else self.directory
+                file = folder / METRICS / f"{name}.tsv"
                 head = "" if file.exists() else f"step\t{name}\n"
                 with file.open("a", encoding="utf-8") as handle:
                     handle.write(f"{head}{step}\t{value}\n")

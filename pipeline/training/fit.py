@@ -62,6 +62,7 @@ def fit(
     checkpoint: Path,
     log_step: LogStep,
     preview: Preview,
+    snapshot: Preview = lambda step, model: None,
 ) -> nn.Module:
     """Train to the end, from the checkpoint if there is one; returns the model in eval mode.
 
@@ -75,6 +76,7 @@ def fit(
         log_step: called on rank zero with the metrics of every tenth step, including those before
             the checkpoint.
         preview: called on rank zero with step and model every ``train.preview_every`` steps.
+        snapshot: likewise, after each of ``train.snapshot_steps``.
 
     Raises:
         ValueError: the loss is not finite; names step, images and terms.
@@ -109,6 +111,8 @@ def fit(
             clock = time.monotonic()
         if rank_zero and step % train.preview_every == 0:
             preview(step, run.model.eval())
+        if rank_zero and step in train.snapshot_steps:
+            snapshot(step, run.model.eval())
         stop = _all_stop(fabric, step)
         if stop or step % train.checkpoint_every == 0:
             run.save()

@@ -14,6 +14,8 @@ from pipeline.config.train import TrainParams
 from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
+from pipeline.segmenter.earlier import earlier_folder
+from pipeline.segmenter.saved import WEIGHTS_FILE
 from pipeline.store.checks import check_photos, check_store
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.relabelled import Relabelled, check_relabelled, has_labels
@@ -96,6 +98,8 @@ class Inputs:
             check_relabelled(new, store, trained)
             source = Relabelled(new, store)
             log.info("train: labels of stage relabel (%s)", relabelled)
+        weights = params.segmenter.weights
+        start = weights and file_digest(earlier_folder(Path(weights)) / WEIGHTS_FILE)
         name = fingerprint(
             {
                 "params": params.model_dump(mode="json", exclude=_IRRELEVANT),
@@ -103,6 +107,7 @@ class Inputs:
                 "relabelled": new and [new.attributes, new.shard_digests()],
                 "labels": file_digest(image_labels),
                 "encoder": file_digest(encoder) if encoder.is_file() else None,
+                "start": start,
             }
         )
         return cls(scenes, labels, store, source, encoder, name)

@@ -1,17 +1,18 @@
 """Training run: scratch folder, curves, previews, the saved segmenter."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from pipeline.config.train import TrainParams
+from pipeline.segmenter.earlier import load_earlier
 from pipeline.segmenter.encoder import load_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop, size_divisor
-from pipeline.segmenter.saved import save_segmenter
+from pipeline.segmenter.saved import SNAPSHOTS, save_segmenter
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.command import memory_hint
 from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
@@ -20,7 +21,9 @@ from pipeline.system.files import (
     atomic_path,
     bytes_below,
     check_room,
+    copy_into,
     remove,
+    write_json,
 )
 from pipeline.system.tensor_files import num_bytes
 from pipeline.system.text import without_folders
@@ -31,13 +34,20 @@ from pipeline.training.crops import CropDataset
 from pipeline.training.curves import Curves
 from pipeline.training.fit import LogStep, fit
 from pipeline.training.inputs import Inputs, TrainSettings
+from pipeline.training.missing_classes import (
+    MISSING_FILE,
+    missing_classes,
+    missing_summary,
+    photos_of_classes,
+)
 from pipeline.training.previews import preview_images, write_previews
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-PREVIEWS = "previews"  # folder in the scratch folder and beside the curves
+# Folders in the scratch folder; the first two together are the output with the curves.
+CURVES, PREVIEWS = "curves", "previews"
 
 
 def train_segmenter(
@@ -54,30 +64,68 @@ def train_segmenter(
         if fabric.global_rank > 0:
             fit_segmenter(fabric, model, inputs, params, work=work)
             return
-        state = checkpoint_bytes(model, params.train.optimizer)
-        check_room({out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))})
+        _check_disk(model, params.train, out=out, work=work)
         _warn_of_unused_settings(inputs.store, params)
+        log.info("train: curves and previews of the running training: %s", work)
         with atomic_path(curves) as draft:
-            live = Curves(draft, scratch / "speed" / work.name)
+            live = Curves(work / CURVES, scratch / "speed" / work.name)
             model = fit_segmenter(fabric, model, inputs, params, work=work, log_step=live.log_step)
-            shutil.copytree(work / PREVIEWS, draft / PREVIEWS)
-        save_segmenter(
-            out,
-            model,
-            classes=inputs.store.classes,
-            palette=inputs.index.label_space.palette,
-            **normalisation_of(params.segmenter.normalisation)._asdict(),
-            base_size=params.views.base_size,
-            extra=training_metadata(inputs, params, precision_of(fabric)),
-        )
+            copy_into(work / CURVES, draft)
+            copy_into(work / PREVIEWS, draft / PREVIEWS)
+            _check_classes(segmenter_of(model, inputs, params), inputs, params, draft)
+        with atomic_path(out) as draft:
+            _save(draft, model, inputs, params, precision_of(fabric))
+            if params.train.snapshots:
+                copy_into(work / SNAPSHOTS, draft / SNAPSHOTS)
         remove(work)
 
 
+def _check_disk(model: nn.Module, train: TrainParams, *, out: Path, work: Path) -> None:
+    """Raise ValueError if segmenters and checkpoints do not fit on the disk."""
+    one = num_bytes(model.state_dict())
+    state = checkpoint_bytes(model, train.optimizer) + train.snapshots * one
+    check_room({out: (1 + train.snapshots) * one, work: max(0, state - bytes_below(work))})
+
+
+def _save(
+    folder: Path,
+    model: nn.Module,
+    inputs: Inputs,
+    params: TrainSettings,
+    precision: str,
+    *,
+    step: int | None = None,
+) -> None:
+    """Write a segmenter's folder; ``step`` is that of a snapshot, None for the last network."""
+    save_segmenter(
+        folder,
+        model,
+        classes=inputs.store.classes,
+        palette=inputs.index.label_space.palette,
+        **normalisation_of(params.segmenter.normalisation)._asdict(),
+        base_size=params.views.base_size,
+        extra=training_metadata(inputs, params, precision, step=step),
+    )
+
+
+def _check_classes(
+    segmenter: Segmenter, inputs: Inputs, params: TrainSettings, folder: Path
+) -> None:
+    """Name the classes that training lost, in the log and in a file of ``folder``."""
+    photos = photos_of_classes(inputs.photos("train", Path(params.dataset.root)))
+    missing = missing_classes(segmenter, inputs.store, photos)
+    summary = missing_summary(missing, len(photos), carb=params.carb, train=params.train)
+    if missing:
+        log.warning("train: %s", summary["message"])
+    write_json(folder / MISSING_FILE, summary)
+
+
 def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
-    """The untrained segmenter, its encoder with the weights of the encoder stage.
+    """The untrained segmenter, its encoder with the weights of the encoder stage, or all of it with
+    those of an earlier segmenter (``segmenter.weights``).
 
     Raises:
-        ValueError: the architecture does not exist, or crops or the batch do not fit it.
+        ValueError: the architecture does not exist, or crops, batch or weights do not fit it.
     """
     torch.manual_seed(params.seed)
     text = params.segmenter.classifier == "text"
@@ -89,6 +137,16 @@ def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
         text=torch.from_numpy(inputs.store.text) if text else None,
     )
     load_encoder(model, inputs.encoder)
+    if params.segmenter.weights is not None:
+        normalisation = normalisation_of(params.segmenter.normalisation)
+        about = load_earlier(
+            model,
+            Path(params.segmenter.weights),
+            encoder=params.segmenter.encoder,
+            classes=inputs.store.classes,
+            normalisation=(normalisation.mean, normalisation.std),
+        )
+        log.info("train: %s", about)
     check_crop(model, params.views.crop)
     check_batch_norm(
         model,
@@ -121,7 +179,7 @@ def fit_segmenter(
     work: Path,
     log_step: LogStep = lambda metrics: None,
 ) -> nn.Module:
-    """Train a model on the training images; checkpoint and previews are written to ``work``."""
+    """Train a model on the training images; checkpoint, previews and snapshots go to ``work``."""
     root, train, store = Path(params.dataset.root), params.train, inputs.store
     photos = inputs.photos("train", root)
     normalisation = normalisation_of(params.segmenter.normalisation)
@@ -130,6 +188,10 @@ def fit_segmenter(
     def preview(step: int, current: nn.Module) -> None:
         segmenter = segmenter_of(current, inputs, params)
         write_previews(work / PREVIEWS, segmenter, store, previewed, step=step, tau=params.carb.tau)
+
+    def keep(step: int, current: nn.Module) -> None:
+        place = work / SNAPSHOTS / f"{step:06d}"
+        _save(place, current, inputs, params, precision_of(fabric), step=step)
 
     crops = CropDataset(
         photos,
@@ -155,6 +217,7 @@ def fit_segmenter(
             checkpoint=work / "checkpoint.safetensors",
             log_step=log_step,
             preview=preview,
+            snapshot=keep,
         )
         if fabric.global_rank == 0:
             preview(train.steps, model)
@@ -184,18 +247,25 @@ def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> N
         )
 
 
-def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> dict[str, Any]:
+def training_metadata(
+    inputs: Inputs, params: TrainSettings, precision: str, *, step: int | None = None
+) -> dict[str, Any]:
     """Training metadata for the model card: JSON values without absolute paths."""
     train, root = params.train, Path(params.dataset.root)
+    left = 0 if step is None else train.steps - step
+    of_snapshot = {} if step is None else {"snapshot_of": train.steps}
     return {
         "dataset": inputs.index.label_space.name,
-        "steps": train.steps,
-        "carb_steps": params.carb.active_steps(train.steps),
+        "steps": train.steps - left,
+        **of_snapshot,
+        "carb_steps": max(0, params.carb.active_steps(train.steps) - left),
         "photos": len(inputs.photos("train", root)),
         "clip": without_folders(params.clip.model),
         "clip_sha256": inputs.store.attributes["recipe"]["weights"],
         "encoder": params.segmenter.encoder,
-        "encoder_weights": without_folders(params.segmenter.encoder_weights),
+        "encoder_weights": without_folders(
+            params.segmenter.weights or params.segmenter.encoder_weights
+        ),
         "precision": precision,
         "settings": {
             "Photos per step": train.batch_size,
