@@ -24,9 +24,10 @@ log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
 MANIFEST = "dataset.jsonl"  # next to the links
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
-STAGES = (*OF_DATASET, "pseudo", "encoder")  # that have such a folder
+STAGES = (*OF_DATASET, "pseudo", "encoder", "train")  # that have such a folder
 SAFETENSORS = ".safetensors"
 _CLIP_WEIGHTS = "open_clip_model.safetensors"
+_SEGMENTER_FILES = ("model.safetensors", "carb.json", "config.json")
 _CLIP_FILES = (_CLIP_WEIGHTS, "*.json", "*.txt", "*.model")  # with configuration and tokenizer
 
 
@@ -47,12 +48,23 @@ def named_files(stage: str, params: Any) -> list[NamedFile]:
         else:
             named["eval.photos"] = params.eval.photos
         return [NamedFile(name, Path(path)) for name, path in named.items() if path is not None]
+    if stage == "train":
+        return _segmenter_files(params.segmenter.weights)
     weights = "clip" if stage == "pseudo" else params.segmenter.encoder_weights
     if weights == "clip":
         return _clip_files(params.clip)
     if weights in ("none", "imagenet"):
         return []
     return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
+
+
+def _segmenter_files(weights: str | None) -> list[NamedFile]:
+    """Files of the earlier segmenter that a training starts from."""
+    if weights is None:
+        return []
+    folder = Path(weights).parent if weights.endswith(SAFETENSORS) else Path(weights)
+    names = _SEGMENTER_FILES if folder.is_dir() else _SEGMENTER_FILES[:1]
+    return [NamedFile("segmenter.weights", folder / name, weights=True) for name in names]
 
 
 def _clip_files(clip: ClipParams) -> list[NamedFile]:

@@ -17,7 +17,14 @@ from pipeline.config.carb import CarbParams
 from pipeline.config.eval import PaletteName
 from pipeline.report.charts import curve_chart
 from pipeline.report.drawing import palette_of
-from pipeline.report.results import Curve, Metrics, RunResults, outputs_of, percent
+from pipeline.report.results import (
+    Curve,
+    Metrics,
+    RunResults,
+    evaluated_folder,
+    outputs_of,
+    percent,
+)
 from pipeline.system.files import atomic_path
 from pipeline.system.text import without_folders
 
@@ -101,6 +108,8 @@ def _tables(results: RunResults, palette: PaletteName) -> dict[str, Any]:
         "levels": levels,
         "best": _best_level(results),
         "rows": [*_class_rows(results, palette)],
+        "missing": results.missing.get("message"),
+        "folder": evaluated_folder(results),
         "outputs": [(what, without_folders(path)) for what, path in outputs_of(results)],
     }
 

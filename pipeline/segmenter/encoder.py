@@ -130,7 +130,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
             f"({error_text(error)}); make the file again, or name another"
         ) from error
     wanted = encoder.state_dict()
-    if differences := _differences(found, wanted):
+    if differences := state_differences(found, wanted):
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: {path} does not fit segmenter.encoder: "
             f"{differences}; name a file for this encoder"
@@ -138,7 +138,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder.load_state_dict({name: found[name].to(wanted[name].dtype) for name in wanted})
 
 
-def _differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+def state_differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
     """How two state dicts differ, with the first names of each kind; empty if they do not."""
     kinds = {
         "missing": [name for name in wanted if name not in found],

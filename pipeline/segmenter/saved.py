@@ -35,6 +35,7 @@ from pipeline.system.files import atomic_path, file_digest, write_json
 from pipeline.system.text import error_text, rebuild_hint, short_repr
 
 METADATA_FILE, CONFIG_FILE, WEIGHTS_FILE = "carb.json", "config.json", "model.safetensors"
+SNAPSHOTS = "snapshots"  # folder in a segmenter's folder: earlier networks of the same training
 _FIXED = {"in_channels": 3, "activation": None, "aux_params": None}
 ColourValue = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # as in params.yaml
