@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from pipeline.segmenter.card import model_card
 from pipeline.segmenter.encoder import check_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import (
@@ -88,6 +87,8 @@ def save_segmenter(
         base_size: ``(height, width)`` in pixels of the training images.
         extra: JSON values to keep, such as the training settings.
     """
+    from pipeline.segmenter.card import model_card  # its jinja2 is not needed for inference
+
     stride = size_divisor(model)
     pairs = zip(classes, palette.tolist(), strict=True)
     metadata = {
