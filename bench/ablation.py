@@ -42,8 +42,8 @@ from pipeline.system.command import command
 from pipeline.system.files import atomic_path, copy_into, file_digest, remove, write_json
 from pipeline.system.outputs import outputs
 from pipeline.system.progress import progress
-from pipeline.training.run import Inputs as TrainingInputs
-from pipeline.training.run import TrainSettings
+from pipeline.training.inputs import Inputs as TrainingInputs
+from pipeline.training.inputs import TrainSettings
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")

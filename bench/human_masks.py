@@ -18,7 +18,7 @@ from pipeline.store.plan import Photo, Plan
 from pipeline.store.reader import upsampled
 from pipeline.store.writer import StoreWriter, publish
 from pipeline.system.files import remove
-from pipeline.training.run import Inputs
+from pipeline.training.inputs import Inputs
 
 SIDE = 256  # of the stored masks, at most; in cells
 SURE = 100.0  # added to the logit of a pixel's class

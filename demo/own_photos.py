@@ -1,4 +1,5 @@
-"""Synthetic photos with the variety of real ones: names, folders, sizes, formats, orientations.
+"""Synthetic photos with the variety of real ones: names, folders, sizes, formats, orientations;
+and the list of their classes.
 
     python -m demo.own_photos photos --count 24 --truth corrected.csv
 
@@ -59,18 +60,25 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes.")] = 99,
     truth: Annotated[Path | None, typer.Option(help="CSV file for the true tags.")] = None,
 ) -> None:
-    """Draw a folder of photos that vary in name, size, format and orientation."""
+    """Draw a folder of photos that vary in name, size, format and orientation, with classes.csv."""
     files = {f"photo {number}": out / odd_name(number) for number in range(count)}
-    with outputs("own_photos", files=files | ({"--truth": truth} if truth else {})):
+    files |= {"list of classes": out / "classes.csv"} | ({"--truth": truth} if truth else {})
+    with outputs("own_photos", files=files):
         names, rows = LABEL_SPACES["demo"].names, []
         for number in progress(range(count), label="draw", total=count):
             scene, mask = draw_scene(seed, number)
             pixels = np.bincount(mask[mask < len(names)], minlength=len(names))
             tags = [name for name, seen in zip(names, pixels >= SEEN, strict=True) if seen]
             rows.append([save_oddly(scene, number, out), "|".join(tags)])
+        words = [[info.name, "|".join(info.words)] for info in LABEL_SPACES["demo"].classes]
+        _write_csv(out / "classes.csv", [["class", "words"], *words])
         if truth is not None:
-            with truth.open("w", newline="", encoding="utf-8") as handle:
-                csv.writer(handle, lineterminator="\n").writerows([["photo", "tags"], *rows])
+            _write_csv(truth, [["photo", "tags"], *rows])
+
+
+def _write_csv(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle, lineterminator="\n").writerows(rows)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipeline.config.clip import DRAWINGS
 from pipeline.system.files import atomic_path, write_json
 
 ADAMW_LR = 1e-3
@@ -181,7 +182,11 @@ def save_clip(out: Path, model: CLIP, token_ids: Tensor) -> None:
     table[token_ids] = weights["token_embedding.weight"]
     weights["token_embedding.weight"] = table
     weights = {name: value.contiguous() for name, value in weights.items()}
-    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
+    config = {
+        "model_cfg": MODEL_CONFIG,
+        "preprocess_cfg": PREPROCESS_CONFIG,
+        "trained_on": DRAWINGS,  # ours: `pipeline.config.clip` refuses it for photos
+    }
     with atomic_path(out) as draft:
         draft.mkdir()
         save_file(weights, draft / "open_clip_model.safetensors", metadata={"format": "pt"})

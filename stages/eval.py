@@ -60,9 +60,9 @@ def main(
     if images is None:
         sources |= {"--store": store, "--image-labels": image_labels, "--params": params}
     written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
-    segmenter = load_segmenter(model)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
         if images is not None:
+            segmenter = load_segmenter(model)
             use_font(str(font) if font else None, segmenter.classes, setting="--font")
             predictor = Predictor(segmenter, test_time, segmenter.palette, command="eval")
             ids = mask_ids.value
@@ -73,7 +73,7 @@ def main(
         with written:
             settings = load_sections(params, EvaluationSettings)
             read = (store, image_labels, previews)
-            evaluate_data_set(segmenter, settings, *read, out=out, summary=summary)
+            evaluate_data_set(model, settings, *read, out=out, summary=summary)
             watch("eval", settings, params)
 
 

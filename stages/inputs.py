@@ -27,12 +27,14 @@ def main(
 
         carb inputs
     """
+    from pipeline.config.clip import check_knows_photos
     from pipeline.config.params import load_params
     from pipeline.config.watched_files import watch_all
     from pipeline.datasets.collect import dataset_manifest
 
     settings = load_params(params)
     named = settings.dataset
+    check_knows_photos(settings.clip, named.name)
     manifest = dataset_manifest(named.name, Path(named.root), scratch / "dataset_files.json")
     watch_all(settings, manifest=manifest)
 

@@ -35,7 +35,7 @@ def main(
     from pipeline.clip.dense import clip_of
     from pipeline.clip.prompts import resolve_templates
     from pipeline.config.base import Sections, load_sections
-    from pipeline.config.clip import ClipParams
+    from pipeline.config.clip import ClipParams, check_knows_photos
     from pipeline.config.dataset import DatasetParams
     from pipeline.config.watched_files import watch
     from pipeline.scenes.index import SceneIndex
@@ -52,6 +52,7 @@ def main(
     with outputs("pseudo", folders={"--out": out}, sources=sources):
         settings = load_sections(params, Settings)
         scenes = SceneIndex.read(index)
+        check_knows_photos(settings.clip, settings.dataset.name)
         clip = clip_of(settings.clip)
         fabric, root = start_fabric(settings.clip.precision), Path(settings.dataset.root)
         with memory_hint(

@@ -39,7 +39,7 @@ def main(
     from pipeline.relabelling.relabel import RelabelSettings, relabel
     from pipeline.system.command import memory_hint
     from pipeline.system.outputs import outputs
-    from pipeline.training.run import Inputs
+    from pipeline.training.inputs import Inputs
 
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
     sources |= {"--encoder": encoder, "--params": params}

@@ -31,6 +31,7 @@ def main(
     """
     from rich.console import Console
 
+    from pipeline.config.clip import knows_drawings_only
     from pipeline.config.params import load_params
     from pipeline.report.page import write_report
     from pipeline.report.results import RunResults, print_summary
@@ -47,6 +48,7 @@ def main(
             carb=carb,
             steps=steps,
             local_views=settings.train.local_term and len(settings.clip.levels) > 1,
+            clip_of_drawings=settings.dataset.name != "demo" and knows_drawings_only(settings.clip),
             palette=settings.pictures.palette,
         )
     console = Console(markup=False, highlight=False, emoji=False)

@@ -42,14 +42,18 @@ def main(
         carb train --params other.yaml --out models/other --curves results/other
     """
     from pipeline.config.base import load_sections
+    from pipeline.config.watched_files import watch
     from pipeline.system.outputs import outputs
-    from pipeline.training.run import Inputs, TrainSettings, train_segmenter
+    from pipeline.training.inputs import Inputs, TrainSettings
+    from pipeline.training.run import train_segmenter
 
     folders = {"--out": out, "--curves": curves}
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
     sources |= {"--relabelled": relabelled, "--encoder": encoder, "--params": params}
+    settings = load_sections(params, TrainSettings)
+    if settings.segmenter.weights is not None:
+        sources["segmenter.weights"] = Path(settings.segmenter.weights)
     with outputs("train", folders=folders, sources=sources):
-        settings = load_sections(params, TrainSettings)
         inputs = Inputs.read(
             index=index,
             image_labels=image_labels,
@@ -59,6 +63,7 @@ def main(
             relabelled=relabelled,
         )
         train_segmenter(inputs, settings, out=out, curves=curves, scratch=scratch)
+        watch("train", settings, params)
 
 
 if __name__ == "__main__":

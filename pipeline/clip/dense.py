@@ -5,18 +5,15 @@ in Kim et al., AAAI 2024 (arXiv 2312.13646), see `pipeline.clip.towers`; or it a
 patches, as in later work, see `pipeline.clip.last_block`.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transformer import QuickGELU
 from open_clip.utils import to_2tuple
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -25,12 +22,18 @@ from torch import Tensor, nn
 
 from pipeline.clip.last_block import DENSE_MODES, repair_outliers
 from pipeline.clip.towers import SUPPORTED, check_tower, read_tower, refusal
-from pipeline.config.clip import ClipParams
+from pipeline.clip.weights import (
+    HF_HUB,
+    check_name,
+    check_weights,
+    config_source,
+    tag_settings,
+    weights_source,
+)
+from pipeline.config.clip import CONFIG_FILE, LOCAL_DIR, ClipParams
 from pipeline.system.text import short_repr
 
-LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 GELUS = (nn.GELU, QuickGELU, activations.GELU, activations.GELUTanh, activations.QuickGELU)
-CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 
 
 class DenseClip(nn.Module):
@@ -209,10 +212,11 @@ def load_clip(
     Raises:
         ValueError: the model is unknown, unreadable, without weights or has an unsupported tower.
     """
-    _check_name(model)
-    _check_weights(model, pretrained)
+    check_name(model)
+    check_weights(model, pretrained)
+    source = config_source(model)
     with _explain(model, f"{CONFIG_FILE} with vision_cfg and text_cfg"):
-        config = open_clip.get_model_config(model)
+        config = open_clip.get_model_config(source)
         vision, texts = config["vision_cfg"], config["text_cfg"]
         if model.startswith((LOCAL_DIR, HF_HUB)) and texts.get("tokenizer_kwargs"):
             # Passed on to transformers, where they could allow the model's own code to run.
@@ -222,25 +226,34 @@ def load_clip(
             f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "
             f"has {found}; choose another model"
         )
+    (source, weights), tag = weights_source(model, pretrained), tag_settings(model, pretrained)
     with _explain(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
-        if model.startswith(HF_HUB):  # the file that open_clip then takes before any pickle
-            download_pretrained_from_hf(model.removeprefix(HF_HUB), filename=WEIGHTS_FILE)
         with torch.random.fork_rng(devices=[]):  # building draws random weights
             loaded = open_clip.create_model_from_pretrained(
-                model, pretrained, precision="fp32", return_transform=False
+                source,
+                weights,
+                precision="fp32",
+                image_mean=tag.get("mean"),
+                image_std=tag.get("std"),
+                return_transform=False,
             )
-        tokenizer = open_clip.get_tokenizer(model)
+        tokenizer = open_clip.get_tokenizer(model if texts.get("hf_tokenizer_name") else source)
     with _explain(model, f"image tower, one of: {SUPPORTED}"):
         clip = DenseClip(loaded, tokenizer, name=model, config=config)
-    if clip.tower.block is None and (repair or dense != "value"):
-        asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
-        raise ValueError(
-            f"params.yaml: {asked} for {model!r}, which does not end in a transformer block, "
-            f"got {str(repair).lower() if repair else dense!r}"
-        )
+    _check_modes(clip, dense=dense, repair=repair)
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
     clip.window_share = window_share
     return clip
+
+
+def _check_modes(clip: DenseClip, *, dense: str, repair: bool) -> None:
+    """Refuse ways to run the last block of a tower that does not end in a transformer block."""
+    if clip.tower.block is None and (repair or dense != "value"):
+        asked = "clip.repair_outliers must be false" if repair else "clip.dense must be 'value'"
+        raise ValueError(
+            f"params.yaml: {asked} for {clip.name!r}, which does not end in a transformer block, "
+            f"got {str(repair).lower() if repair else dense!r}"
+        )
 
 
 def clip_of(params: ClipParams) -> DenseClip:
@@ -293,43 +306,3 @@ def _explain(model: str, needed: str) -> Iterator[None]:
             f"params.yaml: clip.model {model!r} must have a readable {needed}, found {found}; "
             f"repair the file or choose another model"
         ) from error
-
-
-def _check_name(model: str) -> None:
-    """Refuse an unknown name; names of the hub can be checked only by downloading."""
-    folder = Path(model.removeprefix(LOCAL_DIR))
-    if model.startswith(LOCAL_DIR):
-        if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
-            raise ValueError(
-                f"params.yaml: clip.model {model!r} must be a folder with {CONFIG_FILE} and "
-                f"{WEIGHTS_FILE}, found {sorted(path.name for path in folder.glob('*'))}; add them"
-            )
-    elif not model.startswith(HF_HUB) and model not in open_clip.list_models():
-        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
-        raise ValueError(
-            f"params.yaml: clip.model must be an open_clip name, {HF_HUB}owner/name or "
-            f"{LOCAL_DIR}folder, got {model!r}; close names: {', '.join(near) or None}"
-        )
-
-
-def _check_weights(model: str, pretrained: str | None) -> None:
-    """Refuse weights that are missing, redundant, pickled, or trained with another activation."""
-    if model.startswith((LOCAL_DIR, HF_HUB)):
-        if pretrained is None:
-            return
-        raise ValueError(
-            f"params.yaml: clip.pretrained must be null for {model!r}, which contains its "
-            f"weights, got {pretrained!r}; set it to null or name an open_clip model"
-        )
-    tag = open_clip.get_pretrained_cfg(model, pretrained or "")
-    if tag.get("quick_gelu") and not open_clip.get_model_config(model).get("quick_gelu"):
-        raise ValueError(
-            f"params.yaml: clip.model must be '{model}-quickgelu' for clip.pretrained "
-            f"{pretrained!r}, whose weights were trained with QuickGELU, got {model!r}"
-        )
-    if not tag and not (pretrained or "").endswith(".safetensors"):
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "no tag"
-        raise ValueError(
-            f"params.yaml: clip.pretrained must name trained weights for {model!r}, a .safetensors "
-            f"file or one of: {tags}; got {pretrained!r}"
-        )

@@ -1,6 +1,8 @@
 """Section ``clip`` of params.yaml."""
 
+import json
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +11,10 @@ from pipeline.config.base import Count, Fraction, Precision, Section, Size, Text
 
 # Names beside those of the levels: folders of the store, maps of the training previews.
 RESERVED = ("text", "finished", "fused", "segmenter", "noisy", "relabelled")
+
+LOCAL_DIR = "local-dir:"
+CONFIG_FILE = "open_clip_config.json"
+DRAWINGS = "drawings"  # ``trained_on`` of such a file: CLIP does not know photos
 
 
 class LevelParams(Section):
@@ -32,6 +38,7 @@ class ClipParams(Section):
 
     model: Text
     pretrained: Text | None
+    demo_on_photos: bool
     dense: Literal["value", "vv", "sclip", "clearclip", "naclip"]
     repair_outliers: bool
     window_share: Fraction
@@ -55,3 +62,31 @@ class ClipParams(Section):
                     f"{', '.join(RESERVED)}; got {name!r}"
                 )
         return self
+
+
+def knows_drawings_only(clip: ClipParams) -> bool:
+    """Whether the CLIP's folder says that it was trained on drawings, as the demo's does."""
+    file = Path(clip.model.removeprefix(LOCAL_DIR)) / CONFIG_FILE
+    if not clip.model.startswith(LOCAL_DIR) or not file.is_file():
+        return False
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False  # reported when it is loaded
+    return isinstance(content, dict) and content.get("trained_on") == DRAWINGS
+
+
+def check_knows_photos(clip: ClipParams, dataset: str) -> None:
+    """Refuse a CLIP of drawings for another data set than the demo, without an explicit yes.
+
+    Args:
+        clip: the section.
+        dataset: ``dataset.name``.
+    """
+    if dataset != "demo" and not clip.demo_on_photos and knows_drawings_only(clip):
+        raise ValueError(
+            f"params.yaml: clip.model: {clip.model} was trained on drawings and does not know "
+            f"photos, and dataset.name is '{dataset}'; set clip.model to ViT-B-16-quickgelu and "
+            "clip.pretrained to openai (downloaded by `carb fetch`), or clip.demo_on_photos to "
+            "true, to try the pipeline with masks that mean little"
+        )

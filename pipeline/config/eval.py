@@ -13,6 +13,7 @@ class EvalParams(Section):
     """The photos of the evaluation, and how the segmenter sees them."""
 
     photos: Text | None
+    weights: Literal["last", "best"] = "last"  # files of earlier versions have none
     scales: Annotated[list[Zoom], Field(min_length=1)]
     flip: bool
     window: Size | None

@@ -1,10 +1,11 @@
 """Section ``segmenter`` of params.yaml."""
 
+import os
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.base import Positive, Section, as_tuple
+from pipeline.config.base import Positive, Section, Text, as_tuple
 
 MAX_OPTIONS = 1000
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -25,9 +26,19 @@ class SegmenterParams(Section):
     arch: str
     encoder: str
     encoder_weights: str
+    weights: Text | None = None  # files of earlier versions have none
     normalisation: Literal["imagenet", "half", "lite"] | NormalisationParams
     classifier: Literal["learned", "text"]
     options: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _weights_are_not_an_output(self) -> Self:
+        written = os.path.abspath("models/segmenter")
+        if self.weights and f"{os.path.abspath(self.weights)}/".startswith(f"{written}/"):
+            raise ValueError(
+                f"weights: stage train replaces '{self.weights}'; copy it to another folder first"
+            )
+        return self
 
     @model_validator(mode="after")
     def _options_are_few(self) -> Self:

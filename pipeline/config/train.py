@@ -25,9 +25,24 @@ class TrainParams(Section):
     workers: Annotated[int, Field(ge=0, le=256)]
     checkpoint_every: Count
     preview_every: Count
+    snapshots: Annotated[int, Field(ge=0, le=1000)] = 0  # files of earlier versions have none
 
     @model_validator(mode="after")
     def _lr_decreases(self) -> Self:
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr: must be at most train.lr ({self.lr}), got {self.min_lr}")
         return self
+
+    @model_validator(mode="after")
+    def _snapshots_fit_between_steps(self) -> Self:
+        if self.snapshots >= self.steps:
+            raise ValueError(
+                f"snapshots: must be less than train.steps ({self.steps}), got {self.snapshots}"
+            )
+        return self
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """The steps after which a network is kept: evenly spaced, the last step excluded."""
+        parts = self.snapshots + 1
+        return [round(part * self.steps / parts) for part in range(1, parts)]

@@ -13,20 +13,21 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.config.clip import LOCAL_DIR, ClipParams
 from pipeline.system.devices import process_number
 from pipeline.system.files import atomic_path, file_digest, remove, write_json
 
 if TYPE_CHECKING:
-    from pipeline.config.clip import ClipParams
     from pipeline.config.params import Params
 
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
 MANIFEST = "dataset.jsonl"  # next to the links
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
-STAGES = (*OF_DATASET, "pseudo", "encoder")  # that have such a folder
-LOCAL_DIR, SAFETENSORS = "local-dir:", ".safetensors"
+STAGES = (*OF_DATASET, "pseudo", "encoder", "train")  # that have such a folder
+SAFETENSORS = ".safetensors"
 _CLIP_WEIGHTS = "open_clip_model.safetensors"
+_SEGMENTER_FILES = ("model.safetensors", "carb.json", "config.json")
 _CLIP_FILES = (_CLIP_WEIGHTS, "*.json", "*.txt", "*.model")  # with configuration and tokenizer
 
 
@@ -47,6 +48,8 @@ def named_files(stage: str, params: Any) -> list[NamedFile]:
         else:
             named["eval.photos"] = params.eval.photos
         return [NamedFile(name, Path(path)) for name, path in named.items() if path is not None]
+    if stage == "train":
+        return _segmenter_files(params.segmenter.weights)
     weights = "clip" if stage == "pseudo" else params.segmenter.encoder_weights
     if weights == "clip":
         return _clip_files(params.clip)
@@ -55,7 +58,16 @@ def named_files(stage: str, params: Any) -> list[NamedFile]:
     return [NamedFile("segmenter.encoder_weights", Path(weights), weights=True)]
 
 
-def _clip_files(clip: "ClipParams") -> list[NamedFile]:
+def _segmenter_files(weights: str | None) -> list[NamedFile]:
+    """Files of the earlier segmenter that a training starts from."""
+    if weights is None:
+        return []
+    folder = Path(weights).parent if weights.endswith(SAFETENSORS) else Path(weights)
+    names = _SEGMENTER_FILES if folder.is_dir() else _SEGMENTER_FILES[:1]
+    return [NamedFile("segmenter.weights", folder / name, weights=True) for name in names]
+
+
+def _clip_files(clip: ClipParams) -> list[NamedFile]:
     """CLIP's files on disk; those that open_clip downloads are identified by the model's name."""
     if not clip.model.startswith(LOCAL_DIR):
         pretrained = clip.pretrained or ""

@@ -11,7 +11,6 @@ Without a folder ``images``, the photos lie in the folder itself, in the same wa
 does not matter; splits may have the names in `image_folder.SPLITS`.
 """
 
-import colorsys
 import logging
 import re
 from functools import partial
@@ -27,7 +26,8 @@ from pipeline.datasets.folder_layout import (
     match_masks,
 )
 from pipeline.datasets.image_label_files import Row, read_rows
-from pipeline.scenes.classes import LABEL_SPACES, ClassInfo, LabelSpace
+from pipeline.scenes.classes import ClassInfo, LabelSpace
+from pipeline.scenes.colours import Colour, class_colours
 from pipeline.scenes.image_folder import (
     FolderContents,
     is_user_file,
@@ -46,8 +46,8 @@ _READ = {*CLASSES, *LABELS, CONFIDENCE}
 # Beginnings and endings of files that may be meant as one of these.
 _MEANT = ("label", "class", "image_label", "tag", "annotation")
 _TABLES = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".xls", ".ods", ".npy", ".xml")
+LAYOUT = "*.jpg, or images/*.jpg, or images/train/*.jpg and images/val/*.jpg"
 COLUMNS = ("class", "words", "colour")
-_KNOWN = {info.name: info.colour for info in LABEL_SPACES["cityscapes"].classes}
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -56,7 +56,7 @@ def open_dataset(root: Path) -> Dataset:
     Raises:
         ValueError: the list of classes is missing or invalid, or some photos belong to no split.
     """
-    classes, labels = _find_table(root, CLASSES), find_labels(root)
+    classes, labels = find_classes(root), find_labels(root)
     if classes is None:
         near = [path.name for path in sorted(root.iterdir()) if _is_meant(path)]
         found = f"; found {first_few(near)}" if near else ""
@@ -72,12 +72,33 @@ def open_dataset(root: Path) -> Dataset:
         splits=tuple(layout.photos),
         find_scenes=partial(_find_scenes, layout, read_mask),
         read_mask=read_mask,
-        layout=f"{CLASSES[0]} and *.jpg, or images/*.jpg, or images/train/*.jpg and "
-        "images/val/*.jpg",
+        layout=f"{CLASSES[0]} and {LAYOUT}",
         image_labels=labels,
         tables=(classes,),
         remarks=partial(_remarks, layout, read_mask),
     )
+
+
+def find_scenes(root: Path) -> list[Scene]:
+    """The photos of a folder before its classes are listed: masks may contain any index.
+
+    Raises:
+        ValueError: there are none, or some belong to no split.
+    """
+    layout, read_mask = find_layout(root), partial(read_ids, table=id_table(range(255)))
+    scenes = [one for split in layout.photos for one in _find_scenes(layout, read_mask, split)]
+    if not scenes:
+        raise ValueError(f"{root}: no photos found; it needs {LAYOUT}")
+    return scenes
+
+
+def find_classes(root: Path) -> Path | None:
+    """The list of classes in a folder.
+
+    Raises:
+        ValueError: there are two.
+    """
+    return _find_table(root, CLASSES)
 
 
 def find_labels(root: Path) -> Path | None:
@@ -218,7 +239,8 @@ def read_classes(path: Path) -> LabelSpace:
         header, rows = ["class"], _text_lines(path)
     else:
         header, rows = _header_and_rows(path)
-    infos: dict[str, ClassInfo] = {}
+    listed: dict[str, tuple[str, ...]] = {}  # the words of each class
+    colours: list[Colour | None] = []
     for number, row in rows:
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
         name, colour = cells["class"], cells.get("colour", "")
@@ -227,28 +249,28 @@ def read_classes(path: Path) -> LabelSpace:
             fault = f"has {len(row)} columns, the header {len(header)}; put '|' between words"
         elif not name or name == "key":  # the first column of a CSV of labels
             fault = f"must name a class, got {short_repr(name)}"
-        elif name in infos:
+        elif name in listed:
             fault = f"names {short_repr(name)} again; keep one of the lines"
         elif colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
             fault = f"must have a colour such as #804080, got {short_repr(colour)}"
         if fault:
             raise ValueError(f"{path}: line {number} {fault}")
         words = tuple(word.strip() for word in cells.get("words", "").split("|") if word.strip())
-        infos[name] = ClassInfo(name, _colour(colour, name, len(infos)), words or (name,))
-    if not 2 <= len(infos) <= 255:
-        raise ValueError(f"{path}: must list 2 to 255 classes, got {len(infos)}")
-    return LabelSpace("folder", tuple(infos.values()))
+        listed[name] = words or (name,)
+        colours.append(_colour(colour))
+    if not 2 <= len(listed) <= 255:
+        raise ValueError(f"{path}: must list 2 to 255 classes, got {len(listed)}")
+    palette = class_colours(list(listed), list(listed.values()), colours)
+    infos = zip(listed, palette, listed.values(), strict=True)
+    return LabelSpace("folder", tuple(ClassInfo(*info) for info in infos))
 
 
-def _colour(text: str, name: str, index: int) -> tuple[int, int, int]:
-    """The colour written; else that of Cityscapes for its classes; else a generated one."""
-    if text:
-        red, green, blue = bytes.fromhex(text.removeprefix("#"))
-        return red, green, blue
-    hue = index * 0.618034 % 1.0  # golden ratio: successive hues stay far apart
-    shade = colorsys.hsv_to_rgb(hue, 0.55 + 0.4 * (index % 2), 0.95 - 0.3 * (index % 3) / 2)
-    red, green, blue = (round(255 * part) for part in shade)
-    return _KNOWN.get(name, (red, green, blue))
+def _colour(text: str) -> Colour | None:
+    """A colour as written, ``#rrggbb``; None for an empty cell."""
+    if not text:
+        return None
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue
 
 
 def _text_lines(path: Path) -> list[Row]:

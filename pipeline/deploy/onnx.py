@@ -78,6 +78,12 @@ def export(
             ``metrics`` is not such a file.
     """
     scores = None if metrics is None else read_metrics(metrics)
+    scored = (scores or {}).get("network")  # only of a training with snapshots
+    if isinstance(scored, dict) and scored.get("sha256") != segmenter.digest:
+        raise ValueError(
+            f"--metrics {metrics}: metrics of another network, {scored.get('folder')}; name that "
+            "folder as --model"
+        )
     with atomic_path(out) as draft:
         draft.mkdir()
         write_onnx(draft / MODEL, segmenter, opset=opset)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.clip.dense import load_clip
 from pipeline.config.base import Sections
-from pipeline.config.clip import ClipParams
+from pipeline.config.clip import ClipParams, check_knows_photos
 from pipeline.config.dataset import DatasetParams
 from pipeline.config.distillation import DistillationParams
 from pipeline.config.segmenter import SegmenterParams
@@ -141,6 +141,7 @@ def _check_normalisation(segmenter: SegmenterParams) -> None:
 def _distil_clip(
     encoder: nn.Module, index: SceneIndex, params: EncoderSettings, *, scratch: Path
 ) -> None:
+    check_knows_photos(params.clip, params.dataset.name)
     fabric = start_fabric(params.train.precision)
     check_batch_norm(
         Student(encoder, 1),

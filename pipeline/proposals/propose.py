@@ -22,7 +22,7 @@ from torch import Tensor
 from pipeline.clip.dense import DenseClip, as_the_authors, load_clip
 from pipeline.clip.prompts import resolve_templates
 from pipeline.clip.windows import exposed, magnified, window_batches
-from pipeline.config.clip import LevelParams
+from pipeline.config.clip import LevelParams, check_knows_photos
 from pipeline.config.params import load_params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene
@@ -65,6 +65,7 @@ def propose_labels(params: Path, *, threshold: float, force: bool) -> None:
             f"{params}: dataset.name must be 'folder' to propose labels, got '{named.name}'; "
             "the labels of other data sets are simulated from their masks"
         )
+    check_knows_photos(clip_params, named.name)
     dataset = open_dataset(named.name, named.root)
     check_no_labels(dataset.root, force=force)
     log_remarks(dataset, used_scenes(dataset))

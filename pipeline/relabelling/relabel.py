@@ -38,7 +38,8 @@ from pipeline.training.augment import normalisation_of
 from pipeline.training.batch_loss import make_loss
 from pipeline.training.crops import CropDataset, LabelSource, TrainingPhoto
 from pipeline.training.fit import fit
-from pipeline.training.run import Inputs, TrainSettings, initial_segmenter, segmenter_of
+from pipeline.training.inputs import Inputs, TrainSettings
+from pipeline.training.run import initial_segmenter, segmenter_of
 from pipeline.views import fitted_size
 
 if TYPE_CHECKING:
@@ -73,7 +74,12 @@ class RelabelSettings(Sections):
         """The settings of the training of one fold: global views, without CARB."""
         steps = self.relabel.steps
         train = self.train.model_copy(
-            update={"steps": steps, "local_term": False, "preview_every": steps}
+            update={
+                "steps": steps,
+                "local_term": False,
+                "preview_every": steps,
+                "snapshots": 0,
+            }
         )
         return TrainSettings(
             seed=self.relabel.seed,
@@ -81,7 +87,8 @@ class RelabelSettings(Sections):
             clip=self.clip,
             views=self.views,
             augment=self.augment,
-            segmenter=self.segmenter,
+            # An earlier segmenter may have seen the images of the fold.
+            segmenter=self.segmenter.model_copy(update={"weights": None}),
             carb=WITHOUT_CARB,
             train=train,
         )

@@ -160,6 +160,31 @@ def iou_bars(values: Mapping[str, FloatArray], names: Sequence[str], path: Path)
     class_bars(groups, names, path, label="IoU in %")
 
 
+def step_chart(curve: FloatArray, path: Path, *, label: str, mark: tuple[float, str]) -> None:
+    """Draw values by step as a line with points, as PNG.
+
+    Args:
+        curve: ``[n, 2]`` of step and value.
+        path: file to write.
+        label: of the vertical axis.
+        mark: a step to mark, and its text.
+    """
+    with chart(8.0, 3.4) as (figure, axes):
+        axes.plot(*curve.T, color=BAR_COLOURS[0], linewidth=1.6, marker="o")
+        for step, value in curve.tolist():
+            at: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "size": 8}
+            axes.annotate(f"{value:.1f}", (step, value), (0, 7), c="0.2", **at)
+        axes.axvline(mark[0], color="0.45", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        where: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "size": 9, "ha": "right"}
+        axes.annotate(mark[1], (mark[0], 0.03), (-5, 0), textcoords="offset points", **where)
+        axes.set_ylim(0, 1.15 * max(1.0, float(curve[:, 1].max())))
+        axes.set_xlabel("step", color="0.35")
+        axes.set_ylabel(label, color="0.35")
+        axes.grid(color="0.9")
+        axes.set_axisbelow(True)
+        save_chart(figure, path)
+
+
 def curve_chart(
     curves: Mapping[str, FloatArray],
     *,

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.config.eval import PaletteName
 from pipeline.system.files import atomic_path
@@ -62,6 +61,8 @@ def palette_of(name: PaletteName, own: RgbArray) -> RgbArray:
     """
     if name == "dataset":
         return own
+    from scipy.optimize import linear_sum_assignment  # takes half a second
+
     digits = np.array([int(digit, 16) for digit in _APART[: 3 * len(own)]])
     apart = (17 * digits).astype(np.uint8).reshape(-1, 3)
     moved = np.linalg.norm(_oklab(own)[:, None] - _oklab(apart)[None], axis=-1)

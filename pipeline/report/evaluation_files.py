@@ -42,8 +42,9 @@ from pipeline.report.segmenter_panels import (
     ranked,
     segmenter_panels,
 )
+from pipeline.report.snapshot_files import evaluated_network
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
-from pipeline.segmenter.inference import Segmenter
+from pipeline.segmenter.saved import load_segmenter
 from pipeline.store.checks import check_photos
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import atomic_path, file_digest, write_json, write_table
@@ -153,7 +154,7 @@ class EvaluationSettings(Sections):
 
 
 def evaluate_data_set(
-    segmenter: Segmenter,
+    model: Path,
     settings: EvaluationSettings,
     store: Path,
     image_labels: Path,
@@ -165,7 +166,7 @@ def evaluate_data_set(
     """Evaluate a segmenter on the validation images of the data set; see `write_segmenter_report`.
 
     Args:
-        segmenter: the model.
+        model: folder of the segmenter.
         settings: sections of params.yaml.
         store: folder of the pseudo-masks.
         image_labels: file of image-level labels.
@@ -176,6 +177,7 @@ def evaluate_data_set(
     Raises:
         ValueError: an input is damaged, or the segmenter has classes of another data set.
     """
+    segmenter = load_segmenter(model)
     name, classes = settings.dataset.name, segmenter.classes
     dataset = open_dataset(name, settings.dataset.root)
     if classes != dataset.label_space.names:
@@ -194,7 +196,7 @@ def evaluate_data_set(
         palette=palette_of(settings.pictures.palette, dataset.label_space.palette),
     )
     write_segmenter_report(
-        inputs, dataset, settings.eval, out=out, summary=summary, previews=previews
+        inputs, dataset, settings.eval, model=model, out=out, summary=summary, previews=previews
     )
 
 
@@ -203,6 +205,7 @@ def write_segmenter_report(
     dataset: Dataset,
     options: EvalParams,
     *,
+    model: Path,
     out: Path,
     summary: Path,
     previews: Path | None,
@@ -216,6 +219,7 @@ def write_segmenter_report(
         inputs: segmenter, store, labels and what else the panels are made from.
         dataset: the data set.
         options: section ``eval`` of params.yaml.
+        model: folder of the segmenter and its snapshots.
         out: folder to write.
         summary: file of the main metrics, for DVC.
         previews: folder of the previews that training left, or None.
@@ -233,10 +237,11 @@ def write_segmenter_report(
             used = [*scenes_of(dataset, "train"), *val]
             if (panel := preview_panel(previews, used, inputs.palette)) is not None:
                 save_png(draft / "training_previews.png", panel)
+        inputs, about = evaluated_network(draft, model, scenes, inputs, options)
         if scenes:
             name = dataset.label_space.name
             data = f"{name}, {without_folders(options.photos or 'val')}"
-            main = _score_and_draw(draft, scenes, inputs, data)
+            main = _score_and_draw(draft, scenes, inputs, data, about)
         else:
             log.warning("%s: no validation photo has a human mask; nothing is scored", dataset.root)
             few = [replace(scene, mask=None) for scene in evenly_spaced(photos, PANELS)]
@@ -249,10 +254,10 @@ def write_segmenter_report(
 
 
 def _score_and_draw(
-    folder: Path, scenes: Sequence[Scene], inputs: PanelInputs, data: str
+    folder: Path, scenes: Sequence[Scene], inputs: PanelInputs, data: str, about: Metrics
 ) -> Metrics:
     """Score images with human masks, write everything below ``folder``, return the main
-    metrics."""
+    metrics; ``about`` is of the choice among snapshots, see `evaluated_network`."""
     classes = inputs.segmenter.classes
     labelled = [scene for scene in scenes if scene.key in inputs.labels]
     check_photos(inputs.store, {scene.key: file_digest(scene.image) for scene in labelled})
@@ -270,6 +275,11 @@ def _score_and_draw(
         "regions": {name: region.metrics(total) for name, region in score.regions.items()},
         "protocol": protocol(inputs.segmenter, scenes, data, inputs.test_time),
     }
+    main = {name: metrics[name] for name in ("mIoU", "pixel accuracy", "regions")}
+    if about:
+        metrics["protocol"]["network"] = about.pop("choice")
+        metrics["network"] = about
+        main |= {name: about[name] for name in ("weights", "step")}
     write_json(folder / "metrics.json", metrics)
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))
     write_table(folder / "regions.csv", _region_rows(metrics["regions"]))
@@ -285,7 +295,7 @@ def _score_and_draw(
         "segmenter on %d photos: mIoU %.1f, pixel accuracy %.1f",
         *(len(scenes), 100 * metrics["mIoU"], 100 * metrics["pixel accuracy"]),
     )
-    return {name: metrics[name] for name in ("mIoU", "pixel accuracy", "regions")}
+    return main
 
 
 def _draw_charts(folder: Path, score: SegmenterScore, classes: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def use_font(path: str | None, texts: Iterable[str], *, setting: str = PARAMETER
     if path is not None:
         _chosen.append(_readable(Path(path), setting))
     visible = {letter for text in texts for letter in text if _is_visible(letter)}
-    if lacking := sorted(visible - letters(font_file())):
+    if lacking := sorted(_lacking(visible)):
         log.info(  # not a warning: only rank zero logs it
             "%s: %d letters of names of classes or photos are missing in %s and drawn as boxes: "
             "%s%s; name the file of a font that has them",
@@ -69,7 +70,13 @@ def font_file() -> Path:
     """The file of the font in use."""
     if _chosen:
         return _chosen[0]
-    import matplotlib
+    found = find_spec("matplotlib")  # its import takes half a second
+    assert found is not None
+    assert found.origin is not None
+    path = Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    if path.is_file():
+        return path
+    import matplotlib  # packages of Linux distributions have it elsewhere
 
     return Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 
@@ -90,6 +97,12 @@ def letters(path: Path) -> frozenset[str]:
     from matplotlib.ft2font import FT2Font
 
     return frozenset(map(chr, FT2Font(str(path)).get_charmap()))
+
+
+def _lacking(text: Iterable[str]) -> set[str]:
+    """The characters that the font in use lacks; DejaVu Sans has the visible ones of ASCII."""
+    others = {letter for letter in text if _chosen or not letter.isascii()}
+    return others - letters(font_file()) if others else others
 
 
 def chart_settings() -> dict[Any, Any]:
@@ -113,10 +126,10 @@ def _family(path: Path) -> str:
 
 def one_line(text: str) -> str:
     """The text as one line, with a box for each letter that the font lacks."""
-    known = letters(font_file())
-    box = BOX if BOX in known else "?"
     text = re.sub(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]", " ", text)
-    return "".join(c if c in known else box if _is_visible(c) else "" for c in text)
+    lacking = _lacking(text)
+    box = "?" if lacking and _lacking(BOX) else BOX
+    return "".join(c if c not in lacking else box if _is_visible(c) else "" for c in text)
 
 
 def shorten_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -17,7 +17,14 @@ from pipeline.config.carb import CarbParams
 from pipeline.config.eval import PaletteName
 from pipeline.report.charts import curve_chart
 from pipeline.report.drawing import palette_of
-from pipeline.report.results import Curve, Metrics, RunResults, outputs_of, percent
+from pipeline.report.results import (
+    Curve,
+    Metrics,
+    RunResults,
+    evaluated_folder,
+    outputs_of,
+    percent,
+)
 from pipeline.system.files import atomic_path
 from pipeline.system.text import without_folders
 
@@ -44,6 +51,7 @@ def write_report(
     carb: CarbParams,
     steps: int,
     local_views: bool,
+    clip_of_drawings: bool,
     palette: PaletteName,
 ) -> None:
     """Write the report of a run atomically; equal results give equal bytes.
@@ -55,6 +63,7 @@ def write_report(
         carb: its section ``carb``.
         steps: of the training.
         local_views: whether training used local views.
+        clip_of_drawings: whether photos were labelled by a CLIP that knows drawings only.
         palette: ``pictures.palette``.
     """
     environment = Environment(
@@ -75,6 +84,7 @@ def write_report(
         carb=carb.acted(steps),
         carb_acts=acts,
         local_views=local_views,
+        clip_of_drawings=clip_of_drawings,
         settings={"general": general, **sections},
         embed=lambda name: embed_png(results.folder / name),
         draw_curves=lambda *args: _embed_curves(results.curves, marks, *args),
@@ -98,6 +108,8 @@ def _tables(results: RunResults, palette: PaletteName) -> dict[str, Any]:
         "levels": levels,
         "best": _best_level(results),
         "rows": [*_class_rows(results, palette)],
+        "missing": results.missing.get("message"),
+        "folder": evaluated_folder(results),
         "outputs": [(what, without_folders(path)) for what, path in outputs_of(results)],
     }
 

@@ -39,6 +39,7 @@ class RunResults:
         pseudo: ``metrics.json`` of stage eval_pseudo, by split and level.
         per_class: one row per class: metrics of the segmenter.
         curves: training curves by name, ``[n, 2]`` of step and value.
+        missing: ``missing_classes.json`` of stage train: classes that training lost.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class RunResults:
     pseudo: Metrics
     per_class: list[dict[str, str]]
     curves: dict[str, Curve]
+    missing: Metrics
 
     @classmethod
     def read(cls, folder: Path, index: Path) -> "RunResults":
@@ -65,6 +67,7 @@ class RunResults:
             pseudo=_read_metrics(folder / "eval_pseudo/metrics.json"),
             per_class=read_table(folder / "eval/per_class.csv"),
             curves={path.stem: read_curve(path) for path in curves},
+            missing=_read_metrics(folder / "train/missing_classes.json"),
         )
 
     def levels(self, split: str) -> dict[str, Metrics]:
@@ -124,9 +127,14 @@ def outputs_of(results: RunResults) -> list[tuple[str, str]]:
     }
     return [
         ("report, one file", (folder / "report.html").as_posix()),
-        ("segmenter, opens with smp", "models/segmenter"),
+        ("segmenter, opens with smp", evaluated_folder(results)),
         *((what, path.as_posix()) for what, path in folders.items() if path.is_dir()),
     ]
+
+
+def evaluated_folder(results: RunResults) -> str:
+    """Folder of the segmenter that the metrics are of."""
+    return str(results.segmenter.get("network", {}).get("folder", "models/segmenter"))
 
 
 def main_metrics(results: RunResults) -> dict[str, str]:
@@ -136,9 +144,11 @@ def main_metrics(results: RunResults) -> dict[str, str]:
         level = results.best_level(split)
         if level is not None:
             value = percent(results.levels(split)[level]["mIoU"])
-            found[f"mIoU, pseudo-masks, {split}"] = f"{value} % ({level} level)"
+            found[f"mIoU, pseudo-masks, {split}"] = f"{value} % ({level} level, with image labels)"
     if results.segmenter:
-        found["mIoU, segmenter, val"] = f"{percent(results.segmenter['mIoU'])} %"
+        found["mIoU, segmenter, val"] = (
+            f"{percent(results.segmenter['mIoU'])} % (without image labels)"
+        )
         accuracy = percent(results.segmenter["pixel accuracy"])
         found["pixel accuracy, segmenter, val"] = f"{accuracy} %"
     return found
@@ -159,6 +169,8 @@ def print_summary(results: RunResults, console: Console, *, carb: CarbParams, st
     metrics = main_metrics(results) or {"metrics": "none: no photo has a human mask"}
     if carb.enabled and not carb.active_steps(steps):
         metrics["CARB"] = carb.acted(steps)
+    if results.missing.get("classes"):
+        metrics["missing classes"] = ", ".join(results.missing["classes"])
     for title, rows in (
         (f"Results on '{results.index.label_space.name}'", [*metrics.items()]),
         ("Output", [*outputs_of(results)]),

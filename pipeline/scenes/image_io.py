@@ -36,6 +36,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTER_TURNS = {UPRIGHT[tag] for tag in (5, 6, 7, 8)}
 TILE = (322, 323)  # TIFF tags: width and height of the tiles that are decoded at once
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # surrogates, by which Python keeps undecodable bytes
 Image.MAX_IMAGE_PIXELS = None
@@ -157,6 +158,17 @@ def read_image(path: Path) -> Image.Image:
         return _upright_rgb(image)
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """``(height, width)`` of a photo as `read_image` returns it, from its header.
+
+    Raises:
+        ValueError: see `open_image`.
+    """
+    with open_image(path) as image:
+        turned = _turn(image) in _QUARTER_TURNS
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def as_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """Convert a photo in any usual form to upright RGB.
 
@@ -200,12 +212,19 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     # Pillow drops the transparency of a palette only as an alpha channel.
     plain = image.convert("RGBA") if "transparency" in image.info else image
     pixels = plain.convert("RGB")
-    # Pillow's `exif_transpose` also rewrites the EXIF, and fails on what it cannot read.
-    try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF; the pixels are intact
-        return pixels
+    turn = _turn(image)
     return pixels if turn is None else pixels.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How a photo must be turned to be upright.
+
+    Pillow's `exif_transpose` also rewrites the EXIF, and fails on what it cannot read.
+    """
+    try:
+        return UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF; the pixels are intact
+        return None
 
 
 def is_safe_filename(name: str) -> bool:

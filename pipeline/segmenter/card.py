@@ -88,6 +88,12 @@ def _front(
     return str(data.to_yaml())
 
 
+def _steps(extra: dict[str, Any]) -> Any:
+    """Steps of the training; of a snapshot, which of them."""
+    steps, total = extra.get("steps"), extra.get("snapshot_of")
+    return steps if total is None else f"snapshot after {steps} of {total}"
+
+
 def _training(segmenter: Segmenter) -> dict[str, Any]:
     """Facts about the training, by title; None if unknown."""
     extra = segmenter.extra
@@ -101,6 +107,6 @@ def _training(segmenter: Segmenter) -> dict[str, Any]:
         "Encoder": extra.get("encoder"),
         "Encoder's first weights": extra.get("encoder_weights"),
         "Size of photos, height x width": "{} x {}".format(*segmenter.base_size),
-        "Steps": extra.get("steps"),
+        "Steps": _steps(extra),
         "Precision": extra.get("precision"),
     } | dict(extra.get("settings") or {})

@@ -9,8 +9,10 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.system.hub import HubFile, obtain, safetensors_name
 from pipeline.system.tensor_files import load_tensors, save_tensors
 from pipeline.system.text import error_text, first_few
 
@@ -29,10 +31,36 @@ def check_encoder(name: str) -> None:
     )
 
 
+def imagenet_file(encoder: str) -> HubFile:
+    """The safetensors file with an encoder's ImageNet weights.
+
+    Raises:
+        ValueError: there is none on the hub; some of timm's weights are pickles elsewhere.
+    """
+    check_encoder(encoder)
+    if encoder.startswith("tu-"):
+        config = timm.get_pretrained_cfg(encoder[3:])
+        repo, _, revision = ((config and config.hf_hub_id) or "").partition("@")
+        name = (config and config.hf_hub_filename) or "model.safetensors"
+        file = HubFile(repo, safetensors_name(name), revision or None)
+    else:
+        trained = smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet", {})
+        file = HubFile(trained.get("repo_id", ""), "model.safetensors", trained.get("revision"))
+    if not file.repo:
+        raise ValueError(
+            f"params.yaml: segmenter.encoder_weights: there are no ImageNet weights of '{encoder}' "
+            "as safetensors, and pickles are not read; write none, or the path of a .safetensors "
+            "file"
+        )
+    return file
+
+
 def imagenet_encoder(
     encoder: str, *, arch: str = "unet", options: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """Build an encoder with ImageNet weights, downloaded by smp or from its cache.
+    """Build an encoder with ImageNet weights, downloaded or from the hub's cache.
+
+    smp and timm get the file's path: they would ask the hub again, and timm may read a pickle.
 
     Args:
         encoder: name of an smp encoder, or ``tu-`` and the name of a timm model.
@@ -40,16 +68,22 @@ def imagenet_encoder(
         options: further arguments of the architecture.
 
     Raises:
-        ValueError: the weights do not exist or cannot be downloaded.
+        ValueError: the weights do not exist, cannot be downloaded or do not fit.
     """
-    check_encoder(encoder)
-    weights = True if encoder.startswith("tu-") else "imagenet"
+    (path,) = obtain([imagenet_file(encoder)], "segmenter.encoder_weights")
+    ours: dict[str, Any] = {**(options or {}), "encoder_weights": None}
+    if encoder.startswith("tu-"):
+        overlay = {"file": str(path), "custom_load": False}
+        ours |= {"encoder_weights": True, "pretrained_cfg_overlay": overlay}
     try:
-        model = smp.create_model(arch, encoder, encoder_weights=weights, **(options or {}))
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        model = smp.create_model(arch, encoder, **ours)
+        if not encoder.startswith("tu-"):
+            model.encoder.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, SafetensorError) as error:
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: ImageNet weights of '{encoder}' cannot be "
-            f"loaded ({error_text(error)}); write none, or the path of a .safetensors file"
+            f"loaded from {path} ({error_text(error)}); delete the file to download it again, "
+            "write none, or the path of a .safetensors file"
         ) from error
     loaded: nn.Module = model.encoder
     return loaded
@@ -96,7 +130,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
             f"({error_text(error)}); make the file again, or name another"
         ) from error
     wanted = encoder.state_dict()
-    if differences := _differences(found, wanted):
+    if differences := state_differences(found, wanted):
         raise ValueError(
             f"params.yaml: segmenter.encoder_weights: {path} does not fit segmenter.encoder: "
             f"{differences}; name a file for this encoder"
@@ -104,7 +138,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder.load_state_dict({name: found[name].to(wanted[name].dtype) for name in wanted})
 
 
-def _differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+def state_differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
     """How two state dicts differ, with the first names of each kind; empty if they do not."""
     kinds = {
         "missing": [name for name in wanted if name not in found],

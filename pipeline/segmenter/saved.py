@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from pipeline.segmenter.card import model_card
 from pipeline.segmenter.encoder import check_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import (
@@ -35,6 +34,7 @@ from pipeline.system.files import atomic_path, file_digest, write_json
 from pipeline.system.text import error_text, rebuild_hint, short_repr
 
 METADATA_FILE, CONFIG_FILE, WEIGHTS_FILE = "carb.json", "config.json", "model.safetensors"
+SNAPSHOTS = "snapshots"  # folder in a segmenter's folder: earlier networks of the same training
 _FIXED = {"in_channels": 3, "activation": None, "aux_params": None}
 ColourValue = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # as in params.yaml
@@ -87,6 +87,8 @@ def save_segmenter(
         base_size: ``(height, width)`` in pixels of the training images.
         extra: JSON values to keep, such as the training settings.
     """
+    from pipeline.segmenter.card import model_card  # its jinja2 is not needed for inference
+
     stride = size_divisor(model)
     pairs = zip(classes, palette.tolist(), strict=True)
     metadata = {

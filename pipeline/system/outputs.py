@@ -11,7 +11,7 @@ item: runs append to it, and after a kill it is still readable.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ def outputs(
     folders: Mapping[str, Path] | None = None,
     files: Mapping[str, Path] | None = None,
     sources: Mapping[str, Path | None] | None = None,
+    replaceable: Collection[Path] = (),
 ) -> AbstractContextManager[None]:
     """Check at once what a command will replace; as a context, list what is written in it.
 
@@ -35,6 +36,7 @@ def outputs(
         folders: folders that it writes, by the options that name them.
         files: likewise.
         sources: what it reads.
+        replaceable: files that are kept elsewhere, such as in git.
 
     Raises:
         ValueError: something exists that carb did not write, or places overlap.
@@ -48,7 +50,7 @@ def outputs(
         if _absolute(path) not in own:
             _check_folder(f"{option} {path}", path)
     for option, path in files.items():
-        if _absolute(path) not in own:
+        if _absolute(path) not in own and path not in replaceable:
             _check_file(f"{option} {path}", path)
     return _listing([*folders.values(), *files.values()], {path for path, _ in dag})
 

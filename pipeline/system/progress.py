@@ -37,6 +37,11 @@ class _Work(NamedTuple):
     done: int
     unit: str
     images: int | None
+    details: Callable[[], str] | None
+
+    def more(self) -> str:
+        """What else to show; empty for nothing."""
+        return self.details() if self.details else ""
 
     def speed(self, count: int, seconds: float) -> str:
         """``2.4 steps/s, 29 images/s`` for ``count`` items."""
@@ -56,6 +61,7 @@ def progress(
     stops: bool = True,
     unit: str = "images",
     images: int | None = None,
+    details: Callable[[], str] | None = None,
 ) -> Iterator[T]:
     """Pass ``items`` through and show progress: a bar on a terminal, else lines in the log.
 
@@ -67,11 +73,12 @@ def progress(
         stops: raise after the current item when a stop is requested; False if the caller does.
         unit: name of the items, in the plural.
         images: images per item (of a training step: its batch), shown as a second rate.
+        details: called for what else to show, such as the current loss.
 
     Raises:
         Interrupted: a stop was requested.
     """
-    work = _Work(label, total, done, unit, images)
+    work = _Work(label, total, done, unit, images, details)
     shown = iter(items)
     if log.level <= logging.INFO:  # else another process of the run reports
         shown = _bar(items, work) if sys.stderr.isatty() else _log_lines(items, work)
@@ -91,9 +98,10 @@ def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
             count, last = place - work.done, now
             left = _duration((now - start) * (work.total - place) / count)
             speed = work.speed(count, now - start)
-            log.info("%s %d/%d: %s, %s left", work.label, place, work.total, speed, left)
+            values = (work.label, place, work.total, speed, left, _after("; ", work.more()))
+            log.info("%s %d/%d: %s, %s left%s", *values)
     seconds = time.monotonic() - start
-    speed = work.speed(place - work.done, seconds)
+    speed = work.speed(place - work.done, seconds) + _after("; ", work.more())
     log.info("%s %d/%d done in %s, %s", *work[:1], place, work.total, _duration(seconds), speed)
 
 
@@ -101,20 +109,30 @@ def _bar(items: Iterable[T], work: _Work) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeRemaining
+    from rich.table import Column
 
+    console = Console(stderr=True)
+    short = work.details is not None  # then the text takes the space, cut off at the line's end
+    last = Column(no_wrap=True, overflow="ellipsis", ratio=1 if short else None)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=min(max(4, console.width - 100), 40) if short else None),
         MofNCompleteColumn(),
         TimeRemaining(elapsed_when_finished=True),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[text]}", table_column=last),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task(work.label, total=work.total, completed=work.done, speed="")
+    with Progress(*columns, console=console, expand=True) as bar:
+        task = bar.add_task(work.label, total=work.total, completed=work.done, text="")
         for count, item in enumerate(items, start=1):
             yield item
-            bar.update(task, advance=1, speed=work.speed(count, time.monotonic() - start))
+            text = _after("", work.more(), ", ") + work.speed(count, time.monotonic() - start)
+            bar.update(task, advance=1, text=text)
+
+
+def _after(before: str, text: str, after: str = "") -> str:
+    """A text with separators; nothing for an empty text."""
+    return f"{before}{text}{after}" if text else ""
 
 
 def _rate(rate: float) -> str:

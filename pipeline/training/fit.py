@@ -62,6 +62,7 @@ def fit(
     checkpoint: Path,
     log_step: LogStep,
     preview: Preview,
+    snapshot: Preview = lambda step, model: None,
 ) -> nn.Module:
     """Train to the end, from the checkpoint if there is one; returns the model in eval mode.
 
@@ -75,6 +76,7 @@ def fit(
         log_step: called on rank zero with the metrics of every tenth step, including those before
             the checkpoint.
         preview: called on rank zero with step and model every ``train.preview_every`` steps.
+        snapshot: likewise, after each of ``train.snapshot_steps``.
 
     Raises:
         ValueError: the loss is not finite; names step, images and terms.
@@ -90,7 +92,14 @@ def fit(
         fabric, crops, range(start, train.steps), batch_size=size, workers=train.workers
     )
     steps = progress(
-        loader, label="train", total=train.steps, done=start, stops=False, unit="steps", images=size
+        loader,
+        label="train",
+        total=train.steps,
+        done=start,
+        stops=False,
+        unit="steps",
+        images=size,
+        details=lambda: _in_words(run.done.history),
     )
     for step, batch in enumerate(steps, start=start + 1):
         terms, lr = run.update(batch, step, seed=crops.seed)
@@ -102,6 +111,8 @@ def fit(
             clock = time.monotonic()
         if rank_zero and step % train.preview_every == 0:
             preview(step, run.model.eval())
+        if rank_zero and step in train.snapshot_steps:
+            snapshot(step, run.model.eval())
         stop = _all_stop(fabric, step)
         if stop or step % train.checkpoint_every == 0:
             run.save()
@@ -177,6 +188,17 @@ def _metrics(terms: CarbTerms, step: int, lr: float) -> dict[str, float]:
     """What is logged of a step."""
     values = {name: float(value.detach()) for name, value in vars(terms).items()}
     return {"step": float(step), **values, "lr": lr}
+
+
+def _in_words(history: list[dict[str, float]]) -> str:
+    """The last logged step for the progress line; empty before the first."""
+    if not history:
+        return ""
+    last = history[-1]
+    return (
+        f"loss {last['total']:.3g}, lambda {last['weight']:.2g}, "
+        f"reliable {100 * last['reliable_fraction']:.0f} %, lr {last['lr']:.2g}"
+    )
 
 
 def _restore(

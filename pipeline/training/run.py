@@ -1,30 +1,19 @@
-"""Training run: inputs and their checks, scratch folder, curves, previews, the saved segmenter."""
+"""Training run: scratch folder, curves, previews, the saved segmenter."""
 
 import logging
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from pipeline.config.base import Sections, Seed
-from pipeline.config.carb import CarbParams
-from pipeline.config.clip import ClipParams
-from pipeline.config.dataset import DatasetParams
-from pipeline.config.segmenter import SegmenterParams
 from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
-from pipeline.scenes.image_labels import ImageLabels, read_image_labels
-from pipeline.scenes.index import SceneIndex
+from pipeline.segmenter.earlier import load_earlier
 from pipeline.segmenter.encoder import load_encoder
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import build_segmenter, check_batch_norm, check_crop, size_divisor
-from pipeline.segmenter.saved import save_segmenter
-from pipeline.store.checks import check_photos, check_store
+from pipeline.segmenter.saved import SNAPSHOTS, save_segmenter
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.store.relabelled import Relabelled, check_relabelled, has_labels
 from pipeline.system.command import memory_hint
 from pipeline.system.devices import lock_on_rank_zero, precision_of, start_fabric
 from pipeline.system.distributed import batch_norm_size
@@ -32,8 +21,7 @@ from pipeline.system.files import (
     atomic_path,
     bytes_below,
     check_room,
-    file_digest,
-    fingerprint,
+    copy_into,
     remove,
     write_json,
 )
@@ -42,142 +30,24 @@ from pipeline.system.text import without_folders
 from pipeline.training.augment import normalisation_of
 from pipeline.training.batch_loss import make_loss
 from pipeline.training.checkpoint import checkpoint_bytes
-from pipeline.training.crops import CropDataset, LabelSource, TrainingPhoto
+from pipeline.training.crops import CropDataset
+from pipeline.training.curves import Curves
 from pipeline.training.fit import LogStep, fit
+from pipeline.training.inputs import Inputs, TrainSettings
+from pipeline.training.missing_classes import (
+    MISSING_FILE,
+    missing_classes,
+    missing_summary,
+    photos_of_classes,
+)
 from pipeline.training.previews import preview_images, write_previews
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger("carb")
-# Parameters that do not change the result: a run resumes where one with other values stopped.
-_IRRELEVANT: Any = {
-    "dataset": True,  # the store's keys and digests, and the labels, are hashed instead
-    "clip": True,
-    "train": {"workers", "checkpoint_every"},
-}
-CURVES = Path("plots/metrics")
-PREVIEWS = "previews"  # folder in the scratch folder and beside the curves
-
-
-class TrainSettings(Sections):
-    """What the stage `train` reads of params.yaml."""
-
-    seed: Seed
-    dataset: DatasetParams
-    clip: ClipParams
-    views: ViewsParams
-    augment: AugmentParams
-    segmenter: SegmenterParams
-    carb: CarbParams
-    train: TrainParams
-
-
-class Curves:
-    """Curves of a run for ``dvc plots``: one TSV file per metric, and the last step's metrics.
-
-    Args:
-        directory: for curves that are part of the result: equal runs give equal bytes.
-        speed_directory: for images/s, which differs between runs; no output for DVC.
-    """
-
-    def __init__(self, directory: Path, speed_directory: Path) -> None:
-        self.directory, self.speed_directory = directory, speed_directory
-        for folder in (directory, speed_directory):
-            remove(folder)
-            (folder / CURVES).mkdir(parents=True)
-
-    def log_step(self, metrics: dict[str, float]) -> None:
-        """Add a point to every curve, at the metric ``step``."""
-        step, last = int(metrics["step"]), dict[str, float]()
-        for name, value in metrics.items():
-            speed = name == "images_per_s"
-            if name != "step":
-                file = (self.speed_directory if speed else self.directory) / CURVES / f"{name}.tsv"
-                head = "" if file.exists() else f"step\t{name}\n"
-                with file.open("a", encoding="utf-8") as handle:
-                    handle.write(f"{head}{step}\t{value}\n")
-                last |= {} if speed else {name: value}
-        write_json(self.directory / "metrics.json", last | {"step": step})
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All inputs of training; see `read`.
-
-    Attributes:
-        index: the images and classes.
-        labels: image-level labels.
-        store: CLIP's logits.
-        source: the logits to learn from: CLIP's, or those of stage `relabel` in their place.
-        encoder: file of the encoder's initial weights.
-        fingerprint: of all inputs and parameters.
-    """
-
-    index: SceneIndex
-    labels: ImageLabels
-    store: PseudoMaskStore
-    source: LabelSource
-    encoder: Path
-    fingerprint: str
-
-    @classmethod
-    def read(
-        cls,
-        *,
-        index: Path,
-        image_labels: Path,
-        masks: Path,
-        encoder: Path,
-        params: TrainSettings,
-        relabelled: Path | None = None,
-    ) -> "Inputs":
-        """Open the inputs and check that they belong together.
-
-        ``relabelled`` is the output of stage `relabel`, an empty folder if there are no new labels.
-
-        Raises:
-            ValueError: a file is missing or was made for other classes or images.
-        """
-        scenes, store = SceneIndex.read(index), PseudoMaskStore.open(masks)
-        classes = scenes.label_space.names
-        check_store(store, params.clip, scenes.label_space)
-        missing = sorted({photo.key for photo in scenes.photos} - set(store.keys))
-        if missing:
-            raise ValueError(f"{masks} has no logits of '{missing[0]}'; run `dvc repro pseudo`")
-        check_photos(store, {photo.key: photo.digest for photo in scenes.photos})
-        labels = read_image_labels(image_labels, classes)
-        source: LabelSource = store
-        new = None
-        if relabelled is not None and has_labels(relabelled):
-            new = PseudoMaskStore.open(relabelled)
-            trained = {photo.key for photo in scenes.of_split("train") if photo.key in labels}
-            check_relabelled(new, store, trained)
-            source = Relabelled(new, store)
-            log.info("train: labels of stage relabel (%s)", relabelled)
-        name = fingerprint(
-            {
-                "params": params.model_dump(mode="json", exclude=_IRRELEVANT),
-                "store": [store.attributes, store.shard_digests()],
-                "relabelled": new and [new.attributes, new.shard_digests()],
-                "labels": file_digest(image_labels),
-                "encoder": file_digest(encoder) if encoder.is_file() else None,
-            }
-        )
-        return cls(scenes, labels, store, source, encoder, name)
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of each image's file, by key."""
-        return {photo.key: photo.digest for photo in self.index.photos}
-
-    def photos(self, split: str, root: Path) -> list[TrainingPhoto]:
-        """The images of a split that have image-level labels."""
-        return [
-            TrainingPhoto(photo.key, photo.path(root), photo.size, self.labels[photo.key])
-            for photo in self.index.of_split(split)
-            if photo.key in self.labels
-        ]
+# Folders in the scratch folder; the first two together are the output with the curves.
+CURVES, PREVIEWS = "curves", "previews"
 
 
 def train_segmenter(
@@ -194,30 +64,68 @@ def train_segmenter(
         if fabric.global_rank > 0:
             fit_segmenter(fabric, model, inputs, params, work=work)
             return
-        state = checkpoint_bytes(model, params.train.optimizer)
-        check_room({out: num_bytes(model.state_dict()), work: max(0, state - bytes_below(work))})
+        _check_disk(model, params.train, out=out, work=work)
         _warn_of_unused_settings(inputs.store, params)
+        log.info("train: curves and previews of the running training: %s", work)
         with atomic_path(curves) as draft:
-            live = Curves(draft, scratch / "speed" / work.name)
+            live = Curves(work / CURVES, scratch / "speed" / work.name)
             model = fit_segmenter(fabric, model, inputs, params, work=work, log_step=live.log_step)
-            shutil.copytree(work / PREVIEWS, draft / PREVIEWS)
-        save_segmenter(
-            out,
-            model,
-            classes=inputs.store.classes,
-            palette=inputs.index.label_space.palette,
-            **normalisation_of(params.segmenter.normalisation)._asdict(),
-            base_size=params.views.base_size,
-            extra=training_metadata(inputs, params, precision_of(fabric)),
-        )
+            copy_into(work / CURVES, draft)
+            copy_into(work / PREVIEWS, draft / PREVIEWS)
+            _check_classes(segmenter_of(model, inputs, params), inputs, params, draft)
+        with atomic_path(out) as draft:
+            _save(draft, model, inputs, params, precision_of(fabric))
+            if params.train.snapshots:
+                copy_into(work / SNAPSHOTS, draft / SNAPSHOTS)
         remove(work)
 
 
+def _check_disk(model: nn.Module, train: TrainParams, *, out: Path, work: Path) -> None:
+    """Raise ValueError if segmenters and checkpoints do not fit on the disk."""
+    one = num_bytes(model.state_dict())
+    state = checkpoint_bytes(model, train.optimizer) + train.snapshots * one
+    check_room({out: (1 + train.snapshots) * one, work: max(0, state - bytes_below(work))})
+
+
+def _save(
+    folder: Path,
+    model: nn.Module,
+    inputs: Inputs,
+    params: TrainSettings,
+    precision: str,
+    *,
+    step: int | None = None,
+) -> None:
+    """Write a segmenter's folder; ``step`` is that of a snapshot, None for the last network."""
+    save_segmenter(
+        folder,
+        model,
+        classes=inputs.store.classes,
+        palette=inputs.index.label_space.palette,
+        **normalisation_of(params.segmenter.normalisation)._asdict(),
+        base_size=params.views.base_size,
+        extra=training_metadata(inputs, params, precision, step=step),
+    )
+
+
+def _check_classes(
+    segmenter: Segmenter, inputs: Inputs, params: TrainSettings, folder: Path
+) -> None:
+    """Name the classes that training lost, in the log and in a file of ``folder``."""
+    photos = photos_of_classes(inputs.photos("train", Path(params.dataset.root)))
+    missing = missing_classes(segmenter, inputs.store, photos)
+    summary = missing_summary(missing, len(photos), carb=params.carb, train=params.train)
+    if missing:
+        log.warning("train: %s", summary["message"])
+    write_json(folder / MISSING_FILE, summary)
+
+
 def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
-    """The untrained segmenter, its encoder with the weights of the encoder stage.
+    """The untrained segmenter, its encoder with the weights of the encoder stage, or all of it with
+    those of an earlier segmenter (``segmenter.weights``).
 
     Raises:
-        ValueError: the architecture does not exist, or crops or the batch do not fit it.
+        ValueError: the architecture does not exist, or crops, batch or weights do not fit it.
     """
     torch.manual_seed(params.seed)
     text = params.segmenter.classifier == "text"
@@ -229,6 +137,16 @@ def initial_segmenter(inputs: Inputs, params: TrainSettings) -> nn.Module:
         text=torch.from_numpy(inputs.store.text) if text else None,
     )
     load_encoder(model, inputs.encoder)
+    if params.segmenter.weights is not None:
+        normalisation = normalisation_of(params.segmenter.normalisation)
+        about = load_earlier(
+            model,
+            Path(params.segmenter.weights),
+            encoder=params.segmenter.encoder,
+            classes=inputs.store.classes,
+            normalisation=(normalisation.mean, normalisation.std),
+        )
+        log.info("train: %s", about)
     check_crop(model, params.views.crop)
     check_batch_norm(
         model,
@@ -261,7 +179,7 @@ def fit_segmenter(
     work: Path,
     log_step: LogStep = lambda metrics: None,
 ) -> nn.Module:
-    """Train a model on the training images; checkpoint and previews are written to ``work``."""
+    """Train a model on the training images; checkpoint, previews and snapshots go to ``work``."""
     root, train, store = Path(params.dataset.root), params.train, inputs.store
     photos = inputs.photos("train", root)
     normalisation = normalisation_of(params.segmenter.normalisation)
@@ -270,6 +188,10 @@ def fit_segmenter(
     def preview(step: int, current: nn.Module) -> None:
         segmenter = segmenter_of(current, inputs, params)
         write_previews(work / PREVIEWS, segmenter, store, previewed, step=step, tau=params.carb.tau)
+
+    def keep(step: int, current: nn.Module) -> None:
+        place = work / SNAPSHOTS / f"{step:06d}"
+        _save(place, current, inputs, params, precision_of(fabric), step=step)
 
     crops = CropDataset(
         photos,
@@ -295,6 +217,7 @@ def fit_segmenter(
             checkpoint=work / "checkpoint.safetensors",
             log_step=log_step,
             preview=preview,
+            snapshot=keep,
         )
         if fabric.global_rank == 0:
             preview(train.steps, model)
@@ -324,18 +247,25 @@ def _warn_of_unused_settings(store: PseudoMaskStore, params: TrainSettings) -> N
         )
 
 
-def training_metadata(inputs: Inputs, params: TrainSettings, precision: str) -> dict[str, Any]:
+def training_metadata(
+    inputs: Inputs, params: TrainSettings, precision: str, *, step: int | None = None
+) -> dict[str, Any]:
     """Training metadata for the model card: JSON values without absolute paths."""
     train, root = params.train, Path(params.dataset.root)
+    left = 0 if step is None else train.steps - step
+    of_snapshot = {} if step is None else {"snapshot_of": train.steps}
     return {
         "dataset": inputs.index.label_space.name,
-        "steps": train.steps,
-        "carb_steps": params.carb.active_steps(train.steps),
+        "steps": train.steps - left,
+        **of_snapshot,
+        "carb_steps": max(0, params.carb.active_steps(train.steps) - left),
         "photos": len(inputs.photos("train", root)),
         "clip": without_folders(params.clip.model),
         "clip_sha256": inputs.store.attributes["recipe"]["weights"],
         "encoder": params.segmenter.encoder,
-        "encoder_weights": without_folders(params.segmenter.encoder_weights),
+        "encoder_weights": without_folders(
+            params.segmenter.weights or params.segmenter.encoder_weights
+        ),
         "precision": precision,
         "settings": {
             "Photos per step": train.batch_size,

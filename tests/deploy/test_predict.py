@@ -1,5 +1,8 @@
 """The command `predict`: photos, folders and videos."""
 
+import os
+import re
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +16,10 @@ from pipeline.report.drawing import palette_of
 from pipeline.segmenter.saved import load_segmenter
 from stages import eval as evaluate
 from tests.deploy.conftest import Run
+from tests.helpers import ROOT
 from tests.helpers.small_photos import SPACE, film, scene
+
+WITH_PROJECT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +48,17 @@ def test_a_photo_gives_mask_overlay_confidence_and_legend(
     assert np.asarray(confidence).min() >= 255 // 11  # the likeliest of 11 classes
     assert opened("o/overlays/street.png").size == (101, 67)
     assert Path("o/legend.png").is_file()
+
+
+def test_a_photo_is_predicted_without_slow_imports(segmenter: Path) -> None:
+    scene(96, 64).save("street.png")
+    line = ["-m", "stages", "predict", "street.png", "--model", str(segmenter)]
+    process = [sys.executable, "-X", "importtime", *line]
+    done = subprocess.run(process, env=WITH_PROJECT, capture_output=True, text=True, check=True)
+    imported = set(re.findall(r"^import time:.*\| +(\w+)$", done.stderr, re.MULTILINE))
+    assert {"torch", "segmentation_models_pytorch"} <= imported
+    slow = {"onnx", "dvc", "zarr", "matplotlib", "open_clip", "scipy", "av", "pandas"}
+    assert not slow & imported
 
 
 def test_a_folder_gives_what_eval_gives_for_it(run: Run) -> None:

@@ -17,7 +17,7 @@ from pipeline.clip.levels import level_logits
 from pipeline.config.params import load_params
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.files import LIST
-from pipeline.training.run import Inputs
+from pipeline.training.inputs import Inputs
 from tests.helpers.tiny_run import SHORT, finished_run, run_stage, write_params
 
 SCRATCH = "scratch"

@@ -17,7 +17,7 @@ from pipeline.system.devices import start_fabric
 from pipeline.training import fit as training
 from pipeline.training.augment import normalisation_of
 from pipeline.training.batch_loss import make_loss
-from pipeline.training.run import Inputs
+from pipeline.training.inputs import Inputs
 from stages import encoder, pseudo, train
 from tests.helpers.small_training import Data, crops_of
 

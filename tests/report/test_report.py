@@ -169,8 +169,8 @@ def test_the_summary_names_metrics_and_outputs(
 ) -> None:
     monkeypatch.chdir(whole)
     lines = [" ".join(line.split()) for line in run_stage("report").stdout.splitlines()]
-    assert "mIoU, segmenter, val 43.8 %" in lines
-    assert "mIoU, pseudo-masks, val 37.5 % (local level)" in lines
+    assert "mIoU, segmenter, val 43.8 % (without image labels)" in lines
+    assert "mIoU, pseudo-masks, val 37.5 % (local level, with image labels)" in lines
     assert "report, one file results/report.html" in lines
     assert "training: curves results/train/plots" in lines
     assert "\x1b" not in "".join(lines)

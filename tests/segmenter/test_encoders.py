@@ -12,7 +12,6 @@ from pipeline.config.params import Params
 from pipeline.distillation.distil import _check_normalisation
 from pipeline.segmenter.encoder import (
     check_encoder,
-    imagenet_encoder,
     load_encoder,
     save_encoder,
     trained_with,
@@ -87,14 +86,6 @@ def test_a_missing_and_an_unreadable_file_are_named(tmp_path):
     for name in ("absent.safetensors", "pickled.pt", "."):
         with pytest.raises(ValueError, match=r"segmenter\.encoder_weights: .*cannot be read"):
             load_encoder(model, tmp_path / name)
-
-
-def test_weights_that_cannot_be_downloaded_point_to_none_or_a_file(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for encoder in ("resnet18", "tu-regnetx_002"):
-        with pytest.raises(ValueError, match=f"of '{encoder}' .* write none, or the path"):
-            imagenet_encoder(encoder)
 
 
 def test_known_names_pass_and_unknown_ones_are_corrected():

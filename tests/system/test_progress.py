@@ -62,6 +62,21 @@ def test_progress_on_a_terminal_is_a_bar(
     assert all(word in shown for word in ("photos", "2/2", "steps/s", "images/s"))
 
 
+def test_details_are_shown_on_the_line_of_a_narrow_terminal_and_in_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = "loss 1.78, lambda 0.79, reliable 72 %, lr 0.0012"
+    list(progress("ab", label="train", total=600, done=598, details=lambda: text))
+    assert caplog.messages[-1].endswith(f"images/s; {text}")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    list(progress("ab", label="train", total=600, done=598, details=lambda: text))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "600/600" in line]
+    assert "loss 1.78, lambda 0.79, reliable 72 %" in line
+
+
 def test_prefetching_keeps_the_order_and_stays_a_few_items_ahead() -> None:
     taken: list[int] = []
 

@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from pipeline.training.run import Curves
+from pipeline.training.curves import Curves
 
 STEPS = [
     {"step": 10.0, "total": 2.5, "lr": 0.01, "images_per_s": 7.0},

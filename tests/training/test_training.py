@@ -208,6 +208,13 @@ def test_every_tenth_step_logs_its_metrics(data, small, tmp_path, local):
     assert metrics["lr"] == learning_rate(9, params.train)  # the first update is number 0
 
 
+def test_the_progress_line_shows_the_last_logged_step(data, small, tmp_path, caplog):
+    caplog.set_level("INFO", "carb")
+    (last,) = run(data, small, tmp_path / "none").metrics
+    assert f"; loss {last['total']:.3g}, lambda {last['weight']:.2g}, reliable " in caplog.text
+    assert f" %, lr {last['lr']:.2g}" in caplog.text
+
+
 def test_non_finite_weights_are_never_saved(data, small, tmp_path):
     params = changed(small, train={"checkpoint_every": 1, "lr": 1e30, "schedule": "poly"})
     with pytest.raises(ValueError, match=r"step \d: the (loss is|weights '.*' are) not finite"):
