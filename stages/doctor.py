@@ -37,6 +37,7 @@ def main(
 
     settings = load_params(params)
     logging.getLogger("carb").setLevel(logging.WARNING)  # only the check-up is shown
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of random weights
     found = checkup.Checkup()
     checkup.describe_machine(found, settings)
     checkup.describe_needs(found, settings)

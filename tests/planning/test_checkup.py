@@ -59,7 +59,7 @@ def test_a_folder_without_photos_is_not_ready(
     prepare_folder(tmp_path, {"dataset.name": "camvid", "dataset.root": "nowhere"})
     result = carb_doctor()
     assert result.exit_code == 1
-    assert "not ready: nowhere" in result.output
+    assert "not ready: params.yaml: dataset.root: nowhere is not a folder" in result.output
 
 
 def test_the_forecast_store_has_the_size_of_the_real_one(finished: Path) -> None:
