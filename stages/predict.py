@@ -2,18 +2,26 @@
 confidence maps and a legend."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from pipeline.deploy.options import (
     EdgeRadiusOption,
+    EnsembleOption,
     FlipOption,
     FontOption,
     ForceOption,
+    FormatOption,
+    FramesOption,
+    LegendOption,
+    MaskFormatChoice,
     ModelOption,
+    OutOption,
     PaletteChoice,
+    PaletteOption,
+    RecursiveOption,
     ScaleOption,
+    SourcesArgument,
     WindowOption,
 )
 from pipeline.system.command import command
@@ -26,32 +34,26 @@ app = typer.Typer(add_completion=False)
 @command
 @rank_zero_only
 def main(
-    sources: Annotated[
-        list[Path], typer.Argument(help="Photos, videos, or folders of them.", show_default=False)
-    ],
+    sources: SourcesArgument,
     model: ModelOption = Path("models/segmenter"),
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
-    palette: Annotated[
-        PaletteChoice, typer.Option(help="Colours of the classes.")
-    ] = PaletteChoice.dataset,
+    ensemble: EnsembleOption = None,
+    out: OutOption = Path("predictions"),
+    recursive: RecursiveOption = True,
+    mask_format: FormatOption = MaskFormatChoice.palette,
+    palette: PaletteOption = PaletteChoice.dataset,
     font: FontOption = None,
-    frames: Annotated[
-        bool,
-        typer.Option(
-            "--frames", help="For videos, also write the mask and confidence of each frame."
-        ),
-    ] = False,
+    frames: FramesOption = False,
+    legend: LegendOption = True,
     force: ForceOption = False,
     scale: ScaleOption = None,
     flip: FlipOption = False,
     window: WindowOption = None,
     edge_radius: EdgeRadiusOption = None,
 ) -> None:
-    """Predict photos and videos: masks (PNGs of class indices), overlays, confidence, a legend.
+    """Predict photos and videos: masks (class ids), overlays, confidence, a legend.
 
-    A video (mp4, mov, webm and others) becomes an mp4 of the same size and frame rate, without
-    sound. An interrupted run resumes when started again. Unreadable files are skipped and listed
-    at the end.
+    A video (mp4, mov, webm and others) becomes an mp4 of the same frame rate, without sound. An
+    interrupted run resumes when started again. Unreadable files are skipped and listed at the end.
 
         carb predict ride.mp4 --model models/segmenter --out predictions
     """
@@ -60,24 +62,31 @@ def main(
     from pipeline.deploy.sources import find_sources
     from pipeline.report.drawing import palette_of
     from pipeline.report.fonts import use_font
-    from pipeline.segmenter.inference import TestTimeOptions
+    from pipeline.segmenter.inference import TestTimeOptions, check_ensemble
     from pipeline.segmenter.saved import load_segmenter
     from pipeline.system.command import memory_hint
     from pipeline.system.outputs import outputs
 
+    models = [(f"--ensemble {path}", path) for path in ensemble or ()]
     inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
-    outputs("predict", folders={"--out": out}, sources={**inputs, "--model": model})
-    found = find_sources(sources, out, frames=frames)
+    outputs("predict", folders={"--out": out}, sources={**inputs, **dict(models), "--model": model})
+    found = find_sources(
+        sources, out, frames=frames, recursive=recursive, mask_ending=mask_format.ending
+    )
     segmenter = load_segmenter(model)
+    others = [(option, load_segmenter(path)) for option, path in models]
+    check_ensemble([(f"--model {model}", segmenter), *others])
     use_font(str(font) if font else None, segmenter.classes, setting="--font")
     predictor = Predictor(
         segmenter,
         TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius),
         palette_of(palette.value, segmenter.palette),
         command="predict",
+        ensemble=tuple(other for _, other in others),
+        mask_format=mask_format.value,
     )
     with memory_hint("predict through sliding windows (--window), or lower --scale"):
-        predict(predictor, found, out, frames=frames, force=force)
+        predict(predictor, found, out, frames=frames, force=force, legend=legend)
 
 
 if __name__ == "__main__":

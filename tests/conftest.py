@@ -15,11 +15,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import psutil
 import pytest
+import torch
 from hypothesis import settings
 
 from pipeline.config.params import Params, load_params
 from pipeline.store.reader import PseudoMaskStore
 from tests.helpers import PAPER
+from tests.helpers.fake_hub import Hub, add_tagged_clip, fake_hub, use_endpoint
 from tests.helpers.tiny_store import store_of_logits
 
 # The same examples in every run, nothing kept on disk, no time limit on a busy machine.
@@ -48,6 +50,20 @@ def params() -> Params:
 def store_of(tmp_path: Path) -> StoreOf:
     """Writes logits, level -> key -> ``[C, h, w]``, as a store and opens it."""
     return partial(store_of_logits, tmp_path / "draft")
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hugging Face Hub on this machine, and an empty cache."""
+    with fake_hub(tmp_path / "hub") as (endpoint, asked):
+        use_endpoint(monkeypatch, endpoint, tmp_path / "cache")
+        yield Hub(tmp_path / "hub", asked)
+
+
+@pytest.fixture
+def tagged_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Makes 'Tiny-16' with tag 'lab' a model of open_clip's registry; returns its weights."""
+    return add_tagged_clip(tmp_path, monkeypatch)
 
 
 def _leftovers() -> list[psutil.Process]:

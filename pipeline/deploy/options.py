@@ -28,6 +28,19 @@ class PaletteChoice(StrEnum):
     colour_blind = "colour_blind"
 
 
+class MaskFormatChoice(StrEnum):
+    """`MaskFormat` of `pipeline.deploy.prediction_files`."""
+
+    palette = "palette"
+    ids = "ids"
+    coco_rle = "coco-rle"
+
+    @property
+    def ending(self) -> str:
+        """Of a mask's file."""
+        return ".json" if self is MaskFormatChoice.coco_rle else ".png"
+
+
 ModelOption = Annotated[Path, typer.Option(help="Folder of a trained segmenter.")]
 FontOption = Annotated[
     Path | None, typer.Option(help="Font for class names (.ttf, .otf, .ttc); default DejaVu Sans.")
@@ -35,6 +48,33 @@ FontOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Predict finished photos and videos again.")
 ]
+
+SourcesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Photos, videos, folders, quoted patterns such as 'rides/**/*.jpg', and text files "
+        "(.txt) that list them.",
+        show_default=False,
+    ),
+]
+EnsembleOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another segmenter to average the probabilities with; repeat for more."),
+]
+OutOption = Annotated[Path, typer.Option(help="Folder to write.")]
+RecursiveOption = Annotated[bool, typer.Option(help="Search folders at any depth.")]
+FormatOption = Annotated[
+    MaskFormatChoice,
+    typer.Option(
+        "--format", help="Masks as PNGs with colours, grey PNGs of class ids, or COCO's JSON."
+    ),
+]
+PaletteOption = Annotated[PaletteChoice, typer.Option(help="Colours of the classes.")]
+FramesOption = Annotated[
+    bool,
+    typer.Option("--frames", help="For videos, also write the mask and confidence of each frame."),
+]
+LegendOption = Annotated[bool, typer.Option(help="For videos, name the classes below the frames.")]
 
 _AUGMENTATION = "Test-time augmentation"
 ScaleOption = Annotated[

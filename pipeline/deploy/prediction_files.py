@@ -1,13 +1,14 @@
 """Prediction files: masks, overlays and confidence maps, written and resumed photo by photo."""
 
 import hashlib
+import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ from pipeline.system.text import error_text
 log = logging.getLogger("carb")
 M = TypeVar("M")
 K = TypeVar("K")
+MaskFormat = Literal["palette", "ids", "coco-rle"]
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 ALPHA = 0.5  # opacity of the class colours in an overlay
 PHOTO, VIDEO = "photo ", "video "  # prefixes of item names in the output list
@@ -87,22 +89,33 @@ class Predictor:
         test_time: test-time augmentation.
         palette: colours of the classes, ``[C, 3]`` uint8 RGB.
         command: the command that writes the files.
+        ensemble: further segmenters of the same classes, averaged with the first.
+        mask_format: palette PNGs, grey PNGs of class indices, or COCO's run-length encoding.
     """
 
     segmenter: Segmenter
     test_time: TestTimeOptions
     palette: RgbArray
     command: str
+    ensemble: tuple[Segmenter, ...] = ()
+    mask_format: MaskFormat = "palette"
+
+    def __post_init__(self) -> None:
+        if self.mask_format == "coco-rle":
+            import_pycocotools()
 
     def made_with(self) -> dict[str, Any]:
         """What the files depend on, as JSON values: one folder never mixes two of these."""
-        one, test_time = self.segmenter, asdict(self.test_time)
+        test_time, segmenters = asdict(self.test_time), (self.segmenter, *self.ensemble)
         return {
             "command": self.command,
-            "weights": one.digest,
-            "classes": one.classes,
-            "input": [list(each) for each in (one.mean, one.std, one.base_size)],
+            "weights": [one.digest for one in segmenters],
+            "classes": self.segmenter.classes,
+            "input": [
+                [list(each) for each in (one.mean, one.std, one.base_size)] for one in segmenters
+            ],
             "palette": self.palette.tolist(),
+            "masks": self.mask_format,
             "shown": {k: list(v) if isinstance(v, tuple) else v for k, v in test_time.items()},
         }
 
@@ -118,20 +131,68 @@ class Predictor:
         def more(key: K, logits: Tensor) -> list[Tensor]:
             return [(255 * logits.softmax(dim=0).amax(dim=0)).round().byte()] if confidence else []
 
-        return predict_stream(self.segmenter, items, test_time=self.test_time, more=more)
+        return predict_stream(
+            self.segmenter, items, test_time=self.test_time, ensemble=self.ensemble, more=more
+        )
 
     def overlay(self, image: Image.Image, classes: np.ndarray) -> RgbArray:
         """A photo blended with its class colours, ``[H, W, 3]`` uint8."""
         return overlay(np.asarray(image), classes, self.palette, alpha=ALPHA)
 
-    def save_maps(self, folder: Path, key: str, maps: np.ndarray) -> None:
-        """Write class indices as a PNG with a palette, and the confidence map if there is one."""
+    def save_maps(self, folder: Path, key: str, maps: np.ndarray, *, ending: str = "") -> None:
+        """Write the mask in its format, and the confidence map if there is one.
+
+        ``ending`` is that of the photo, for COCO's ``file_name``.
+        """
         classes, *confidence = maps
-        indexed = Image.fromarray(classes)
-        indexed.putpalette(self.palette.tobytes())
-        save_draft(folder / MASKS / f"{key}.png", indexed)
+        if self.mask_format == "coco-rle":
+            content = coco_content(key + ending, classes, self.segmenter.classes)
+            path = folder / MASKS / f"{key}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content), "utf-8")
+        else:
+            indexed = Image.fromarray(classes)
+            if self.mask_format == "palette":
+                indexed.putpalette(self.palette.tobytes())
+            save_draft(folder / MASKS / f"{key}.png", indexed)
         for one in confidence:
             save_draft(folder / CONFIDENCE / f"{key}.png", one)
+
+
+def import_pycocotools() -> Any:
+    """Import pycocotools.mask, an optional dependency; ValueError if it is not installed."""
+    try:
+        from pycocotools import mask
+    except ModuleNotFoundError:
+        raise ValueError(
+            "--format coco-rle needs pycocotools: pip install -e '.[deploy]'"
+        ) from None
+    return mask
+
+
+def coco_content(file_name: str, classes: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """A photo's classes as a file of COCO: one run-length encoded region per class that occurs.
+
+    Category ids are class indices, from 0. Source: cocodataset.org/#format-data.
+
+    Args:
+        file_name: of the photo.
+        classes: ``[H, W]`` uint8.
+        names: class names, by index.
+    """
+    rle = import_pycocotools()
+    (height, width), regions = classes.shape, []
+    for number, index in enumerate(np.unique(classes).tolist(), start=1):
+        encoded = rle.encode(np.asfortranarray(classes == index, np.uint8))
+        region = {"id": number, "image_id": 1, "category_id": index, "iscrowd": 0}
+        region |= {"area": int(rle.area(encoded)), "bbox": rle.toBbox(encoded).tolist()}
+        counts = encoded["counts"].decode("ascii")
+        regions.append({**region, "segmentation": {"size": [height, width], "counts": counts}})
+    return {
+        "images": [{"id": 1, "file_name": file_name, "height": height, "width": width}],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
+        "annotations": regions,
+    }
 
 
 def save_draft(path: Path, image: Image.Image | np.ndarray) -> None:
@@ -229,7 +290,7 @@ def write_predictions(
     found = predictor.stream(read_photos(photos, read, skipped), confidence=confidence)
     for key, photo, companion, maps in progress(found, label="predict", total=len(photos)):
         with written.item(PHOTO + key, todo[PHOTO + key]) as folder:
-            predictor.save_maps(folder, key, maps)
+            predictor.save_maps(folder, key, maps, ending=photos[key].suffix)
             save_draft(folder / OVERLAYS / f"{key}.png", predictor.overlay(photo, maps[0]))
             also(folder, key, maps[0])
         yield key, companion, maps[0]

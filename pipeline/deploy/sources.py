@@ -1,21 +1,28 @@
 """Sources of a prediction: photos and videos in files and folders, with unique output names."""
 
+import glob
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.deploy.prediction_files import CONFIDENCE, MASKS, OVERLAYS
 from pipeline.deploy.video import VIDEO_ENDINGS, import_av
-from pipeline.scenes.image_folder import link_lines, scan_folder, warn_not_read
+from pipeline.scenes.image_folder import FolderContents, link_lines, scan_folder, warn_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
 from pipeline.system.files import LIST
+from pipeline.system.text import error_text, first_few
 
 log = logging.getLogger("carb")
 LONGEST = 255  # bytes of a file name
 FRAME = re.compile(r"\d{6,}")
+LIST_ENDING = ".txt"  # of a text file that lists sources
+_PHOTO, _VIDEO = (
+    f"a {kind} ({', '.join(endings)})"
+    for kind, endings in (("photo", PHOTO_ENDINGS), ("video", VIDEO_ENDINGS))
+)
 
 
 class Sources(NamedTuple):
@@ -25,13 +32,23 @@ class Sources(NamedTuple):
     videos: dict[str, Path]
 
 
-def find_sources(paths: Sequence[Path], out: Path, *, frames: bool) -> Sources:
-    """Find photos and videos in files and folders at any depth.
+def find_sources(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    frames: bool,
+    recursive: bool = True,
+    mask_ending: str = ".png",
+) -> Sources:
+    """Find photos and videos in files, folders, patterns and lists.
 
     Args:
-        paths: photos, videos and folders.
+        paths: photos, videos, folders, patterns such as ``rides/*/*.jpg``, and text files with
+            one of these in each line, relative to the text file's folder.
         out: output folder, whose files are ignored.
         frames: files are written for each frame of a video.
+        recursive: search folders at any depth.
+        mask_ending: of the files of masks.
 
     Raises:
         ValueError: a path is missing or of another kind, a folder contains neither, two predictions
@@ -39,39 +56,117 @@ def find_sources(paths: Sequence[Path], out: Path, *, frames: bool) -> Sources:
     """
     found = Sources({}, {})
     for path in paths:
-        for kind, files in zip(found, _sources_in(path, out), strict=True):
-            for key, file in files.items():
-                other = kind.setdefault(key, file)
-                if other.resolve() != file.resolve():
-                    raise ValueError(f"{file}: has the same name as {other}; rename one of them")
-    _check_names(found, frames=frames)
+        _add(found, _sources_in(path, out, recursive))
+    _check_names(found, frames=frames, mask_ending=mask_ending)
     if found.videos:
         import_av()
     return found
 
 
-def _sources_in(path: Path, out: Path) -> Sources:
-    kinds = f"a photo ({', '.join(PHOTO_ENDINGS)})", f"a video ({', '.join(VIDEO_ENDINGS)})"
+def _add(found: Sources, more: Sources) -> None:
+    """Add sources to others; ValueError if a prediction would get the name of another."""
+    for kind, files in zip(found, more, strict=True):
+        for key, file in files.items():
+            other = kind.setdefault(key, file)
+            if other is not file and other.resolve() != file.resolve():
+                raise ValueError(
+                    f"{file}: has the same name as {other}; rename one of them, or give a folder "
+                    "that contains both, which keeps its subfolders"
+                )
+
+
+def _sources_in(path: Path, out: Path, recursive: bool) -> Sources:
+    if not os.path.lexists(path) and glob.has_magic(str(path)):
+        return _sources_of_pattern(path, out, recursive)
+    if path.suffix.lower() == LIST_ENDING and path.is_file():
+        files = _listed(path, out)
+        home = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+        return _sources_below(Path(home), files, out, recursive)
+    return _sources_at(path, out, recursive)
+
+
+def _sources_at(path: Path, out: Path, recursive: bool) -> Sources:
+    """A photo, a video, or those in a folder."""
     if path.is_dir():
-        below = scan_folder(path)
-        photos = files_outside(below.photos, path, out)
-        videos = files_outside(scan_folder(path, endings=VIDEO_ENDINGS).photos, path, out)
-        warn_not_read(path, below, set(videos.values()), [out])
-        for line in link_lines(path, [*photos.values(), *videos.values()]):
-            log.info("%s", line)
-        if not photos and not videos:
-            raise ValueError(f"{path}: contains neither {kinds[0]} nor {kinds[1]}; name another")
-        return Sources(photos, videos)
+        return _sources_in_folder(path, out, recursive)
     if not os.path.lexists(path):
-        raise ValueError(
-            f"{path}: no such file or folder; give the path of {kinds[0]} or {kinds[1]}"
-        )
+        raise ValueError(f"{path}: no such file or folder; give the path of {_PHOTO} or {_VIDEO}")
     ending, one = path.suffix.lower(), {path.stem: path}
     if ending in PHOTO_ENDINGS:
         return Sources(one, {})
     if ending in VIDEO_ENDINGS:
         return Sources({}, one)
-    raise ValueError(f"{path}: must be {kinds[0]}, {kinds[1]} or a folder of them; convert it")
+    raise ValueError(
+        f"{path}: must be {_PHOTO}, {_VIDEO}, a folder of them or a list of them "
+        f"({LIST_ENDING}); convert it"
+    )
+
+
+def _sources_below(home: Path, paths: Iterable[Path], out: Path, recursive: bool) -> Sources:
+    """The sources in several files and folders below ``home``; the keys keep its subfolders."""
+    found = Sources({}, {})
+    for path in paths:
+        place = Path(os.path.relpath(path, home))
+        folder = place if path.is_dir() else place.parent
+        photos, videos = (
+            {(folder / key).as_posix(): file for key, file in kind.items()}
+            for kind in _sources_at(path, out, recursive)
+        )
+        _add(found, Sources(photos, videos))
+    return found
+
+
+def _sources_in_folder(path: Path, out: Path, recursive: bool) -> Sources:
+    leave = [] if recursive else sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    below = scan_folder(path, leave)
+    photos = files_outside(below.photos, path, out)
+    videos = files_outside(scan_folder(path, leave, VIDEO_ENDINGS).photos, path, out)
+    warn_not_read(path, below, set(videos.values()), [out])
+    for line in link_lines(path, [*photos.values(), *videos.values()]):
+        log.info("%s", line)
+    if leave:
+        log.info("%s: %d subfolders were not searched (--no-recursive)", path, len(leave))
+    if not photos and not videos:
+        raise ValueError(f"{path}: contains neither {_PHOTO} nor {_VIDEO}; name another")
+    return Sources(photos, videos)
+
+
+def _sources_of_pattern(pattern: Path, out: Path, recursive: bool) -> Sources:
+    """What a pattern matches, for shells that did not expand it; keeps the subfolders."""
+    fixed = 0
+    while not glob.has_magic(pattern.parts[fixed]):
+        fixed += 1
+    home = Path(*pattern.parts[:fixed])
+    matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    known = (*PHOTO_ENDINGS, *VIDEO_ENDINGS)
+    chosen = [path for path in matches if path.is_dir() or path.suffix.lower() in known]
+    others = [path for path in matches if path not in set(chosen)]
+    if not chosen:
+        raise ValueError(
+            f"{pattern}: matches neither {_PHOTO} nor {_VIDEO} nor a folder; correct the pattern"
+        )
+    warn_not_read(pattern, FolderContents(others=others), set(), [out])
+    inside = {str(path): path for path in chosen}
+    return _sources_below(home, files_outside(inside, home, out).values(), out, recursive)
+
+
+def _listed(path: Path, out: Path) -> list[Path]:
+    """The files and folders that a text file lists, one in each line."""
+    try:
+        lines = path.read_text("utf-8-sig", "surrogateescape").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: not readable ({error_text(error)}); name another") from None
+    files = [path.parent / line.strip() for line in lines if line.strip()]
+    if not files:
+        raise ValueError(f"{path}: lists no file; write the path of a photo or video in each line")
+    if any(file.resolve().is_relative_to(out.resolve()) for file in files):
+        raise ValueError(f"{path}: lists files in the output folder {out}; name another folder")
+    if missing := [file for file in files if not os.path.lexists(file)]:
+        raise ValueError(
+            f"{path}: {len(missing)} of the listed files do not exist: {first_few(missing, 3)}; "
+            f"correct it (paths are relative to {path.absolute().parent})"
+        )
+    return files
 
 
 def files_outside(files: Mapping[str, Path], root: Path, *folders: Path) -> dict[str, Path]:
@@ -85,9 +180,9 @@ def files_outside(files: Mapping[str, Path], root: Path, *folders: Path) -> dict
     return {key: file for key, file in files.items() if is_outside(file)}
 
 
-def _check_names(found: Sources, *, frames: bool) -> None:
+def _check_names(found: Sources, *, frames: bool, mask_ending: str) -> None:
     """Raise ValueError, with both sources, if predictions would overwrite each other."""
-    files = dict(_output_files(found))
+    files = dict(_output_files(found, mask_ending))
     for name, path in files.items():
         if max(len(os.fsencode(part)) for part in name.split("/")) > LONGEST:
             raise ValueError(f"{path}: its prediction's name would be too long; shorten it")
@@ -107,10 +202,11 @@ def _check_names(found: Sources, *, frames: bool) -> None:
             )
 
 
-def _output_files(found: Sources) -> Iterator[tuple[str, Path]]:
+def _output_files(found: Sources, mask_ending: str = ".png") -> Iterator[tuple[str, Path]]:
     """Files to be written, and their sources."""
     for key, path in found.photos.items():
-        for folder in (MASKS, OVERLAYS, CONFIDENCE):
+        yield f"{MASKS}/{key}{mask_ending}", path
+        for folder in (OVERLAYS, CONFIDENCE):
             yield f"{folder}/{key}.png", path
     for key, path in found.videos.items():
         yield f"{OVERLAYS}/{key}.mp4", path

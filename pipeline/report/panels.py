@@ -57,11 +57,11 @@ def class_entries(names: Sequence[str], palette: RgbArray) -> list[LegendItem]:
     ]
 
 
-def class_legend(names: Sequence[str], palette: RgbArray) -> Image.Image:
-    """The colour and name of each class, as an image."""
-    return _legend(
-        class_entries(names, palette)[:-1], LEGEND_WIDTH
-    )  # predictions have no ignored pixels
+def class_legend(
+    names: Sequence[str], palette: RgbArray, *, width: int = LEGEND_WIDTH
+) -> Image.Image:
+    """The colour and name of each class, as an image at least ``width`` pixels wide."""
+    return _legend(class_entries(names, palette)[:-1], width)  # predictions ignore no pixel
 
 
 def panel(

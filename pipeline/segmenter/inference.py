@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from pipeline.guided_filter import guide_image, guided_filter
 from pipeline.scenes.image_io import as_photo
 from pipeline.system.progress import stream_to_cpu
+from pipeline.system.text import first_few
 from pipeline.views import blend, cover, fitted_size
 
+Photo = str | Path | Image.Image | npt.NDArray[np.uint8]
 K = TypeVar("K")
 M = TypeVar("M")
 PIXELS_PER_CALL = 2**18  # of the images in one forward pass: 8 of the demo, 1 of Cityscapes
@@ -53,19 +55,67 @@ class Segmenter:
     extra: dict[str, Any]
     digest: str = ""
 
-    def __call__(
-        self, image: str | Path | Image.Image | npt.NDArray[np.uint8]
-    ) -> npt.NDArray[np.uint8]:
-        """The most likely class of each pixel, without test-time augmentation.
+    @overload
+    def __call__(self, image: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, image: Photo) -> npt.NDArray[np.uint8]: ...
+
+    def __call__(self, image: Photo | Tensor) -> npt.NDArray[np.uint8] | Tensor:
+        """The most likely class of each pixel of a photo, or the logits of a batch.
 
         Args:
             image: a path, a Pillow image, or ``[H, W, 3]`` uint8 RGB; EXIF orientation is applied.
+                Or a tensor ``[B, 3, H, W]``, RGB, uint8 or float in 0..1, both sides multiples of
+                the stride; it is not resized.
 
         Returns:
-            ``[H, W]`` uint8, the size of the upright image.
+            ``[H, W]`` uint8, the size of the upright photo. For a tensor ``[B, C, H, W]`` float32
+            on the model's device; gradients flow unless the caller switches them off.
+
+        Raises:
+            ValueError: the photo is not readable, or the tensor has another shape or range.
         """
+        if isinstance(image, Tensor):
+            return self._logits(image)
         photo = as_photo(image)
         return predict_mask(self, photo, (photo.height, photo.width))
+
+    def probabilities(self, photo: Photo) -> npt.NDArray[np.float32]:
+        """The probability of each class at each pixel of a photo, not calibrated.
+
+        Returns:
+            ``[C, H, W]`` float32, the size of the upright photo; the sum over the classes is 1.
+        """
+        image = as_photo(photo)
+        logits = predict_logits(self, [image], (image.height, image.width))[0]
+        return np.asarray(logits.softmax(dim=0).cpu())
+
+    def _logits(self, images: Tensor) -> Tensor:
+        sides = images.shape[2:]
+        if images.ndim != 4 or images.shape[1] != 3 or any(s % self.stride for s in sides):
+            raise ValueError(
+                f"images must be [B, 3, H, W], H and W multiples of {self.stride}, got "
+                f"{list(images.shape)}; resize them, or pass photos one by one"
+            )
+        floating = images.is_floating_point()
+        if not floating and images.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8 or float in 0..1, got {images.dtype}; convert")
+        if floating and images.numel() and not 0 <= images.min() <= images.max() <= 1:
+            raise ValueError(
+                "float images must be in 0..1 and not normalised, which the segmenter does itself, "
+                f"got {images.min():.3g}..{images.max():.3g}; pass uint8 or values of 0..1"
+            )
+        device = next(self.model.parameters()).device
+        logits: Tensor = self.model(self.normalised(images.to(device))).float()
+        return logits
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The network's input, ``[B, 3, H, W]``, from RGB, uint8 or float in 0..1."""
+        mean = torch.tensor(self.mean, device=images.device)[:, None, None]
+        std = torch.tensor(self.std, device=images.device)[:, None, None]
+        share = images.float() / (1 if images.is_floating_point() else 255)
+        return ((share - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -153,6 +203,37 @@ def predict_logits(
     return probs.clamp_min(LEAST).log()
 
 
+def ensemble_logits(
+    segmenters: Sequence[Segmenter],
+    images: Sequence[Image.Image],
+    size: tuple[int, int],
+    test_time: TestTimeOptions = NO_AUGMENTATION,
+) -> Tensor:
+    """Logarithms of the probabilities averaged over segmenters; see `predict_logits`.
+
+    One segmenter gives its logits, unchanged.
+    """
+    if len(segmenters) == 1:
+        return predict_logits(segmenters[0], images, size, test_time)
+    logits = (predict_logits(one, images, size, test_time) for one in segmenters)
+    probs = sum((each.softmax(dim=1) for each in logits), start=torch.zeros(()))
+    return (probs / len(segmenters)).clamp_min(LEAST).log()
+
+
+def check_ensemble(segmenters: Sequence[tuple[str, Segmenter]]) -> None:
+    """Raise ValueError if segmenters, each with its name, cannot be averaged."""
+    (first, wanted), *others = segmenters
+    named = {wanted.digest: first}
+    for name, segmenter in others:
+        if segmenter.classes != wanted.classes:
+            differ = sorted({*segmenter.classes} ^ {*wanted.classes})
+            how = f"other classes ({first_few(differ)})" if differ else "another order of classes"
+            raise ValueError(f"{name}: has {how} than {first}; name segmenters of equal classes")
+        if other := segmenter.digest and named.get(segmenter.digest):
+            raise ValueError(f"{name}: has the same weights as {other}; name each segmenter once")
+        named[segmenter.digest] = name
+
+
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """``[B, C, h, w]`` to ``[B, C, *size]``, bilinear."""
     if tuple(maps.shape[-2:]) == size:
@@ -168,10 +249,7 @@ def _run(
     stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     if device.type == "cuda":
         stacked = stacked.pin_memory().to(device, non_blocking=True)
-    mean = torch.tensor(segmenter.mean, device=device)[:, None, None]
-    std = torch.tensor(segmenter.std, device=device)[:, None, None]
-    pixels = (stacked.permute(0, 3, 1, 2).float() / 255 - mean) / std
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    pixels = segmenter.normalised(stacked.permute(0, 3, 1, 2))
     if window is None:
         whole: Tensor = segmenter.model(pixels).float()
         return whole
@@ -211,6 +289,7 @@ def predict_stream(
     items: Iterable[tuple[K, Image.Image, M]],
     *,
     test_time: TestTimeOptions = NO_AUGMENTATION,
+    ensemble: Sequence[Segmenter] = (),
     more: Callable[[K, Tensor], list[Tensor]] = lambda key, logits: [],
 ) -> Iterator[tuple[K, Image.Image, M, np.ndarray]]:
     """The most likely classes of many images, with only a few images in memory.
@@ -222,6 +301,7 @@ def predict_stream(
         segmenter: the model with its normalisation.
         items: key, image, and any companion of the image.
         test_time: test-time augmentation.
+        ensemble: further segmenters of the same classes, averaged with the first.
         more: makes further ``[H, W]`` uint8 maps from the key and logits of an image.
 
     Yields:
@@ -229,13 +309,16 @@ def predict_stream(
     """
     pending: deque[tuple[K, Image.Image, M]] = deque()  # images whose maps are on the device
 
+    segmenters = (segmenter, *ensemble)
+
     def maps() -> Iterator[Tensor]:
-        network_pixels = math.prod(segmenter.base_size) * max(test_time.scales) ** 2
+        largest = max(math.prod(one.base_size) for one in segmenters)
+        network_pixels = largest * max(test_time.scales) ** 2
         for batch in _batches(items, network_pixels):
             images = [image for _, image, _ in batch]
             size = (images[0].height, images[0].width)
             pending.extend(batch)
-            stacked = predict_logits(segmenter, images, size, test_time)
+            stacked = ensemble_logits(segmenters, images, size, test_time)
             for (key, _, _), logits in zip(batch, stacked, strict=True):
                 yield torch.stack([most_likely(logits), *more(key, logits)])
 

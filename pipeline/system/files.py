@@ -293,7 +293,7 @@ def check_room(needs: Mapping[Path, int]) -> None:
         if need > disk.free and disk.total > 0:  # some file systems report 0
             raise DiskFullError(
                 max(paths, key=lambda path: needs[path]),
-                f"up to {_bytes_text(need)} needed, {_bytes_text(disk.free)} free",
+                f"up to {bytes_text(need)} needed, {bytes_text(disk.free)} free",
             )
 
 
@@ -319,11 +319,12 @@ def explain_full_disk(path: Path, draft: Path, *, needs: int = 0) -> Iterator[No
             raise  # the error of safetensors has no errno
         known = max(needs, bytes_below(draft), bytes_below(path))
         raise DiskFullError(
-            path, f"at least {_bytes_text(known)} needed, finished work is kept"
+            path, f"at least {bytes_text(known)} needed, finished work is kept"
         ) from None
 
 
-def _bytes_text(size: int) -> str:
+def bytes_text(size: int) -> str:
+    """A size in words: ``3.1 GB``."""
     for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

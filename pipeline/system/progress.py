@@ -96,13 +96,13 @@ def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
         now = time.monotonic()
         if now - last >= min(max(MIN_LOG_S, GROWTH * (now - start)), MAX_LOG_S):
             count, last = place - work.done, now
-            left = _duration((now - start) * (work.total - place) / count)
+            left = duration_text((now - start) * (work.total - place) / count)
             speed = work.speed(count, now - start)
             values = (work.label, place, work.total, speed, left, _after("; ", work.more()))
             log.info("%s %d/%d: %s, %s left%s", *values)
     seconds = time.monotonic() - start
     speed = work.speed(place - work.done, seconds) + _after("; ", work.more())
-    log.info("%s %d/%d done in %s, %s", *work[:1], place, work.total, _duration(seconds), speed)
+    log.info("%s %d/%d done in %s, %s", *work[:1], place, work.total, duration_text(seconds), speed)
 
 
 def _bar(items: Iterable[T], work: _Work) -> Iterator[T]:
@@ -140,7 +140,7 @@ def _rate(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 99.5 else f"{rate:.1f}" if rate >= 0.95 else f"{rate:.2g}"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A time in words: ``4.2 s``, ``42 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"

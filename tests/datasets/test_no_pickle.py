@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from torch import nn
@@ -21,13 +22,14 @@ from pipeline.datasets.image_label_files import read_label_file
 from pipeline.datasets.wilddash2 import PanopticMasks
 from pipeline.scenes.image_io import read_image
 from pipeline.scenes.index import SceneIndex
-from pipeline.segmenter.encoder import load_encoder
+from pipeline.segmenter.encoder import imagenet_encoder, load_encoder
 from pipeline.segmenter.network import build_segmenter
 from pipeline.segmenter.saved import load_segmenter
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.checkpoint import load_checkpoint
 from tests.conftest import StoreOf
 from tests.helpers.bad_input import Hostile, hostile_npy, hostile_pickle
+from tests.helpers.fake_hub import Hub
 from tests.helpers.small_photos import random_segmenter
 from tests.helpers.tiny_run import write_random_clip
 
@@ -158,6 +160,35 @@ def test_pickles_beside_good_weights_are_ignored(opened: list[str]) -> None:
     put(f"{segmenter_folder()}/pytorch_model.bin", CONTENTS["torch"])
     assert load_clip("local-dir:clip", None).patch_size == 16
     assert len(load_segmenter(Path("segmenter")).classes) == 11
+    assert opened == []
+
+
+def test_weights_that_the_hub_has_only_as_a_pickle_are_refused_and_not_downloaded(
+    local_hub: Hub,
+    tagged_clip: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    opened: list[str],
+) -> None:
+    for repo, name in (
+        ("lab/tiny", "open_clip_pytorch_model.bin"),
+        ("timm/regnetx_002.pycls_in1k", "pytorch_model.bin"),
+    ):
+        (local_hub.folder / repo).mkdir(parents=True)
+        (local_hub.folder / repo / name).write_bytes(CONTENTS["torch"])
+    for parameter, load in (
+        ("clip.model", lambda: load_clip("Tiny-16", "lab")),
+        ("segmenter.encoder_weights", lambda: imagenet_encoder("tu-regnetx_002")),
+    ):
+        refused = rf"{parameter}: the hub has no \S+\.safetensors, and .* \(pickles\) are not read"
+        with pytest.raises(ValueError, match=refused):
+            load()
+    assert not [name for name in local_hub.asked if name.endswith(".bin")]
+    url = {"url": "https://example.com/tiny.pt"}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny-16", {"lab": url})
+    with pytest.raises(ValueError, match=r"clip\.pretrained: open_clip has 'lab' .* as a pickle"):
+        load_clip("Tiny-16", "lab")
+    with pytest.raises(ValueError, match=r"no ImageNet weights of 'tu-vit_huge\w+' as safetensors"):
+        imagenet_encoder("tu-vit_huge_patch16_gap_448")  # timm 1.0: a URL of a .pth file only
     assert opened == []
 
 

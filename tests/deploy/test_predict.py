@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from pipeline.deploy.video import probe_video, read_frames
 from pipeline.report.drawing import palette_of
+from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.segmenter.saved import load_segmenter
 from stages import eval as evaluate
 from tests.deploy.conftest import Run
 from tests.helpers import ROOT
-from tests.helpers.small_photos import SPACE, film, scene
+from tests.helpers.small_photos import SPACE, film, random_segmenter, scene
 
+OUTPUTS = ("legend", "plain")
 WITH_PROJECT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
@@ -74,7 +77,8 @@ def test_a_folder_gives_what_eval_gives_for_it(run: Run) -> None:
 @pytest.mark.parametrize("ending", [".mp4", ".avi"])
 def test_a_video_keeps_its_size_rate_and_length(ending: str, run: Run) -> None:
     rate = Fraction(30000, 1001)
-    run(film(Path(f"ride{ending}"), size=(65, 97), rate=rate), "--out", "o", "--frames")
+    ride = film(Path(f"ride{ending}"), size=(65, 97), rate=rate)
+    run(ride, "--out", "o", "--frames", "--no-legend")
     made = probe_video(Path("o/overlays/ride.mp4"))
     assert (made.size, made.sound) == ((65, 97), False)
     assert abs(made.rate / rate - 1) < 0.01
@@ -83,15 +87,82 @@ def test_a_video_keeps_its_size_rate_and_length(ending: str, run: Run) -> None:
     assert masks == [f"{number:06d}.png" for number in range(5)]
 
 
+@pytest.mark.parametrize(("width", "side"), [(97, 129), (1283, 129)])
+def test_the_classes_are_below_the_frames_of_a_video(width: int, side: int, run: Run) -> None:
+    ride = film(Path("ride.mp4"), size=(side, width), rate=Fraction(5), frames=2)
+    run(ride, "--out", "legend")
+    run(ride, "--out", "plain", "--no-legend")
+    frames = [next(read_frames(probe_video(Path(o, "overlays/ride.mp4")))) for o in OUTPUTS]
+    with_legend, plain = (np.asarray(frame.image).astype(int) for frame in frames)
+    assert with_legend.shape[1] == plain.shape[1]
+    assert abs(with_legend[:side] - plain).mean() < 3  # of the video's compression
+    strip = with_legend[side:].reshape(-1, 3)
+    assert len(strip) >= 20 * width / 9
+    for colour in SPACE.palette.astype(int):
+        assert abs(strip - colour).max(axis=1).min() < 40
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0
+@pytest.mark.parametrize("form", ["ids", "coco-rle"])
+def test_the_formats_contain_the_classes_of_the_palette_pngs(form: str, run: Run) -> None:
+    Path("photos/town").mkdir(parents=True)
+    scene(101, 67).save("photos/town/street.jpg")
+    run("photos", "--out", "o")
+    run("photos", "--out", "other", "--format", form)
+    classes = np.asarray(opened("o/masks/town/street.png"))
+    if form == "ids":
+        mask = opened("other/masks/town/street.png")
+        assert mask.mode == "L"
+        assert np.array_equal(np.asarray(mask), classes)
+        return
+    coco = COCO("other/masks/town/street.json")
+    assert [each["name"] for each in coco.loadCats(coco.getCatIds())] == SPACE.names
+    assert coco.imgs[1]["file_name"] == "town/street.jpg"
+    found = np.full_like(classes, 255)
+    for region in coco.anns.values():
+        found[coco.annToMask(region) == 1] = region["category_id"]
+        assert region["area"] == (classes == region["category_id"]).sum()
+    assert np.array_equal(found, classes)
+
+
+def test_coco_without_pycocotools_ends_in_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene(96, 64).save("a.png")
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    said = run("a.png", "--out", "o", "--format", "coco-rle", code=2)
+    hint = "--format coco-rle needs pycocotools: pip install -e '.[deploy]'"
+    assert said.strip() == f"error: {hint}"
+
+
+def test_an_ensemble_averages_probabilities(segmenter: Path, run: Run) -> None:
+    photo = scene(101, 67)
+    photo.save("street.png")
+    other = random_segmenter(Path("other"), seed=8)
+    run("street.png", "--out", "o", "--ensemble", "other")
+    mean = sum(load_segmenter(one).probabilities(photo) for one in (segmenter, other)) / 2
+    assert np.array_equal(np.asarray(opened("o/masks/street.png")), mean.argmax(axis=0))
+    shown = np.asarray(opened("o/confidence/street.png"))
+    assert np.abs(shown - 255 * mean.max(axis=0)).max() <= 0.51
+    assert (mean.argmax(axis=0) != load_segmenter(segmenter)(photo)).any()
+    random_segmenter(Path("demo"), space=LABEL_SPACES["demo"])
+    for name, words in (
+        ("demo", f"--ensemble demo: has other classes (bicycle, .*than --model {segmenter}"),
+        (segmenter, "has the same weights as --model"),
+    ):
+        said = run("street.png", "--out", "p", "--ensemble", name, code=2)
+        assert re.search(words.replace("(", "\\("), said)
+
+
 def test_bad_input_is_refused_in_one_sentence(run: Run) -> None:
     Path("empty").mkdir()
-    Path("notes.txt").write_text("no photo")
+    Path("notes.md").write_text("no photo")
     Path("torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     Path("noise.mp4").write_bytes(bytes(range(256)) * 40)
     for name, words in (
         ("missing.png", "no such file or folder"),
         ("empty", "contains neither a photo"),
-        ("notes.txt", "must be a photo"),
+        ("notes.md", "must be a photo"),
         ("torn.jpg", "torn.jpg"),
         ("noise.mp4", "not readable as a video"),
     ):

@@ -102,8 +102,10 @@ def test_a_stopped_run_keeps_what_is_finished_and_continues(
 ) -> None:
     save, seen = Predictor.save_maps, []
 
-    def save_and_stop(predictor: Predictor, folder: Path, key: str, maps: np.ndarray) -> None:
-        save(predictor, folder, key, maps)
+    def save_and_stop(
+        predictor: Predictor, folder: Path, key: str, maps: np.ndarray, *, ending: str
+    ) -> None:
+        save(predictor, folder, key, maps, ending=ending)
         seen.append(key)
         if len(seen) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -135,6 +137,8 @@ def test_models_and_options_are_never_mixed(run: Run, segmenter: Path) -> None:
         replace(first, segmenter=replace(loaded, base_size=(32, 48))),
         replace(first, palette=SPACE.palette[::-1]),
         replace(first, command="eval"),
+        replace(first, mask_format="ids"),
+        replace(first, ensemble=(replace(loaded, digest="1" * 64),)),
         *(
             replace(first, test_time=TestTimeOptions(**options))
             for options in ({"flip": True}, {"scales": (0.5,)}, {"window": (32, 32)})

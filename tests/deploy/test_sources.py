@@ -51,6 +51,58 @@ def test_sources_of_one_name_are_refused() -> None:
     assert list(same.photos) == ["a"]
 
 
+def test_patterns_and_lists_keep_the_subfolders() -> None:
+    touch("a/1.png", "b/front/1.png", "b/ride.mp4", "b/notes.txt", "c.png", "[1].png")
+    sources = {
+        "d/*/*": ["a/1", "b/front/1", "b/ride"],
+        "d/**/*.png": ["[1]", "a/1", "b/front/1", "c"],
+        "d/?": ["a/1", "b/front/1", "b/ride"],
+        "d/[1].png": ["[1]"],  # the name of a file
+        "d/list.txt": ["a/1", "b/front/1", "b/ride"],
+        "d/b/list.txt": ["1"],
+    }
+    Path("d/list.txt").write_text("\ufeffb/ride.mp4\r\n\n../d/a/1.png\nb/front\n", "utf-8")
+    Path("d/b/list.txt").write_text(f"{Path('d/a/1.png').absolute()}\n")
+    for source, keys in sources.items():
+        found = find_sources([Path(source)], Path("o"), frames=False)
+        assert sorted([*found.photos, *found.videos]) == keys
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("e/*.jpg", r"e/\*.jpg: matches neither a photo .* correct the pattern"),
+        ("d/*/none*", r"d/\*/none\*: matches neither"),
+        ("empty.txt", "empty.txt: lists no file; write the path"),
+        ("lost.txt", r"lost.txt: 1 of the listed files do not exist: d/lost.png; correct it"),
+        ("nested.txt", "^nested.txt: must be a photo"),
+        ("made.txt", "made.txt: lists files in the output folder o"),
+    ],
+)
+def test_patterns_and_lists_without_sources_are_refused(source: str, says: str) -> None:
+    touch("a.png", "b/c.png")
+    Path("empty.txt").write_text("\n")
+    Path("lost.txt").write_text("d/a.png\nd/lost.png\n")
+    Path("nested.txt").write_text("nested.txt\n")
+    Path("made.txt").write_text("d/a.png\no/masks/a.png\n")
+    with pytest.raises(ValueError, match=says):
+        find_sources([Path(source)], Path("o"), frames=False)
+
+
+def test_earlier_output_matches_no_pattern() -> None:
+    touch("a.png", "o/masks/a.png")
+    found = find_sources([Path("d/**/*.png")], Path("d/o"), frames=False)
+    assert list(found.photos) == ["a"]
+
+
+def test_subfolders_are_left_out_on_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="carb")
+    touch("a.png", "ride.mp4", "deep/b.png")
+    found = find_sources([Path("d")], Path("o"), frames=False, recursive=False)
+    assert [*found.photos, *found.videos] == ["a", "ride"]
+    assert caplog.messages == ["d: 1 subfolders were not searched (--no-recursive)"]
+
+
 def test_names_that_differ_in_case_are_refused_where_the_disk_ignores_case() -> None:
     touch("Ride.png", "ride.jpg")
     found = find_sources([Path("d")], Path("o"), frames=False)

@@ -85,3 +85,8 @@ def test_every_declared_plot_is_an_output() -> None:
             paths += next(iter(plot.values()))["y"]
     for path in paths:
         assert any(path == out or path.startswith(f"{out}/") for out in outs), path
+
+
+def test_the_artifact_is_an_output() -> None:
+    outs = [out for stage in STAGES.values() for out in stage["outs"]]
+    assert DAG["artifacts"]["segmenter"]["path"] in outs

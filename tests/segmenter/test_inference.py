@@ -72,6 +72,42 @@ def test_the_logits_of_an_odd_photo_equal_the_model_run_by_hand(out_size):
     assert not logits.requires_grad
 
 
+def test_a_batch_gives_logits_of_its_size_and_gradients():
+    model, images = Coarse().eval(), [photo(64, 96), photo(64, 96).rotate(180)]
+    model.register_forward_hook(
+        lambda model, inputs, logits: F.interpolate(logits, scale_factor=2, mode="bilinear")
+    )
+    segmenter = segmenter_of(model)
+    batch = torch.from_numpy(np.stack([np.asarray(image) for image in images])).movedim(-1, 1)
+    logits = segmenter(batch)
+    for image, each in zip(images, logits, strict=True):
+        torch.testing.assert_close(each, logits_of(segmenter, image, (64, 96)))
+    torch.testing.assert_close(segmenter(batch / 255), logits)
+    assert logits.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("batch", "says"),
+    [
+        (torch.zeros(3, 64, 96), r"must be \[B, 3, H, W\], H and W multiples of 8, got \[3, 64"),
+        (torch.zeros(1, 3, 64, 95), r"got \[1, 3, 64, 95\]; resize them"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "must be uint8 or float in 0..1"),
+        (torch.full((1, 3, 8, 8), -0.5), r"must be in 0..1 and not normalised, .*got -0.5..-0.5"),
+    ],
+)
+def test_other_batches_are_refused(batch, says):
+    with pytest.raises(ValueError, match=says):
+        segmenter_of(Coarse())(batch)
+
+
+def test_probabilities_are_the_softmax_at_the_photos_size():
+    segmenter, image = segmenter_of(Coarse().eval()), photo(53, 87)
+    found = segmenter.probabilities(image)
+    assert (found.shape, found.dtype) == ((4, 53, 87), np.float32)
+    np.testing.assert_allclose(found.sum(axis=0), 1, rtol=1e-5)
+    assert np.array_equal(found.argmax(axis=0), segmenter(image))
+
+
 class Pointwise(nn.Module):
     """Logits that depend on a single pixel."""
 
