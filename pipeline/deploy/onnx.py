@@ -6,6 +6,8 @@ Normalisation is part of the graph, so that users pass uint8 photos as they are.
 import copy
 import json
 import logging
+import statistics
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +17,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.segmenter.card import model_card
 from pipeline.segmenter.inference import Segmenter
 from pipeline.segmenter.network import LIBRARY_ERRORS
 from pipeline.system.files import atomic_path
 from pipeline.system.text import error_text
+from pipeline.views import fitted_size
 
 try:
     import onnx
@@ -35,6 +39,7 @@ except ModuleNotFoundError:
 log = logging.getLogger("carb")
 MODEL, CARD = "model.onnx", "README.md"
 INPUT, OUTPUT, METADATA_KEY = "photos", "logits", "carb"
+FEWEST_RUNS, MOST_RUNS, ENOUGH_S = 3, 20, 2.0  # of the measured latency
 MIN_AGREEMENT = 0.999  # share of pixels with the same class
 # Height and width of the traced example in strides; equal sides would be tied in the graph.
 TRACED = (12, 16)
@@ -88,7 +93,12 @@ def export(
         draft.mkdir()
         write_onnx(draft / MODEL, segmenter, opset=opset)
         check_against_torch(draft / MODEL, segmenter)
-        card = model_card(segmenter, metrics=scores, onnx=True)
+        flops, (height, width) = count_flops(segmenter), network_size(segmenter)
+        log.info(
+            "one image of %dx%d pixels: %.3g GFLOPs, %.3g ms with ONNX Runtime on this CPU",
+            *(width, height, flops / 1e9, 1e3 * latency_s(draft / MODEL, segmenter)),
+        )
+        card = model_card(segmenter, metrics=scores, onnx=True, flops=flops)
         (draft / CARD).write_text(card, "utf-8")
     log.info("wrote %s and %s to %s", MODEL, CARD, out)
 
@@ -197,6 +207,36 @@ def _with_metadata(model: "onnx.ModelProto", segmenter: Segmenter) -> "onnx.Mode
     }
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(about, sort_keys=True)})
     return model
+
+
+def network_size(segmenter: Segmenter) -> tuple[int, int]:
+    """Height and width in pixels of the network's input for an image of the base size."""
+    base = segmenter.base_size
+    return fitted_size(base, base_size=base, stride=segmenter.stride)
+
+
+def count_flops(segmenter: Segmenter) -> int:
+    """Floating-point operations for one image of the base size.
+
+    Convolutions, matrix products and attention, two operations per multiply-add.
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        WithPreprocessing(segmenter)(_test_images(1, *network_size(segmenter)))
+    return int(counter.get_total_flops())
+
+
+def latency_s(path: Path, segmenter: Segmenter) -> float:
+    """Median time in seconds of the exported file for one image of the base size."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    photos = {INPUT: _test_images(1, *network_size(segmenter)).numpy()}
+    session.run([OUTPUT], photos)  # allocates memory
+    times: list[float] = []
+    while len(times) < MOST_RUNS and (len(times) < FEWEST_RUNS or sum(times) < ENOUGH_S):
+        start = time.perf_counter()
+        session.run([OUTPUT], photos)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def check_against_torch(path: Path, segmenter: Segmenter) -> None:

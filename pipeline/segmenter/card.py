@@ -14,13 +14,16 @@ DEMO_CLIP = "local-dir:demo/clip"
 DEMO_ENCODERS = {"none", "clip", "demo/encoder.safetensors"}
 
 
-def model_card(segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool) -> str:
+def model_card(
+    segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool, flops: int | None = None
+) -> str:
     """Render the model card; deterministic.
 
     Args:
         segmenter: the model; its ``extra`` describes the training.
         metrics: content of the ``metrics.json`` of its evaluation, or None.
         onnx: the card describes an ONNX file, not a folder for smp.
+        flops: floating-point operations for one image of the size that the card names.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -44,6 +47,7 @@ def model_card(segmenter: Segmenter, *, metrics: Metrics | None, onnx: bool) -> 
         palette=segmenter.palette.tolist(),
         carb=carb,
         onnx=onnx,
+        flops=flops,
         dpt=name == "DPT",  # smp 0.6.0 has no option for its upsampling
         mean=list(segmenter.mean),
         std=list(segmenter.std),

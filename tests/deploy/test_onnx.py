@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, metadata_load
 from PIL import Image
+from torch import nn
 
-from pipeline.deploy.onnx import check_against_torch, export, read_metrics, write_onnx
+from pipeline.deploy.onnx import check_against_torch, count_flops, export, read_metrics, write_onnx
 from pipeline.segmenter.card import model_card
 from pipeline.segmenter.saved import load_segmenter
 from stages.export import app
@@ -131,10 +132,21 @@ def test_an_older_operator_set_gives_the_same_classes(tmp_path: Path, run: Run) 
     said = run("--out", tmp_path / "onnx", "--opset", "17", app=app)
     sizes = re.findall(r"(\d+ x \d+x\d+) pixels: logits differ by .*? at (\S+) %", said)
     assert sizes == [("1 x 96x64", "100.000"), ("2 x 64x64", "100.000")]
+    cost = re.search(r"one image of 96x64 pixels: (\S+) GFLOPs, (\S+) ms with ONNX Runtime", said)
+    assert cost
+    assert float(cost[2]) > 0
+    card = " ".join((tmp_path / "onnx/README.md").read_text("utf-8").split())
+    assert f"One image of 64 x 96 takes {cost[1]} GFLOPs (two per multiply-add)." in card
     model = onnx.load(tmp_path / "onnx/model.onnx")
     onnx.checker.check_model(model)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 17)]
     assert model.ir_version == 8
+
+
+def test_the_operations_of_a_convolution_are_counted(deeplab: Path) -> None:
+    network = nn.Conv2d(3, 5, 3, padding=1, bias=False)
+    segmenter = replace(load_segmenter(deeplab), model=network, base_size=(30, 97), stride=8)
+    assert count_flops(segmenter) == 2 * (32 * 96) * (3 * 3 * 3) * 5
 
 
 def test_an_operator_set_that_torch_cannot_write_is_an_error(
