@@ -48,7 +48,7 @@ def test_a_clip_of_the_hub_is_that_of_its_folder(local_hub: Hub, tmp_path: Path)
 @pytest.mark.parametrize(
     ("encoder", "repo", "arch"),
     [
-        ("mobilenet_v2", "smp-hub/mobilenet_v2.imagenet", "deeplabv3"),
+        ("mobilenet_v2", "smp-hub/mobilenet_v2.imagenet", "fpn"),
         ("tu-regnetx_002", "timm/regnetx_002.pycls_in1k", "unet"),
     ],
 )
