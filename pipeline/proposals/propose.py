@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("carb")
 FOLDER = "proposals"
+MOST = 0.8  # share of the classes from which proposals say little
 THUMBNAIL = (176, 132)  # maximum width, height in pixels
 
 
@@ -229,12 +230,15 @@ def write_proposals(
             draft.open("w", newline="", encoding="utf-8-sig") as handle,
         ):
             csv.writer(handle, lineterminator="\n").writerows([["photo", *classes], *lines])
+    mean = sum(map(sum, labels)) / len(found)
+    log.info("proposed: %.1f of %d classes per photo, %d photos", mean, len(classes), len(found))
+    if mean >= MOST * len(classes):
+        log.warning(
+            "nearly every class is proposed, hardly better than naming all; correct the labels, or "
+            "raise --threshold"
+        )
     log.info(
-        "%d photos, on average %.1f of %d classes each; open %s, correct %s, then: dvc repro",
-        len(found),
-        sum(map(sum, labels)) / len(found),
-        len(classes),
-        *(root / FOLDER / PAGE, path),
+        "next: open %s, save the corrections as %s, then: dvc repro", root / FOLDER / PAGE, path
     )
     for each, row in zip(found, labels, strict=True):
         if not any(row):

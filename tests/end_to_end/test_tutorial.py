@@ -32,7 +32,8 @@ def test_the_commands_of_the_tutorial_lead_from_photos_to_predictions(tmp_path: 
     # A random CLIP in place of the real one, which is a download, and small sizes.
     changes = {name: value for name, value in SIZES.items() if name != "dataset.root"}
     write_changed(here / "params.yaml", here / "params.yaml", changes | {"clip.templates": "plain"})
-    project.finish("bash", "-ec", "\n".join(steps), PYTHONPATH=str(here))
+    for command in steps:
+        project.finish("bash", "-ec", command, PYTHONPATH=str(here))
     keys = (here / "data/image_labels.csv").read_text("utf-8").splitlines()[1:]
     assert len(keys) == 4
     assert any(line.startswith("train/Fahrt nach M\u00fcnchen/IMG 0000,") for line in keys)

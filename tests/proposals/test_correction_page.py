@@ -114,6 +114,22 @@ def test_a_slider_does_not_change_clicked_photos(tab: Tab) -> None:
     assert "4 photos, 3 tags corrected; stored in this browser, not downloaded yet" in total(tab)
 
 
+def test_photos_are_ranked_by_doubt_or_confidence(tab: Tab) -> None:
+    a, b, c, d = PHOTOS
+
+    def ranked() -> list[str]:
+        titles = (
+            "[...document.querySelector('section').querySelectorAll('.photo')].map(p => p.title)"
+        )
+        return [title.rpartition(": ")[0] for title in tab.run(titles)]
+
+    assert ranked() == [b, c, a, d]
+    tab.click(slider(), 0.005)
+    assert ranked() == [d, c, b, a]
+    tab.run("at('order').value = 'confidence'; at('order').onchange(); 0")
+    assert ranked() == [a, b, c, d]
+
+
 def test_corrections_survive_a_reload_and_the_end_of_the_browser(tmp_path: Path) -> None:
     a, b, c, d = PHOTOS
     page = write_page(tmp_path / "correct.html")

@@ -64,6 +64,7 @@ def test_confidence_is_the_maximum_over_windows(tmp_path: Path) -> None:
 
 
 def test_prepare_reads_what_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "carb")
     write_proposals(tmp_path, FOUND, SPACE.names, threshold=0.25)
     labels = read_label_file(tmp_path / "labels.csv", SPACE.names)
     assert {key: row.tolist() for key, row in labels.items()} == {
@@ -74,6 +75,11 @@ def test_prepare_reads_what_is_written(tmp_path: Path, caplog: pytest.LogCapture
     text = (tmp_path / "label_confidence.csv").read_text("utf-8-sig")
     assert text.splitlines()[:2] == ['photo,road,"</script>,x"', "a b.JPG,0.900,0.200"]
     assert caplog.messages[-1] == "d: no class proposed; left out of training"
+    assert "proposed: 0.7 of 2 classes per photo, 3 photos" in caplog.messages
+    assert "nearly every class" not in caplog.text
+    write_proposals(tmp_path, FOUND[:2], SPACE.names, threshold=0.1)
+    assert "proposed: 2.0 of 2 classes per photo, 2 photos" in caplog.messages
+    assert "nearly every class is proposed, hardly better than naming all" in caplog.text
 
 
 def test_earlier_labels_are_replaced_with_force_only_and_kept(
