@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,21 +87,8 @@ def fit(
     rank_zero, clock = fabric.global_rank == 0, time.monotonic()
     for metrics in run.done.history if rank_zero else []:
         log_step(metrics)
-    start, size = run.done.step, train.batch_size
-    loader = make_loader(
-        fabric, crops, range(start, train.steps), batch_size=size, workers=train.workers
-    )
-    steps = progress(
-        loader,
-        label="train",
-        total=train.steps,
-        done=start,
-        stops=False,
-        unit="steps",
-        images=size,
-        details=lambda: _in_words(run.done.history),
-    )
-    for step, batch in enumerate(steps, start=start + 1):
+    size = train.batch_size
+    for step, batch in enumerate(_batches(run, crops), start=run.done.step + 1):
         terms, lr = run.update(batch, step, seed=crops.seed)
         if step % LOG_EVERY == 0:  # reading a metric waits for the device
             run.done.history.append(_metrics(terms, step, lr))
@@ -182,6 +169,22 @@ class _Run:
             save_checkpoint(
                 self.checkpoint, modules=modules, optimizer=self.optimizer, progress=self.done
             )
+
+
+def _batches(run: _Run, crops: CropDataset) -> Iterator[Batch]:
+    """The batches of the steps that are left, with progress."""
+    train, start = run.train, run.done.step
+    size, steps = train.batch_size, range(start, train.steps)
+    return progress(
+        make_loader(run.fabric, crops, steps, batch_size=size, workers=train.workers),
+        label="train",
+        total=train.steps,
+        done=start,
+        stops=False,
+        unit="steps",
+        images=size,
+        details=lambda: _in_words(run.done.history),
+    )
 
 
 def _metrics(terms: CarbTerms, step: int, lr: float) -> dict[str, float]:
