@@ -221,11 +221,7 @@ def load_clip(
         if model.startswith((LOCAL_DIR, HF_HUB)) and texts.get("tokenizer_kwargs"):
             # Passed on to transformers, where they could allow the model's own code to run.
             raise ValueError(f"text_cfg.tokenizer_kwargs {short_repr(texts['tokenizer_kwargs'])}")
-    if found := refusal(vision):
-        raise ValueError(
-            f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "
-            f"has {found}; choose another model"
-        )
+    check_supported(model, vision)
     (source, weights), tag = weights_source(model, pretrained), tag_settings(model, pretrained)
     with _explain(model, f"set of weights that fit it (clip.pretrained: {pretrained!r})"):
         with torch.random.fork_rng(devices=[]):  # building draws random weights
@@ -244,6 +240,15 @@ def load_clip(
     clip.tower.mode, clip.repair = DENSE_MODES[dense], repair
     clip.window_share = window_share
     return clip
+
+
+def check_supported(model: str, vision: dict[str, Any]) -> None:
+    """Refuse a model, by its ``vision_cfg``, whose image tower cannot be run here."""
+    if found := refusal(vision):
+        raise ValueError(
+            f"params.yaml: clip.model must have one of these image towers: {SUPPORTED}; {model!r} "
+            f"has {found}; choose another model"
+        )
 
 
 def _check_modes(clip: DenseClip, *, dense: str, repair: bool) -> None:

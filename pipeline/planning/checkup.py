@@ -134,7 +134,8 @@ def describe_run(found: Checkup, params: Params, photos: Photos, data: Path) -> 
     try:
         clip = clip_for_timing(params.clip)
     except ValueError as error:
-        found.add("times", f"not measured ({error})")
+        found.add("times", "not measured without CLIP")
+        found.faults += [] if found.faults else [str(error)]
         return
     need = store_bytes(photos.sizes, photos.total, photos.classes, params.clip, clip.patch_size)
     free = shutil.disk_usage(next(p for p in (data, *data.absolute().parents) if p.is_dir())).free

@@ -13,13 +13,14 @@ import open_clip
 import torch
 from PIL import Image
 
-from pipeline.clip.dense import DenseClip, load_clip
+from pipeline.clip.dense import DenseClip, check_supported, load_clip
 from pipeline.clip.levels import fused_grid, fused_logits, level_grid
-from pipeline.clip.weights import config_source
+from pipeline.clip.weights import hub_files
 from pipeline.clip.windows import exposed, magnified, window_batches
-from pipeline.config.clip import LOCAL_DIR, ClipParams, LevelParams
+from pipeline.config.clip import ClipParams, LevelParams
 from pipeline.scenes.image_io import read_image
 from pipeline.store.plan import FUSED, Grid
+from pipeline.system.hub import cached
 from pipeline.views import cover
 
 if TYPE_CHECKING:
@@ -62,13 +63,20 @@ def store_bytes(
 
 
 def clip_for_timing(params: ClipParams) -> DenseClip:
-    """The CLIP of params.yaml; one of open_clip's registry with random weights."""
-    if params.model.startswith(LOCAL_DIR) or params.pretrained is None:
-        return load_clip(params.model, params.pretrained, dense=params.dense)
-    source = config_source(params.model)
+    """The CLIP of params.yaml; one of open_clip's registry with random weights.
+
+    Raises:
+        ValueError: it is not supported, not readable, or on the hub and not yet downloaded.
+    """
+    if params.pretrained is None:
+        if missing := [file for file in hub_files(params.model, None) if cached(file) is None]:
+            raise ValueError(f"params.yaml: clip.model: {missing[0]} is missing; run `carb fetch`")
+        return load_clip(params.model, None, dense=params.dense)
+    config = open_clip.get_model_config(params.model)
+    check_supported(params.model, config["vision_cfg"])
     with torch.random.fork_rng(devices=[]):
-        model = open_clip.create_model(source)
-    config, tokenizer = open_clip.get_model_config(source), open_clip.SimpleTokenizer()
+        model = open_clip.create_model(params.model)
+    tokenizer = open_clip.SimpleTokenizer()  # not used: the text is random, too
     return DenseClip(model, tokenizer, name=params.model, config=config)
 
 

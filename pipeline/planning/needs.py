@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.clip.dense import clip_of
+import open_clip
+
+from pipeline.clip.dense import check_supported, clip_of
 from pipeline.clip.weights import check_name, check_weights, hub_files
 from pipeline.config.params import Params
 from pipeline.config.watched_files import named_files
@@ -47,11 +49,13 @@ def needs_of(params: Params) -> list[Need]:
     """The weights that the stages `pseudo` and `encoder` read.
 
     Raises:
-        ValueError: weights are unknown, incomplete or exist as a pickle only.
+        ValueError: weights are unknown, incomplete, of an unsupported model, or a pickle only.
     """
     clip, segmenter = params.clip, params.segmenter
     check_name(clip.model)
     check_weights(clip.model, clip.pretrained)
+    if clip.pretrained is not None:  # else its configuration is in the folder, or on the hub
+        check_supported(clip.model, open_clip.get_model_config(clip.model)["vision_cfg"])
     name = clip.model if clip.pretrained is None else f"{clip.model}, {clip.pretrained}"
     local = [file.path for file in named_files("pseudo", params)]
     needs = [Need(f"CLIP ({name})", "clip.model", hub_files(clip.model, clip.pretrained), local)]
