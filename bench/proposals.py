@@ -73,7 +73,7 @@ def mixture(confidence: np.ndarray) -> float:
 def fitted(confidence: np.ndarray, labels: np.ndarray) -> float:
     """The threshold of one class with the fewest wrong labels, which needs the labels; ``[N]``."""
     tried = [0.0, *np.unique(confidence), NEVER]
-    return float(tried[int(np.argmin([((confidence >= one) != labels).sum() for one in tried]))])
+    return float(min(tried, key=lambda one: ((confidence >= one) != labels).sum()))
 
 
 def table(confidence: np.ndarray, labels: np.ndarray) -> str:
