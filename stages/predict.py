@@ -52,8 +52,10 @@ def main(
 ) -> None:
     """Predict photos and videos: masks (class ids), overlays, confidence, a legend.
 
-    A video (mp4, mov, webm and others) becomes an mp4 of the same frame rate, without sound. An
-    interrupted run resumes when started again. Unreadable files are skipped and listed at the end.
+    A video (mp4, mov, webm and others) becomes an mp4 of the same frame rate, without sound.
+
+    An interrupted run resumes when started again. Unreadable files are skipped and listed at the
+    end.
 
         carb predict ride.mp4 --model models/segmenter --out predictions
     """

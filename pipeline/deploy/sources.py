@@ -13,7 +13,7 @@ from pipeline.deploy.video import VIDEO_ENDINGS, import_av
 from pipeline.scenes.image_folder import FolderContents, link_lines, scan_folder, warn_not_read
 from pipeline.scenes.image_io import PHOTO_ENDINGS
 from pipeline.system.files import LIST
-from pipeline.system.text import error_text, first_few
+from pipeline.system.text import error_text, first_few, short_repr
 
 log = logging.getLogger("carb")
 LONGEST = 255  # bytes of a file name
@@ -159,13 +159,14 @@ def _listed(path: Path, out: Path) -> list[Path]:
     files = [path.parent / line.strip() for line in lines if line.strip()]
     if not files:
         raise ValueError(f"{path}: lists no file; write the path of a photo or video in each line")
-    if any(file.resolve().is_relative_to(out.resolve()) for file in files):
-        raise ValueError(f"{path}: lists files in the output folder {out}; name another folder")
     if missing := [file for file in files if not os.path.lexists(file)]:
+        named = [short_repr(str(file)) for file in missing]
         raise ValueError(
-            f"{path}: {len(missing)} of the listed files do not exist: {first_few(missing, 3)}; "
+            f"{path}: {len(missing)} of the listed files do not exist: {first_few(named, 3)}; "
             f"correct it (paths are relative to {path.absolute().parent})"
         )
+    if any(file.resolve().is_relative_to(out.resolve()) for file in files):
+        raise ValueError(f"{path}: lists files in the output folder {out}; name another folder")
     return files
 
 

@@ -74,19 +74,21 @@ def test_patterns_and_lists_keep_the_subfolders() -> None:
         ("e/*.jpg", r"e/\*.jpg: matches neither a photo .* correct the pattern"),
         ("d/*/none*", r"d/\*/none\*: matches neither"),
         ("empty.txt", "empty.txt: lists no file; write the path"),
-        ("lost.txt", r"lost.txt: 1 of the listed files do not exist: d/lost.png; correct it"),
+        ("lost.txt", r"lost.txt: 1 of the listed files do not exist: 'd/lost.png'; correct it"),
+        ("binary.txt", r"binary.txt: 2 of the listed files do not exist: '\\x00\\udcff', 'xxx"),
         ("nested.txt", "^nested.txt: must be a photo"),
-        ("made.txt", "made.txt: lists files in the output folder o"),
+        ("made.txt", "made.txt: lists files in the output folder d/o"),
     ],
 )
 def test_patterns_and_lists_without_sources_are_refused(source: str, says: str) -> None:
-    touch("a.png", "b/c.png")
+    touch("a.png", "b/c.png", "o/masks/a.png")
     Path("empty.txt").write_text("\n")
     Path("lost.txt").write_text("d/a.png\nd/lost.png\n")
+    Path("binary.txt").write_bytes(b"\0\xff\n" + b"x" * 5000)
     Path("nested.txt").write_text("nested.txt\n")
-    Path("made.txt").write_text("d/a.png\no/masks/a.png\n")
+    Path("made.txt").write_text("d/a.png\nd/o/masks/a.png\n")
     with pytest.raises(ValueError, match=says):
-        find_sources([Path(source)], Path("o"), frames=False)
+        find_sources([Path(source)], Path("d/o"), frames=False)
 
 
 def test_earlier_output_matches_no_pattern() -> None:
