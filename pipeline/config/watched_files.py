@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
 MANIFEST = "dataset.jsonl"  # next to the links
+NOTHING = "nothing.txt"  # the only file if there is none: DVC warns of empty folders
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
 STAGES = (*OF_DATASET, "pseudo", "encoder", "train")  # that have such a folder
 LOCAL_DIR, SAFETENSORS = "local-dir:", ".safetensors"
@@ -146,8 +147,10 @@ def _write_links(folder: Path, files: list[Path]) -> None:
     targets = {file.name: _target(file, folder) for file in files}
     for entry in folder.iterdir():
         kept = entry.is_symlink() and os.readlink(entry) == targets.get(entry.name)
-        if not kept and entry.name != MANIFEST:
+        if not kept and entry.name not in (MANIFEST, *(() if files else (NOTHING,))):
             remove(entry)
+    if not files and folder.name not in OF_DATASET:  # these have a manifest
+        (folder / NOTHING).write_text("params.yaml names no file for this stage\n", "utf-8")
     for name, target in targets.items():
         if not (folder / name).is_symlink():
             try:

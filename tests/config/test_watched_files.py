@@ -157,6 +157,13 @@ def test_each_stage_has_links_to_what_it_reads_and_loses_them_with_the_parameter
     assert links("pseudo") == clip
     assert links("encoder") == {"first.safetensors": str(here / "first.safetensors")}
     assert links("eval") == links("eval_pseudo") == {"half.txt": str(here / "half.txt")}
+    assert [path.name for path in Path("data/inputs/train").iterdir()] == ["nothing.txt"]
+    segmenter = {"carb.json", "config.json", "model.safetensors"}
+    for name in segmenter:
+        write(Path("old", name))
+    for weights in ("old", "old/model.safetensors"):
+        watch_all(asked(**{"segmenter.weights": weights}), manifest=None)
+        assert {path.name for path in Path("data/inputs/train").iterdir()} == segmenter
     changes: dict[str, Any] = {"eval.photos": None, "dataset.image_labels": None}
     watch_all(asked(**changes, **{"segmenter.encoder_weights": "clip"}), manifest=None)
     assert links("prepare") == links("eval") == {}

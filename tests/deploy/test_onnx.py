@@ -50,6 +50,14 @@ def exported(deeplab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "onnx"
 
 
+def test_metrics_of_another_network_are_refused(deeplab: Path, tmp_path: Path) -> None:
+    about = {"sha256": "0" * 64, "folder": "models/segmenter/snapshots/000010"}
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS | {"network": about}))
+    with pytest.raises(ValueError, match="of another network, models/segmenter/snapshots/000010"):
+        export(load_segmenter(deeplab), tmp_path / "onnx", metrics=tmp_path / "metrics.json")
+    assert not (tmp_path / "onnx").exists()
+
+
 def snippet_of(card: Path, libraries: set[str]) -> str:
     """The card's Python code, which imports the given libraries only."""
     found = re.search(r"```python\n(.*?)```", card.read_text("utf-8"), re.DOTALL)

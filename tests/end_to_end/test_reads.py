@@ -12,7 +12,8 @@ from pipeline.config.params import load_params
 from pipeline.system.files import LIST
 from tests.helpers import ROOT
 from tests.helpers.recorded_reads import opened_files, read_parameters
-from tests.helpers.tiny_run import APPS, prepare_folder, run_stage, write_params
+from tests.helpers.small_photos import random_segmenter
+from tests.helpers.tiny_run import APPS, TINY, prepare_folder, run_stage, write_params
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 NAMED = {
@@ -24,6 +25,7 @@ NAMED = {
     "distillation.batch_size": 2,
     "eval.photos": "half.txt",
     "relabel.rounds": 1,
+    "segmenter.weights": "earlier",
 }
 AS_DVC = {"draw": ("--params", "params.yaml")}
 # What is read but not listed in dvc.yaml, and why no change is missed.
@@ -39,7 +41,8 @@ PARAMS = load_params(ROOT / "params.yaml")
 CLIP = {f"clip.{name}" for name in PARAMS.clip.model_dump()}
 # `RelabelSettings.of_fold` sets them; no checkpoint changes a result
 OF_FOLD = {f"carb.{name}" for name in PARAMS.carb.model_dump()} | {"seed"}
-OF_FOLD |= {f"train.{name}" for name in ("steps", "local_term", "preview_every")}
+OF_FOLD |= {f"train.{name}" for name in ("steps", "local_term", "preview_every", "snapshots")}
+OF_FOLD |= {"segmenter.weights"}
 UNWATCHED = {
     "pseudo": WHERE,
     "encoder": WHERE | SPEED,
@@ -67,6 +70,8 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reads]:
             assert run_stage(stage).exit_code == 0
         shutil.copy("data/image_labels.csv", "labels.csv")
         Path("half.txt").write_text("val/00000\n")
+        options = TINY["segmenter.options"]
+        random_segmenter(Path("earlier"), encoder=TINY["segmenter.encoder"], options=options)
         write_params(folder, NAMED)
         for stage in APPS:
             with opened_files() as files, read_parameters() as parameters:
@@ -95,9 +100,10 @@ def test_a_stage_reads_what_dvc_yaml_lists_for_it(reads: dict[str, Reads], stage
         "prepare": {"labels.csv"},
         "pseudo": {"clip"},
         "encoder": {"clip"},
+        "train": {"earlier"},
         "eval": {"half.txt"},
         "eval_pseudo": {"half.txt"},
-        "inputs": {"labels.csv", "clip", "half.txt"},
+        "inputs": {"labels.csv", "clip", "half.txt", "earlier"},
     }
     if f"data/inputs/{stage}" in watched or stage == "inputs":
         watched |= linked[stage]

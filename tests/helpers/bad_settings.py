@@ -86,6 +86,15 @@ PARAMS = {
     "parameter file missing": Case(
         "prepare", ("nowhere.yaml", "no such file"), arguments=("--params", "nowhere.yaml")
     ),
+    "as many snapshots as steps": Case(
+        "train", ("train.snapshots", "less than train.steps (10)", "10"), {"train.snapshots": 10}
+    ),
+    "segmenter to start from is the one to write": Case(
+        "train", ("segmenter.weights", SEGMENTER, "copy"), {"segmenter.weights": SEGMENTER}
+    ),
+    "segmenter to start from missing": Case(
+        "train", ("segmenter.weights", "old", "carb train"), {"segmenter.weights": "old"}
+    ),
     "list of photos missing": Case("eval", ("eval.photos", "no.txt"), {"eval.photos": "no.txt"}),
     "list of photos that names one elsewhere": Case(
         "eval",

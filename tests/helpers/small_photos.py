@@ -20,6 +20,7 @@ def random_segmenter(
     seed: int = 3,
     *,
     arch: str = "unet",
+    encoder: str = "resnet18",
     options: dict[str, object] | None = None,
     space: LabelSpace = SPACE,
     extra: dict[str, object] | None = None,
@@ -29,7 +30,7 @@ def random_segmenter(
     small = {"decoder_channels": [16, 16, 8, 8, 4]} if arch == "unet" else {}
     model = build_segmenter(
         arch=arch,
-        encoder="resnet18",
+        encoder=encoder,
         num_classes=len(space.names),
         options=small if options is None else options,
         text=None,

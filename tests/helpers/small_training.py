@@ -70,6 +70,7 @@ class Outcome:
     model: nn.Module
     metrics: list[dict[str, float]] = field(default_factory=list)
     previews: list[int] = field(default_factory=list)
+    snapshots: list[int] = field(default_factory=list)
 
 
 def run(
@@ -107,6 +108,7 @@ def run(
         checkpoint=checkpoint,
         log_step=outcome.metrics.append,
         preview=preview or note,
+        snapshot=lambda step, current: outcome.snapshots.append(step),
     )
     return outcome
 

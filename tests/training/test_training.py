@@ -185,12 +185,15 @@ def test_a_batch_size_that_devices_cannot_share_is_refused(data, small, tmp_path
         run(data, small, tmp_path / "none", fabric=three)
 
 
-def test_workers_previews_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
+def test_workers_previews_snapshots_and_checkpoints_do_not_change_the_run(data, small, tmp_path):
     params = changed(small, train={"steps": 6})
     plain = run(data, params, tmp_path / "none")
-    busy = changed(params, train={"preview_every": 1, "checkpoint_every": 1, "workers": 1})
+    busy = changed(
+        params, train={"preview_every": 1, "checkpoint_every": 1, "workers": 1, "snapshots": 2}
+    )
     observed = run(data, busy, tmp_path / "state")
     assert observed.previews == [1, 2, 3, 4, 5, 6]
+    assert observed.snapshots == [2, 4]
     assert_equal_weights(observed.model, plain.model)
 
 
