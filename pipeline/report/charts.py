@@ -177,6 +177,7 @@ def step_chart(curve: FloatArray, path: Path, *, label: str, mark: tuple[float, 
         axes.axvline(mark[0], color="0.45", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         where: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "size": 9, "ha": "right"}
         axes.annotate(mark[1], (mark[0], 0.03), (-5, 0), textcoords="offset points", **where)
+        axes.set_xlim(0, 1.04 * curve[-1, 0])
         axes.set_ylim(0, 1.15 * max(1.0, float(curve[:, 1].max())))
         axes.set_xlabel("step", color="0.35")
         axes.set_ylabel(label, color="0.35")

@@ -42,7 +42,7 @@ from pipeline.report.segmenter_panels import (
     ranked,
     segmenter_panels,
 )
-from pipeline.report.snapshot_files import evaluated_network
+from pipeline.report.snapshot_files import evaluated_network, write_scores
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.segmenter.saved import load_segmenter
 from pipeline.store.checks import check_photos
@@ -280,6 +280,8 @@ def _score_and_draw(
         metrics["protocol"]["network"] = about.pop("choice")
         metrics["network"] = about
         main |= {name: about[name] for name in ("weights", "step")}
+    else:  # a table of one row: `dvc plots show` warns of a missing one
+        write_scores(folder, {inputs.segmenter.extra.get("steps", 0): metrics["mIoU"]})
     write_json(folder / "metrics.json", metrics)
     write_table(folder / "per_class.csv", per_class_rows(score.confusion, classes))
     write_table(folder / "regions.csv", _region_rows(metrics["regions"]))

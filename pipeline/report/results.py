@@ -20,8 +20,10 @@ from pipeline.scenes.index import SceneIndex
 
 Metrics = dict[str, Any]
 Curve = npt.NDArray[np.float64]
+LAST = "models/segmenter"
+PREDICT = "carb predict DIR"
 NEXT = {
-    "segment photos": "carb predict DIR",
+    "segment photos": PREDICT,
     "change one value": "dvc exp run -S carb.tau=0.5",
     "compare runs": "dvc exp show",
 }
@@ -134,7 +136,7 @@ def outputs_of(results: RunResults) -> list[tuple[str, str]]:
 
 def evaluated_folder(results: RunResults) -> str:
     """Folder of the segmenter that the metrics are of."""
-    return str(results.segmenter.get("network", {}).get("folder", "models/segmenter"))
+    return str(results.segmenter.get("network", {}).get("folder", LAST))
 
 
 def main_metrics(results: RunResults) -> dict[str, str]:
@@ -169,10 +171,13 @@ def print_summary(results: RunResults, console: Console, *, carb: CarbParams, st
         metrics["CARB"] = carb.acted(steps)
     if results.missing.get("classes"):
         metrics["missing classes"] = ", ".join(results.missing["classes"])
+    following = dict(NEXT)
+    if (folder := evaluated_folder(results)) != LAST:
+        following |= {"segment photos": f"{PREDICT} --model {folder}"}
     for title, rows in (
         (f"Results on '{results.index.label_space.name}'", [*metrics.items()]),
         ("Output", [*outputs_of(results)]),
-        ("Next", [*NEXT.items()]),
+        ("Next", [*following.items()]),
     ):
         table.add_row(title, "", style="bold")
         for what, value in rows:

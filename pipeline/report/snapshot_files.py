@@ -1,7 +1,7 @@
 """Snapshots of a training: table and chart of their mIoU, and the one that is evaluated."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,17 @@ def evaluated_network(
         test_time=inputs.test_time,
     )
     chosen, about = choose(found, options.weights), described(found, options.weights)
-    write_table(folder / TABLE, [{"step": one.step, "mIoU": one.miou} for one in found])
+    write_scores(folder, {one.step: one.miou for one in found})
     _draw(folder / CHART, found, chosen)
     log.info("eval.weights is %s: %s; %s", options.weights, about["choice"], chosen.folder)
     if chosen.folder != model:
         inputs = inputs._replace(segmenter=load_segmenter(chosen.folder))
     return inputs, about | {"sha256": inputs.segmenter.digest}
+
+
+def write_scores(folder: Path, miou: Mapping[int, float]) -> None:
+    """Write the mIoU by step as ``snapshots.csv``."""
+    write_table(folder / TABLE, [{"step": step, "mIoU": value} for step, value in miou.items()])
 
 
 def _draw(path: Path, found: Sequence[Snapshot], chosen: Snapshot) -> None:

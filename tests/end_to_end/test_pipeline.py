@@ -84,7 +84,7 @@ def test_every_stage_writes_its_charts_and_panels(here: Path) -> None:
             with Image.open(path) as picture:
                 assert 500 < picture.width <= 1500
     tables = {path.name for path in (here / "results/eval").glob("*.csv")}
-    assert tables == {"per_class.csv", "regions.csv", "regions_by_class.csv"}
+    assert tables == {"per_class.csv", "regions.csv", "regions_by_class.csv", "snapshots.csv"}
 
 
 def test_another_palette_changes_only_panels(
