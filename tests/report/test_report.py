@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 from html import escape
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.system.files import write_json
 from tests.helpers.browser import browse, needs_browser
 from tests.helpers.small_results import CLASSES, write_results
 from tests.helpers.tiny_run import run_stage, write_params
@@ -177,6 +179,22 @@ def test_the_summary_names_metrics_and_outputs(
 
 
 @needs_browser
+@pytest.mark.parametrize("chosen", ["models/segmenter", "models/segmenter/snapshots/000450"])
+def test_lost_classes_and_the_evaluated_network_are_named(here: Path, chosen: str) -> None:
+    report_of(here)
+    message = "classes lost: rider; raise carb.min_weight (0)"
+    lost = {"classes": ["rider"], "photos": 3, "message": message}
+    write_json(here / "results/train/missing_classes.json", lost)
+    metrics = json.loads((here / "results/eval/metrics.json").read_text("utf-8"))
+    write_json(here / "results/eval/metrics.json", metrics | {"network": {"folder": chosen}})
+    result = run_stage("report")
+    page = (here / "results/report.html").read_text("utf-8")
+    assert f"{message}." in page
+    assert f'smp.from_pretrained("{chosen}")' in page
+    assert re.search(r"missing classes +rider", result.output)
+    assert ("carb predict DIR --model" in result.output) is chosen.endswith("450")
+
+
 def test_all_images_are_shown_and_nothing_is_wider_than_a_phone(text: str, tmp_path: Path) -> None:
     page, phone = tmp_path / "probed.html", "width: 400px; height: 800px; border: 0"
     probed = re.sub("<meta http-equiv=.Content-Security-Policy.*>", PROBE, text)
