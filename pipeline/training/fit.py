@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,25 +87,12 @@ def fit(
     rank_zero, clock = fabric.global_rank == 0, time.monotonic()
     for metrics in run.done.history if rank_zero else []:
         log_step(metrics)
-    start, size = run.done.step, train.batch_size
-    loader = make_loader(
-        fabric, crops, range(start, train.steps), batch_size=size, workers=train.workers
-    )
-    steps = progress(
-        loader,
-        label="train",
-        total=train.steps,
-        done=start,
-        stops=False,
-        unit="steps",
-        images=size,
-        details=lambda: _in_words(run.done.history),
-    )
-    for step, batch in enumerate(steps, start=start + 1):
+    batches = _batches(fabric, crops, train, run.done)
+    for step, batch in enumerate(batches, start=run.done.step + 1):
         terms, lr = run.update(batch, step, seed=crops.seed)
         if step % LOG_EVERY == 0:  # reading a metric waits for the device
             run.done.history.append(_metrics(terms, step, lr))
-            rate = LOG_EVERY * size / (time.monotonic() - clock)
+            rate = LOG_EVERY * train.batch_size / (time.monotonic() - clock)
             if rank_zero:
                 log_step(run.done.history[-1] | {"images_per_s": rate})
             clock = time.monotonic()
@@ -121,6 +108,25 @@ def fit(
             raise Interrupted(f"train {step}/{train.steps}")
     run.check()
     return run.model.eval()
+
+
+def _batches(
+    fabric: "Fabric", crops: CropDataset, train: TrainParams, done: Progress
+) -> Iterator[Batch]:
+    """The batches of the steps that are left; shows progress with the last logged step."""
+    start, size = done.step, train.batch_size
+    return progress(
+        make_loader(
+            fabric, crops, range(start, train.steps), batch_size=size, workers=train.workers
+        ),
+        label="train",
+        total=train.steps,
+        done=start,
+        stops=False,
+        unit="steps",
+        images=size,
+        details=lambda: _in_words(done.history),
+    )
 
 
 @dataclass(frozen=True)
