@@ -92,7 +92,7 @@ def fit(
         terms, lr = run.update(batch, step, seed=crops.seed)
         if step % LOG_EVERY == 0:  # reading a metric waits for the device
             run.done.history.append(_metrics(terms, step, lr))
-            rate = LOG_EVERY * size / (time.monotonic() - clock)
+            rate = LOG_EVERY * train.batch_size / (time.monotonic() - clock)
             if rank_zero:
                 log_step(run.done.history[-1] | {"images_per_s": rate})
             clock = time.monotonic()
