@@ -87,7 +87,6 @@ def fit(
     rank_zero, clock = fabric.global_rank == 0, time.monotonic()
     for metrics in run.done.history if rank_zero else []:
         log_step(metrics)
-    size = train.batch_size
     for step, batch in enumerate(_batches(run, crops), start=run.done.step + 1):
         terms, lr = run.update(batch, step, seed=crops.seed)
         if step % LOG_EVERY == 0:  # reading a metric waits for the device
