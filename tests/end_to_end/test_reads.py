@@ -33,7 +33,6 @@ UNWATCHED_FILES = {
     stage: {PHOTOS}
     for stage in ("prepare", "pseudo", "encoder", "relabel", "train", "eval", "eval_pseudo")
 }
-UNWATCHED_FILES["inputs"] = {"clip/open_clip_config.json"}  # runs every time
 WHERE = {"dataset.root"}  # the path of the photos, not their content
 SPEED = {"train.workers"}
 REFUSED = {"dataset.name"}  # with a CLIP of drawings; data/scenes.json changes with it
