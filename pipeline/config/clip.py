@@ -83,7 +83,7 @@ def check_knows_photos(clip: ClipParams, dataset: str) -> None:
         clip: the section.
         dataset: ``dataset.name``.
     """
-    if dataset != "demo" and not clip.demo_on_photos and knows_drawings_only(clip):
+    if not clip.demo_on_photos and dataset != "demo" and knows_drawings_only(clip):
         raise ValueError(
             f"params.yaml: clip.model: {clip.model} was trained on drawings and does not know "
             f"photos, and dataset.name is '{dataset}'; set clip.model to ViT-B-16-quickgelu and "

@@ -37,6 +37,7 @@ UNWATCHED_FILES = {
 }
 WHERE = {"dataset.root"}  # the path of the photos, not their content
 SPEED = {"train.workers"}
+REFUSED = {"dataset.name"}  # with a CLIP of drawings; data/scenes.json changes with it
 PARAMS = load_params(ROOT / "params.yaml")
 CLIP = {f"clip.{name}" for name in PARAMS.clip.model_dump()}
 # `RelabelSettings.of_fold` sets them; no checkpoint changes a result
@@ -44,8 +45,8 @@ OF_FOLD = {f"carb.{name}" for name in PARAMS.carb.model_dump()} | {"seed"}
 OF_FOLD |= {f"train.{name}" for name in ("steps", "local_term", "preview_every", "snapshots")}
 OF_FOLD |= {"segmenter.weights"}
 UNWATCHED = {
-    "pseudo": WHERE,
-    "encoder": WHERE | SPEED,
+    "pseudo": WHERE | REFUSED,
+    "encoder": WHERE | SPEED | REFUSED,
     "relabel": WHERE | SPEED | CLIP | OF_FOLD | {"train.checkpoint_every"},
     "train": WHERE | CLIP,  # data/masks.zarr is made from them, and its recipe is compared
 }
