@@ -71,6 +71,7 @@ def test_recipe_changes_are_the_parameters_that_differ(tmp_path: Path) -> None:
         "clip.window_share",
         "clip.fused",
         "train.local_term",
+        "train.batch_size",
         "train.class_weight_power",
         "train.dice_weight",
         "eval.flip",
