@@ -16,7 +16,6 @@ from PIL import Image
 from pipeline.config.base import load_sections
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
-from pipeline.evaluation.segmenter import score_segmenter
 from pipeline.evaluation.selection import annotated, inference_options, scenes_of
 from pipeline.report.drawing import overlay, save_png
 from pipeline.report.evaluation_files import EvaluationSettings
@@ -55,14 +54,7 @@ def row_of(scene: Scene, inputs: PanelInputs) -> PanelRow:
 def picture(dataset: Dataset, inputs: PanelInputs) -> Image.Image:
     """The rows of the median images, and the legend."""
     scenes = annotated(scenes_of(dataset, "val"))
-    score = score_segmenter(
-        inputs.segmenter,
-        scenes,
-        read_mask=inputs.read_mask,
-        store=inputs.store,
-        labels=inputs.labels,
-        test_time=inputs.test_time,
-    )
+    score = inputs.score(scenes)
     rows = [row_of(scene, inputs) for scene in ranked(scenes, score.photo_iou, ROWS)["median"]]
     legend = class_entries(inputs.segmenter.classes, inputs.palette)[:-1]  # nothing is ignored
     return panel(rows, titles=TITLES, legend=[legend])

@@ -44,9 +44,8 @@ def main(
     with TemporaryDirectory() as drawn:
         try:
             if settings.dataset.name == "demo" and not Path(settings.dataset.root).exists():
-                draw_split(
-                    Path(drawn), "train", seed=0, count=1
-                )  # the stage `draw` will do the rest
+                # One scene to measure with; the stage `draw` draws the others.
+                draw_split(Path(drawn), "train", seed=0, count=1)
                 dataset = open_dataset("demo", drawn)
                 photos = checkup.summary_of(
                     dataset.scenes("train"), classes=len(dataset.label_space.classes)

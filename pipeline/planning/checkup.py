@@ -20,8 +20,7 @@ from pipeline.datasets.collect import given_image_labels, used_scenes
 from pipeline.planning.forecast import clip_for_timing, measure_clip, store_bytes
 from pipeline.planning.forecast_training import measure_step
 from pipeline.planning.needs import needs_of
-from pipeline.planning.survey import this_machine
-from pipeline.scenes.image_io import upright_size
+from pipeline.planning.survey import sample_sizes, this_machine
 from pipeline.system.devices import pick_precision, start_fabric
 from pipeline.system.files import bytes_text
 from pipeline.system.progress import duration_text
@@ -29,7 +28,6 @@ from pipeline.system.progress import duration_text
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-SAMPLE = 200  # photos whose sizes are read
 PACKAGES = ("carb-wsss", "torch", "open_clip_torch", "timm", "segmentation-models-pytorch", "dvc")
 
 
@@ -81,9 +79,8 @@ def photos_of(params: Params) -> Photos:
 
 def summary_of(scenes: Sequence[Scene], *, classes: int) -> Photos:
     """Number and sizes of photos."""
-    sizes = [upright_size(scene.image) for scene in scenes[:: -(-len(scenes) // SAMPLE)]]
     counts = dict(Counter(scene.split for scene in scenes))
-    return Photos(counts, sizes, scenes[0].image, classes)
+    return Photos(counts, sample_sizes(scenes), scenes[0].image, classes)
 
 
 def describe_machine(found: Checkup, params: Params) -> None:

@@ -15,9 +15,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from pipeline.config.params import Params, load_params
 from pipeline.datasets.folder import CLASSES
+from pipeline.planning.needs import needs_of
 from pipeline.planning.plan import Choice, choose
 from pipeline.planning.survey import Survey, survey_folder, this_machine
-from pipeline.planning.weights import weights_to_download
 from pipeline.system.files import atomic_path
 from pipeline.system.outputs import outputs
 
@@ -133,7 +133,7 @@ def _report(photos: Survey, recipe: Params, out: Path) -> None:
         log.warning("missing: the classes in each photo (image labels); CLIP can propose them")
     if not photos.masks.get("val"):
         log.info("no validation photos with masks: panels are drawn, nothing is scored")
-    if weights := weights_to_download(recipe):
+    if weights := [file for need in needs_of(recipe) for file in need.missing()]:
         log.warning(
             "missing: pretrained weights, which the first run downloads: %s", ", ".join(weights)
         )

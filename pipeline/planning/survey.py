@@ -113,13 +113,13 @@ def survey_folder(root: Path) -> Survey:
         root=root,
         counts=dict(Counter(scene.split for scene in scenes)),
         masks=dict(Counter(scene.split for scene in scenes if scene.mask is not None)),
-        sizes=_sizes(scenes),
+        sizes=sample_sizes(scenes),
         classes=classes,
         labelled=labelled,
     )
 
 
-def _sizes(scenes: Sequence[Scene]) -> list[tuple[int, int]]:
+def sample_sizes(scenes: Sequence[Scene]) -> list[tuple[int, int]]:
     """The upright sizes of at most ``SAMPLE`` photos, evenly spread.
 
     Raises:

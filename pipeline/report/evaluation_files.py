@@ -19,7 +19,6 @@ from pipeline.evaluation.segmenter import (
     per_class_rows,
     protocol,
     region_class_rows,
-    score_segmenter,
 )
 from pipeline.evaluation.selection import (
     annotated,
@@ -261,14 +260,7 @@ def _score_and_draw(
     classes = inputs.segmenter.classes
     labelled = [scene for scene in scenes if scene.key in inputs.labels]
     check_photos(inputs.store, {scene.key: file_digest(scene.image) for scene in labelled})
-    score = score_segmenter(
-        inputs.segmenter,
-        scenes,
-        read_mask=inputs.read_mask,
-        store=inputs.store,
-        labels=inputs.labels,
-        test_time=inputs.test_time,
-    )
+    score = inputs.score(scenes)
     total = sum(region.pixels for region in score.regions.values())
     metrics = {
         **metrics_of(score.confusion, classes),

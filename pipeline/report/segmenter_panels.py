@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline.datasets.base import MaskReader, Scene, read_scene_mask
+from pipeline.evaluation.segmenter import SegmenterScore, score_segmenter
 from pipeline.report.drawing import RgbArray, colour_mask, mark_region
 from pipeline.report.panels import (
     LegendItem,
@@ -49,6 +50,17 @@ class PanelInputs(NamedTuple):
     labels: ImageLabels
     read_mask: MaskReader
     palette: RgbArray
+
+    def score(self, scenes: Sequence[Scene]) -> SegmenterScore:
+        """Score the segmenter, with regions and pseudo-masks, on images with human masks."""
+        return score_segmenter(
+            self.segmenter,
+            scenes,
+            read_mask=self.read_mask,
+            store=self.store,
+            labels=self.labels,
+            test_time=self.test_time,
+        )
 
 
 def segmenter_panels(
