@@ -52,6 +52,7 @@ BEST: dict[str, Changes] = {
     "without CARB": {"carb.enabled": False},
     "with the local term": {"train.local_term": True},
     "without Dice loss": {"train.dice_weight": 0.0},
+    "without presence loss": {"train.presence_weight": 0.0},
     "without window embeddings": {"clip.window_share": 0.0},
 }
 # What the recipe would reach with perfect pseudo-masks, which CARB need not judge.

@@ -21,6 +21,7 @@ class TrainParams(Section):
     weight_decay: NotNegative
     class_weight_power: NotNegative
     dice_weight: NotNegative
+    presence_weight: NotNegative = 0.0  # files of earlier versions have none
     precision: Precision
     workers: Annotated[int, Field(ge=0, le=256)]
     checkpoint_every: Count

@@ -1,4 +1,4 @@
-"""Loss of a training batch: class weights, pseudo-masks of both views, Dice.
+"""Loss of a training batch: class weights, pseudo-masks of both views, Dice, presence.
 
 The CARB loss itself is in `pipeline.carb`; here it gets its parameters and its inputs.
 """
@@ -14,13 +14,14 @@ from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.carb import CarbParams
 from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.system.distributed import all_reduce_sum_with_grad
+from pipeline.system.distributed import all_reduce_sum, all_reduce_sum_with_grad
 from pipeline.training.augment import IMAGENET, Normalisation, normalise
 from pipeline.training.crops import Batch, LabelSource, TrainingPhoto
 from pipeline.views import Box
 
 COUNTED_IMAGES = 20_000  # at most, for class frequencies
 DICE_SMOOTHING = 1.0  # in pixels; damps classes of few pixels
+POOLING = 5.0  # between the mean (0) and the maximum (infinity), as in the paper of presence_loss
 _NO_WINDOW = Box(0, 0, 1, 1)
 
 
@@ -31,12 +32,14 @@ class BatchLoss:
     Attributes:
         carb: the CARB loss with its state.
         dice_weight: of the Dice loss on the global view, added to the total.
+        presence_weight: likewise of the presence loss.
         normalisation: of the images, as the encoder expects it.
     """
 
     carb: CarbLoss
     dice_weight: float = 0.0
     normalisation: Normalisation = IMAGENET
+    presence_weight: float = 0.0
 
     def to(self, device: torch.device) -> "BatchLoss":
         """The loss on a device; the CARB loss is moved in place."""
@@ -56,6 +59,9 @@ class BatchLoss:
         if self.dice_weight:
             dice = self.dice_weight * dice_loss(logits, masks)
             terms = replace(terms, total=terms.total + dice)
+        if self.presence_weight:
+            presence = self.presence_weight * presence_loss(logits, batch.image_labels)
+            terms = replace(terms, total=terms.total + presence)
         return terms
 
 
@@ -82,7 +88,7 @@ def make_loss(
         class_weights=weights,
         floor=carb.min_weight,
     )
-    return BatchLoss(loss, train.dice_weight, normalisation)
+    return BatchLoss(loss, train.dice_weight, normalisation, train.presence_weight)
 
 
 def class_frequency(
@@ -131,3 +137,26 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     loss = 1 - (2 * overlap + DICE_SMOOTHING) / (predicted + wanted + DICE_SMOOTHING)
     present = wanted > 0
     return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)
+
+
+def presence_loss(logits: Tensor, image_labels: Tensor) -> Tensor:
+    """Cross-entropy between image-level labels and the classes that the segmenter finds.
+
+    A class is found with the probability that its pixels give, pooled by a smooth maximum:
+    Pinheiro and Collobert, From Image-level to Pixel-level Labeling with Convolutional Networks
+    (arXiv 1411.6228), equation 4, on log-probabilities. So a class that the pseudo-masks confuse
+    with others must appear somewhere, and absent classes nowhere.
+
+    Args:
+        logits: segmenter scores, ``[B, C, H, W]`` float.
+        image_labels: classes present, ``[B, C]`` bool.
+
+    Returns:
+        0-d float32, the mean over images and classes of the global batch.
+    """
+    pixels = logits.float().log_softmax(dim=1).flatten(2)  # [B, C, H * W]
+    pooled = ((POOLING * pixels).logsumexp(dim=2) - math.log(pixels.shape[2])) / POOLING
+    absent = torch.log1p(-pooled.exp().clamp_max(1 - 1e-6))
+    losses = -torch.where(image_labels, pooled, absent)
+    count = all_reduce_sum(torch.tensor(float(losses.numel()), device=losses.device))
+    return all_reduce_sum_with_grad(losses.sum()) / count

@@ -14,7 +14,13 @@ from pipeline.carb import CarbLoss
 from pipeline.config.segmenter import NormalisationParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.augment import NORMALISATIONS, normalisation_of, normalise
-from pipeline.training.batch_loss import BatchLoss, class_frequency, class_weights, dice_loss
+from pipeline.training.batch_loss import (
+    BatchLoss,
+    class_frequency,
+    class_weights,
+    dice_loss,
+    presence_loss,
+)
 from pipeline.training.crops import Batch, SampledLogits, TrainingPhoto
 from pipeline.views import Box
 
@@ -117,6 +123,10 @@ def test_the_plain_loss_is_cross_entropy_of_both_views_on_the_same_logits():
     with_dice = BatchLoss(CarbLoss(tau=0, warmup_steps=9), 0.5, own)(batch, model)
     added = 0.5 * dice_loss(logits, masks.argmax(1))
     torch.testing.assert_close(with_dice.total, terms.total + added)
+    carb = CarbLoss(tau=0, warmup_steps=9)
+    with_presence = BatchLoss(carb, normalisation=own, presence_weight=0.1)(batch, model)
+    added = 0.1 * presence_loss(logits, batch.image_labels)
+    torch.testing.assert_close(with_presence.total, terms.total + added)
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 9])
@@ -158,3 +168,24 @@ def test_dice_of_ignored_pixels_is_0_without_gradient():
     assert float(loss.detach()) == 0
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_presence_is_the_binary_cross_entropy_of_pooled_probabilities():
+    logits = 3 * torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[True, True, False], [False, True, True]])
+    pooled = logits.softmax(1).pow(5).mean((2, 3)).pow(1 / 5)  # of log-probabilities: a power mean
+    wanted = F.binary_cross_entropy(pooled, labels.float())
+    torch.testing.assert_close(presence_loss(logits, labels), wanted)
+
+
+def test_presence_of_sure_pixels_is_finite():
+    logits = torch.tensor([200.0, -200.0])[None, :, None, None].repeat(1, 1, 2, 2).requires_grad_()
+    for labels, least in (
+        (torch.tensor([[True, False]]), 0.0),
+        (torch.tensor([[False, True]]), 5.0),
+    ):
+        loss = presence_loss(logits, labels)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss >= least
+        assert torch.isfinite(loss)
+        assert gradient.isfinite().all()

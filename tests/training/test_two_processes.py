@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.scenes.classes import IGNORE_INDEX
-from pipeline.training.batch_loss import dice_loss
+from pipeline.training.batch_loss import dice_loss, presence_loss
 from tests.test_carb_laws import Scene, assert_equal, drawn, run
 
 SHARES = [slice(0, 1), slice(1, 4)]  # of four images process 0 has one, process 1 three
@@ -23,19 +23,19 @@ def scenes_to_share() -> list[Scene]:
     return steps
 
 
-def dice(scene: Scene) -> tuple[Tensor, Tensor]:
-    """The Dice loss and its gradient."""
+def added(scene: Scene) -> tuple[Tensor, Tensor]:
+    """The Dice and the presence loss, and the gradient of their sum."""
     logits = scene.logits.clone().requires_grad_()
-    loss = dice_loss(logits, scene.masks)
-    return loss.detach(), torch.autograd.grad(loss, logits)[0]
+    losses = torch.stack([dice_loss(logits, scene.masks), presence_loss(logits, scene.labels)])
+    return losses.detach(), torch.autograd.grad(losses.sum(), logits)[0]
 
 
 def _one_of_two(rank: int, folder: Path) -> None:
-    """Compute both losses on this process's images."""
+    """Compute all losses on this process's images."""
     rendezvous = f"file://{folder / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     own = [scene[SHARES[rank]] for scene in scenes_to_share()]
-    found = {"carb": [run(own, **options) for options in OPTIONS], "dice": list(map(dice, own))}
+    found = {"carb": [run(own, **options) for options in OPTIONS], "added": list(map(added, own))}
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -50,9 +50,9 @@ def test_two_processes_give_the_losses_and_the_gradients_of_one(tmp_path: Path) 
             one["gradient"] = other["gradient"] = joined
         for share in shares:
             assert_equal(share, run(scenes_to_share(), **options))
-    for scene, one, other in zip(scenes_to_share(), first["dice"], second["dice"], strict=True):
-        loss, gradient = dice(scene)
-        assert one[0] == other[0]
-        torch.testing.assert_close(one[0], loss)
+    for scene, one, other in zip(scenes_to_share(), first["added"], second["added"], strict=True):
+        losses, gradient = added(scene)
+        assert torch.equal(one[0], other[0])
+        torch.testing.assert_close(one[0], losses)
         joined = torch.cat([one[1], other[1]]) / 2
         torch.testing.assert_close(joined, gradient, rtol=1e-4, atol=1e-8)
