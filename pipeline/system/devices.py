@@ -245,7 +245,7 @@ def start_fabric(precision: str) -> "Fabric":
 
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     # Filling every new tensor with NaN takes a tenth of a training step, and changes no result.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     accelerator, launch = best_device().type, launch_of(os.environ)
     if accelerator == "cpu":
         share_cores()
