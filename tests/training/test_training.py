@@ -36,6 +36,7 @@ from tests.helpers.small_training import (
 )
 
 SIZE = (32, 64)
+ON_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 @pytest.fixture
@@ -102,19 +103,7 @@ def test_the_parameters_set_the_loss(data, small):
     assert off.warming_up
 
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", ["cpu", ON_GPU])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     data, small, tmp_path, optimizer, device
