@@ -1,18 +1,15 @@
 """Speed benchmarks, reported as ratios; each one runs in its own process.
 
 python -m bench.speed                        all of them, on the CPU
-python -m bench.speed tower online --device cuda
+python -m bench.speed --device cuda --quick  in under 5 minutes
 """
 
 import importlib
 import json
 import logging
 import multiprocessing
-import subprocess
-import sys
+import os
 import tempfile
-import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -20,15 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.timing import Measure, processor, summarise
+from bench.timing import Measure, processor
 from pipeline.system.command import command
 from pipeline.system.files import write_json
 from pipeline.system.outputs import outputs
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from bench.workload import Workload
 
 app = typer.Typer(add_completion=False)
 log = logging.getLogger("carb")
@@ -38,36 +33,25 @@ BENCHES = {  # name -> module:function, imported in the benchmark's own process
     "loader": "bench.speed_training:loader",
     "online": "bench.speed_training:online",
     "evaluation": "bench.speed_evaluation:evaluation",
-    "start": "bench.speed:start",
+    "compile": "bench.speed_training:compiled",
 }
-ROUNDS = 5
+QUICK = ("tower", "loader", "evaluation", "compile")
 
 
-def start(work: "Workload", folder: Path) -> Iterator[Measure]:
-    """Time until a stage prints its help."""
-    seconds = []
-    for _ in range(ROUNDS if work.seconds else 1):
-        clock = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "stages.train", "--help"], capture_output=True, check=True
-        )
-        seconds.append(time.perf_counter() - clock)
-    yield summarise("start", "python -m stages.train --help", seconds, target=1.0, unit="s")
-
-
-def run_bench(name: str, workload: str) -> list[Measure]:
+def run_bench(name: str, workload: str, quick: bool = False) -> list[Measure]:
     """Run one benchmark in this process.
 
     Args:
         name: key of ``BENCHES``.
         workload: name of a `Workload` in `bench.workload`.
+        quick: see `Workload.quick`.
     """
     workloads = importlib.import_module("bench.workload")
     log.setLevel(logging.ERROR)
     module, function = BENCHES[name].split(":")
+    bench, work = getattr(importlib.import_module(module), function), getattr(workloads, workload)
     with tempfile.TemporaryDirectory() as folder:
-        bench = getattr(importlib.import_module(module), function)
-        return list(bench(getattr(workloads, workload), Path(folder)))
+        return list(bench(work.quick() if quick else work, Path(folder)))
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -76,6 +60,8 @@ def machine(device: str) -> dict[str, Any]:
 
     about: dict[str, Any] = {"processor": processor(), "torch": torch.__version__}
     if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch sees no GPU here; run `nvidia-smi`")
         about["device"] = torch.cuda.get_device_name()
     return about
 
@@ -87,7 +73,7 @@ def in_own_process(function: Any, *arguments: Any) -> Any:
 
 
 def table_of(measures: list[Measure]) -> "Table":
-    """One row per measurement, with its target."""
+    """One row per measurement, with its details and target."""
     from rich.table import Table
 
     table = Table("bench", "what", "value", "min .. max", "rounds", "target", "")
@@ -96,7 +82,9 @@ def table_of(measures: list[Measure]) -> "Table":
         verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[one.met]
         spread = f"{one.low:.2f} .. {one.high:.2f}" if one.rounds > 1 else ""
         value = f"{one.value:.2f}{one.unit and ' ' + one.unit}"
-        table.add_row(one.bench, one.what, value, spread, str(one.rounds), bound, verdict)
+        details = "; ".join(f"{name} {value}" for name, value in one.details.items())
+        what = f"{one.what}\n[dim]{details}[/]"
+        table.add_row(one.bench, what, value, spread, str(one.rounds), bound, verdict)
     return table
 
 
@@ -107,22 +95,28 @@ def main(
         list[str] | None, typer.Argument(help=f"Any of: {', '.join(BENCHES)}.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"Shorter races; without names: {', '.join(QUICK)}.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "scratch/speed.json"
     ),
 ) -> None:
-    """Run the named benchmarks, or all: about 10 minutes on two cores."""
+    """Run the named benchmarks, or all: about 15 minutes on two cores."""
     unknown = [name for name in names or [] if name not in BENCHES]
     if unknown or device not in ("cpu", "cuda"):
         found = f"'{unknown[0]}'" if unknown else f"--device {device}"
         raise ValueError(f"benches are {', '.join(BENCHES)}, devices cpu and cuda; got {found}")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Fabric would take a GPU
     about = in_own_process(machine, device)
     measures: list[Measure] = []
     with outputs("speed", files={"--out": out}):
-        for name in names or BENCHES:
+        for name in names or (QUICK if quick else BENCHES):
             log.info("%s ...", name)
-            measures += in_own_process(run_bench, name, device.upper())
-        write_json(out, {**about, "measures": [asdict(one) | {"met": one.met} for one in measures]})
+            measures += in_own_process(run_bench, name, device.upper(), quick)
+            results = [asdict(one) | {"met": one.met} for one in measures]
+            write_json(out, {**about, "measures": results})  # kept if a later one fails
     from rich.console import Console
 
     Console().print(table_of(measures))

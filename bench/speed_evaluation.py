@@ -21,15 +21,15 @@ from pipeline.segmenter.inference import PIXELS_PER_CALL, Segmenter, TestTimeOpt
 
 def evaluation(work: Workload, folder: Path) -> Iterator[Measure]:
     """Time of the whole evaluation relative to the forward pass."""
-    small = draw_street(folder / "small", train=1, val=work.photos)
-    large = draw_street(folder / "large", train=1, val=max(2, work.photos // 12), size=work.photo)
-    demo = as_segmenter(demo_network(small).to(work.device), base_size=small.params.views.base_size)
+    if work.small:
+        small = draw_street(folder / "small", train=1, val=work.small)
+        network = demo_network(small).to(work.device)
+        demo = as_segmenter(network, base_size=small.params.views.base_size)
+        yield from _against_forward(work, "the demo's", small, demo)
+    large = draw_street(folder / "large", train=1, val=work.large, size=work.photo)
     city = random_segmenter(work, base_size=work.photo)
-    for name, street, segmenter in (
-        ("the demo's", small, demo),
-        (f"DeepLabV3, {work.photo[0]} x {work.photo[1]}", large, city),
-    ):
-        yield from _against_forward(work, name, street, segmenter)
+    name = f"DeepLabV3, {work.photo[0]} x {work.photo[1]}"
+    yield from _against_forward(work, name, large, city)
 
 
 def _against_forward(

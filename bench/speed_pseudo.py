@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +15,8 @@ from pipeline.clip.windows import magnified, window_batches
 from pipeline.scenes.image_io import read_image
 from pipeline.views import Box, cover
 
+PRODUCTS = 10  # in a row, or starting them would count
+
 
 def _large_levels(work: Workload) -> dict[str, object]:
     """One window for the whole image, like the paper's crops."""
@@ -23,9 +26,10 @@ def _large_levels(work: Workload) -> dict[str, object]:
 def _large(work: Workload, folder: Path, clip: str) -> StoreMaker:
     street = draw_street(
         folder,
-        train=max(2, work.photos // 12),
+        train=work.large,
         size=work.photo,
         clip__levels=_large_levels(work),
+        clip__fused=None,
         clip__precision="auto",
     )
     return store_maker(street, random_clip(clip))
@@ -49,8 +53,10 @@ def _windows(maker: StoreMaker) -> list[Tensor]:
 
 def tower(work: Workload, folder: Path) -> Iterator[Measure]:
     """Speed of the whole stage (decode, resize, windows, blend, write) relative to the tower."""
-    small = draw_street(folder / "small", train=work.photos)
-    yield from _against_tower(work, "demo's CLIP, all levels", store_maker(small, random_clip("")))
+    if work.small:
+        small = draw_street(folder / "small", train=work.small)
+        maker = store_maker(small, random_clip(""))
+        yield from _against_tower(work, "demo's CLIP, all levels", maker)
     for number, clip in enumerate(work.clips):
         name = f"{clip or 'demo CLIP'}, {work.photo[0]} x {work.photo[1]}"
         yield from _against_tower(work, name, _large(work, folder / f"{number}", clip))
@@ -64,16 +70,27 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
             for part in windows:
                 maker.clip.patch_features(part)
 
+    matrix = torch.randn(work.product, work.product, device=work.device)
+
+    def products() -> None:
+        with maker.fabric.autocast():
+            for _ in range(PRODUCTS):
+                matrix @ matrix
+
     with FlopCounterMode(display=False) as counter:
         bare()
     times = race(
-        {"tower": bare, "the stage": lambda: maker.remove(maker())},
+        {
+            "tower": bare,
+            "the stage": lambda: maker.remove(maker()),
+            "matrix products": products,
+        },
         wait=work.wait,
         seconds=work.seconds,
         least=work.least,
     )
     photos, flop = len(maker.plan.photos), counter.get_total_flops()
-    seconds = statistics.median(times["the stage"])
+    seconds = {name: statistics.median(each) for name, each in times.items()}
     yield ratio(
         "tower",
         f"speed of the stage, relative to the bare tower: {name}",
@@ -83,9 +100,13 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
         target=0.9,
         at_least=True,
         details={
-            "photos/s": round(photos / seconds, 2),
+            "photos/s": round(photos / seconds["the stage"], 2),
             "TFLOP per photo": round(flop / photos / 1e12, 4),
-            "TFLOP/s": round(flop / seconds / 1e12, 3),
+            "TFLOP/s of the stage": round(flop / seconds["the stage"] / 1e12, 3),
+            "of the tower": round(flop / seconds["tower"] / 1e12, 3),
+            f"of products of {work.product} x {work.product}": round(
+                PRODUCTS * 2 * work.product**3 / seconds["matrix products"] / 1e12, 3
+            ),
             "precision": str(maker.fabric.strategy.precision.precision),
         },
     )

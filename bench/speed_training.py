@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +36,7 @@ from pipeline.config.params import load_params
 from pipeline.config.train import TrainParams
 from pipeline.segmenter.network import build_segmenter
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.devices import start_fabric
+from pipeline.system.devices import precision_of, start_fabric
 from pipeline.training.augment import normalise
 from pipeline.training.batch_loss import BatchLoss
 from pipeline.training.crops import (
@@ -52,10 +53,9 @@ from pipeline.views import Box
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-ROUNDS = 10  # target, from which steps per round follow
-PREFETCHED = 4  # batches per loader process when a round begins
-MOST_WORKERS = 8  # as recipes/cityscapes.yaml
-IDLE_S = 0.5  # enough for a loader to fill its queue
+PAPER = Path("recipes/cityscapes.yaml")
+PREFETCHED = 4  # batches that a loader process holds ready
+IDLE_S = 3  # enough for a loader to fill its queue
 PATCH = 16  # pixels
 
 
@@ -95,26 +95,26 @@ def _learner(fabric: "Fabric", network: nn.Module, train: TrainParams) -> Learne
 
 def loader(work: Workload, folder: Path) -> Iterator[Measure]:
     """Time of a training step with the loader, relative to a step on a resident batch."""
-    small = draw_street(folder / "small", train=max(work.photos, 8))
-    yield _against_resident(work, "the demo's", small, demo_network(small), random_clip(""))
+    if work.small:
+        small = draw_street(folder / "small", train=max(work.small, 8))
+        yield _against_resident(work, "the demo's", small, demo_network(small), random_clip(""))
     height, width = work.crop
-    level = {"zoom": 1.0, "window": list(work.photo), "overlap": 0.5}
+    level = {"window": list(work.photo), "overlap": 0.0}
     large = draw_street(
         folder / "large",
-        train=max(2, work.photos // 12),
+        train=work.large,
         size=work.photo,
-        clip__levels={"global": level, "local": level},
-        clip__precision="auto",
+        recipe=PAPER,
+        clip__levels={"global": level | {"zoom": 1.0}, "local": level | {"zoom": 2.0}},
         views__base_size=list(work.photo),
         views__crop=[height, width],
         views__local_window=[height, width // 4],
-        train__precision="auto",
         train__batch_size=work.batch_size,
-        train__workers=min(os.cpu_count() or 1, MOST_WORKERS),
+        train__workers=min(os.cpu_count() or 1, load_params(PAPER).train.workers),
     )
     classes = len(large.index.label_space.classes)
     network = random_segmenter(work, base_size=work.crop, num_classes=classes).model
-    name = f"DeepLabV3's on {work.batch_size} crops of {height} x {width}"
+    name = f"the paper's recipe, {work.batch_size} crops of {height} x {width}"
     with patch.object(
         pipeline.training.crops, "KEPT_BYTES", 0
     ):  # always decode, as for large data sets
@@ -139,9 +139,14 @@ def _against_resident(
     clock = time.perf_counter()
     learn_all(repeat(resident), 1)
     work.wait()
-    steps = max(1, round(work.seconds / ROUNDS / (time.perf_counter() - clock)))
-    if work.device == "cuda":  # more than are prefetched
-        steps = max(steps, 10 * PREFETCHED * params.train.workers)
+    steps = max(1, round(work.seconds / work.least / (time.perf_counter() - clock)))
+
+    def settle(name: str) -> None:
+        if name == "loader":  # of the rate at which it makes batches, not of those made before
+            deque(islice(batches, 2 * PREFETCHED * params.train.workers), maxlen=0)
+        elif work.seconds:
+            time.sleep(IDLE_S)
+
     times = race(
         {
             "resident": lambda: learn_all(repeat(resident), steps),
@@ -150,7 +155,7 @@ def _against_resident(
         wait=work.wait,
         seconds=2 * work.seconds,
         least=work.least,
-        settle=lambda: time.sleep(IDLE_S if work.seconds else 0),
+        settle=settle,
     )
     return ratio(
         "loader",
@@ -159,7 +164,8 @@ def _against_resident(
         of="loader",
         to="resident",
         target=1.05,
-        details={"steps a round": steps, "workers": params.train.workers},
+        details={"steps a round": steps, "workers": params.train.workers}
+        | {"precision": precision_of(learner.fabric)},
     )
 
 
@@ -199,7 +205,7 @@ def _loader(street: Street, clip: DenseClip, fabric: "Fabric") -> "DataLoader[Ba
 
 def online(work: Workload, folder: Path) -> Iterator[Measure]:
     """Time of a training step with CLIP inside, relative to one from cached logits."""
-    train = load_params(Path("recipes/cityscapes.yaml")).train
+    train = load_params(PAPER).train
     fabric, float32 = start_fabric("auto"), start_fabric("32-true")
     clip, batch = random_clip(work.clips[0]).to(fabric.device), _random_batch(work)
     width = clip.patch_features(torch.zeros(1, 3, 64, 64, device=fabric.device)).shape[1]
@@ -224,7 +230,7 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
         seconds=4 * work.seconds,
         least=work.least,
     )
-    details: dict[str, Any] = {"precision": str(fabric.strategy.precision.precision)}
+    details: dict[str, Any] = {"precision": precision_of(fabric)}
     details |= {"crop": list(work.crop), "photos": work.batch_size}
     for what, other, target in (
         ("a step with CLIP as the authors run it", "authors' tower inside", 1.35),
@@ -240,6 +246,33 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
             at_least=True,
             details=details,
         )
+
+
+def compiled(work: Workload, folder: Path) -> Iterator[Measure]:
+    """Time of a training step of the paper's recipe, relative to one with torch.compile."""
+    fabric, train, batch = start_fabric("auto"), load_params(PAPER).train, _random_batch(work)
+    networks = [random_segmenter(work, base_size=work.crop).model for _ in range(2)]
+    networks[1].compile(backend=work.compiler)
+    plain, fast = (_learner(fabric, network, train) for network in networks)
+    clock = time.perf_counter()
+    fast.learn(batch)
+    work.wait()
+    compile_s = time.perf_counter() - clock
+    times = race(
+        {"plain": lambda: plain.learn(batch), "compiled": lambda: fast.learn(batch)},
+        wait=work.wait,
+        seconds=work.seconds,
+        least=work.least,
+    )
+    yield ratio(
+        "compile",
+        "time of a training step, relative to one with torch.compile",
+        times,
+        of="plain",
+        to="compiled",
+        target=None,
+        details={"first step, s": round(compile_s, 1), "precision": precision_of(fabric)},
+    )
 
 
 def _random_batch(work: Workload) -> Batch:

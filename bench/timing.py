@@ -51,7 +51,7 @@ def race(
     wait: Callable[[], object],
     seconds: float,
     least: int,
-    settle: Callable[[], object] = lambda: None,
+    settle: Callable[[str], object] = lambda name: None,
 ) -> Seconds:
     """Time the contestants in turn, in a different order per round, after one warm-up round.
 
@@ -60,7 +60,7 @@ def race(
         wait: waits for the device; the clock stops after it.
         seconds: no new round starts after this time.
         least: minimum number of rounds.
-        settle: called before each contestant, not timed, so that background work can finish.
+        settle: called with the name of each contestant before it, not timed.
 
     Returns:
         the seconds of each round, by contestant.
@@ -72,7 +72,7 @@ def race(
     start, count = time.perf_counter(), 0
     while count < least or time.perf_counter() - start < seconds:
         for name in names[count % len(names) :] + names[: count % len(names)]:
-            settle()
+            settle(name)
             clock = time.perf_counter()
             contestants[name]()
             wait()

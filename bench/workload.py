@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import open_clip
@@ -42,36 +42,55 @@ class Workload:
         device: ``cpu`` or ``cuda``.
         seconds: time for the rounds of one race; 0: smoke test.
         least: minimum number of rounds of a race.
-        photos: number of small images of a race.
+        small: number of images as the demo draws them; 0: only the large ones.
+        large: number of large images.
         clips: open_clip names of large CLIPs, with random weights; the first is used throughout.
         encoder: of the large segmenter, a DeepLabV3.
         photo: ``(height, width)`` of large images, pixels.
         crop: crop of the large segmenter's training; the local window is a quarter of it.
         batch_size: of the large segmenter's training.
+        product: rows and columns of the matrices whose product measures the peak.
+        compiler: backend of torch.compile.
     """
 
     device: str
     seconds: float
     least: int
-    photos: int
+    small: int
+    large: int
     clips: tuple[str, ...]
     encoder: str
     photo: tuple[int, int]
     crop: tuple[int, int]
     batch_size: int
+    product: int
+    compiler: str = "inductor"
 
     def wait(self) -> None:
         """Wait for the device."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def quick(self) -> Self:
+        """The large images only, fewer of them, and shorter races."""
+        return replace(
+            self,
+            seconds=self.seconds / 3,
+            least=min(self.least, 3),
+            small=0,
+            large=min(self.large, 4),
+            clips=self.clips[:1],
+        )
+
 
 BASE_CLIP, LARGE_CLIP = "ViT-B-16-quickgelu", "ViT-L-14-quickgelu"
-CPU = Workload("cpu", 20, 5, 24, (BASE_CLIP,), "resnet50", (512, 1024), (256, 512), 2)
+CPU = Workload("cpu", 20, 5, 24, 2, (BASE_CLIP,), "resnet50", (512, 1024), (256, 512), 2, 1024)
 CUDA = Workload(
-    "cuda", 30, 5, 96, (BASE_CLIP, LARGE_CLIP), "resnet50", (1024, 2048), (512, 1024), 8
+    *("cuda", 30, 5, 96, 8, (BASE_CLIP, LARGE_CLIP)),
+    *("resnet50", (1024, 2048), (512, 1024), 8, 8192),
 )
-SMOKE = Workload("cpu", 0, 1, 3, ("",), "resnet18", (64, 128), (64, 128), 2)  # for tests
+# For tests: torch.compile only traces.
+SMOKE = Workload("cpu", 0, 1, 3, 2, ("",), "resnet18", (64, 128), (64, 128), 2, 32, "eager")
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,7 @@ def draw_street(
     train: int,
     val: int = 0,
     size: tuple[int, int] | None = None,
+    recipe: Path = Path("params.yaml"),
     **changes: Any,
 ) -> Street:
     """Draw a data set as the demo does, and index it.
@@ -100,7 +120,8 @@ def draw_street(
         train: number of training images.
         val: number of validation images.
         size: ``(height, width)`` that images and masks are enlarged to; None: as drawn.
-        changes: of the repository's params.yaml; ``__`` means a dot.
+        recipe: parameter file to start from.
+        changes: of its parameters; ``__`` means a dot.
     """
     root = folder / "photos"
     draw_split(root, "train", seed=0, count=train)
@@ -111,7 +132,7 @@ def draw_street(
             _enlarge(path, size, number)
     named = {"dataset.root": str(root)}
     named |= {name.replace("__", "."): value for name, value in changes.items()}
-    write_changed(Path("params.yaml"), folder / "params.yaml", named)
+    write_changed(recipe, folder / "params.yaml", named)
     params = load_params(folder / "params.yaml")
     dataset = open_dataset("demo", str(root))
     scenes = [

@@ -66,6 +66,12 @@ def tagged_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, to
     return add_tagged_clip(tmp_path, monkeypatch)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 def _leftovers() -> list[psutil.Process]:
     """Running processes that tests started, except Python's own helpers."""
     own = ("resource_tracker", "forkserver", "--multiprocessing-fork", "loky")

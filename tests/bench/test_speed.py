@@ -8,8 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 from bench.authors import online_masks, patch_logits
-from bench.speed import BENCHES, app, run_bench
+from bench.speed import QUICK, app, run_bench
 from bench.timing import race, ratio, summarise
+from bench.workload import SMOKE
 from pipeline.views import Box
 from tests.helpers import ROOT, clip_folder
 
@@ -32,9 +33,9 @@ def test_each_round_runs_every_contestant_once_in_turn() -> None:
         wait=lambda: None,
         seconds=0,
         least=3,
-        settle=lambda: run.append("-"),
+        settle=lambda name: run.append(name.upper()),
     )
-    assert "".join(run) == "abc" + "-a-b-c" + "-b-c-a" + "-c-a-b"  # the first round is not timed
+    assert "".join(run) == "abc" + "AaBbCc" + "BbCcAa" + "CcAaBb"  # the first round is not timed
     assert [len(times[name]) for name in "abc"] == [3, 3, 3]
 
 
@@ -60,22 +61,30 @@ def test_online_masks_are_clip_s_choice_among_the_classes_present() -> None:
     assert windows.tolist() == [[[1, 1], [2, 2]]]
 
 
-@pytest.mark.parametrize("name", sorted(set(BENCHES) - {"start"}))
+@pytest.mark.parametrize("name", ["tower", "authors", "online", "evaluation"])
 def test_a_bench_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
     measures = run_bench(name, "SMOKE")
     assert {one.bench for one in measures} == {name}
 
 
-def test_results_are_written_and_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of dynamo itself
+def test_the_quick_benches_are_written_and_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("bench.speed.ROUNDS", 1)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as main does
+    monkeypatch.setattr("bench.workload.CPU", SMOKE)
     monkeypatch.setattr("bench.speed.in_own_process", lambda function, *given: function(*given))
-    result = CliRunner().invoke(app, ["start", "--out", str(tmp_path / "speed.json")])
+    result = CliRunner().invoke(app, ["--quick", "--out", str(tmp_path / "speed.json")])
     assert result.exit_code == 0, result.output
-    content = json.loads((tmp_path / "speed.json").read_text())
-    assert [one["bench"] for one in content["measures"]] == ["start"]
-    assert "--help" in result.output
+    measures = json.loads((tmp_path / "speed.json").read_text())["measures"]
+    assert list(dict.fromkeys(one["bench"] for one in measures)) == list(QUICK)
+    told = {name for one in measures for name in one["details"]}
+    wanted = {"photos/s", "of the tower", "of products of 32 x 32", "first step, s"}
+    assert wanted <= told
+    assert all(name in result.output for name in ("64 x 128", "first step, s"))
 
 
 def test_unknown_benches_and_devices_are_refused() -> None:

@@ -21,6 +21,7 @@ from pipeline.segmenter.inference import Segmenter, predict_logits
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.system.stop import Interrupted, graceful_shutdown
 from pipeline.training.batch_loss import class_frequency, make_loss
+from pipeline.training.checkpoint import seed_step
 from pipeline.training.crops import TrainingPhoto
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.previews import preview_images, write_previews
@@ -36,6 +37,7 @@ from tests.helpers.small_training import (
 )
 
 SIZE = (32, 64)
+ON_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 @pytest.fixture
@@ -102,19 +104,7 @@ def test_the_parameters_set_the_loss(data, small):
     assert off.warming_up
 
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", ["cpu", ON_GPU])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     data, small, tmp_path, optimizer, device
@@ -132,6 +122,40 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert resumed.metrics[0]["step"] == 10  # logged again
     assert resumed.metrics == without_speed(whole.metrics) or device == "cuda"
     assert not resumed.model.training
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [
+        ("cpu", "bf16-mixed"),
+        pytest.param("cuda", "bf16-mixed", marks=pytest.mark.gpu),
+        pytest.param("cuda", "32-true", marks=pytest.mark.gpu),
+    ],
+)
+def test_bfloat16_and_a_gpu_train_as_float32_on_the_cpu_does(
+    data, small, tmp_path, device, precision
+):
+    def last_metrics(precision: str, device: str) -> dict[str, float]:
+        model = Net()
+        model.drop.p = 0.0  # a GPU draws other masks
+        params = changed(small, train={"steps": 10, "precision": precision, "workers": 1})
+        outcome = run(data, params, tmp_path / "none", model=model, accelerator=device)
+        assert {value.dtype for value in model.parameters()} == {torch.float32}
+        return outcome.metrics[0]
+
+    wanted, found = last_metrics("32-true", "cpu"), last_metrics(precision, device)
+    for name in ("total", "reliable", "local_reliable"):
+        assert found[name] == pytest.approx(wanted[name], rel=0.05), name
+    assert precision == "32-true" or found["total"] != wanted["total"]
+
+
+@pytest.mark.gpu
+def test_random_numbers_of_a_gpu_follow_seed_and_step():
+    drawn = []
+    for step in (1, 2, 1):
+        seed_step(0, step)
+        drawn.append(torch.rand(9, device="cuda").tolist())
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(data, small, tmp_path):
