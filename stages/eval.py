@@ -42,10 +42,11 @@ def main(
         carb eval --images photos --masks annotations --out scored
     """
     from pipeline.config.base import load_sections
+    from pipeline.config.eval import EvaluationSettings
     from pipeline.config.watched_files import watch
     from pipeline.deploy.prediction_files import Predictor
     from pipeline.deploy.score_folder import evaluate_folder
-    from pipeline.report.evaluation_files import EvaluationSettings, evaluate_data_set
+    from pipeline.report.evaluation_files import evaluate_data_set
     from pipeline.report.fonts import use_font
     from pipeline.segmenter.inference import TestTimeOptions
     from pipeline.segmenter.saved import load_segmenter
