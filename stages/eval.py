@@ -68,10 +68,8 @@ def main(
             segmenter, *others = load_ensemble(model, ensemble or ())
             use_font(str(font) if font else None, segmenter.classes, setting="--font")
             predictor = Predictor(segmenter, test_time, segmenter.palette, "eval", tuple(others))
-            ids = mask_ids.value
-            evaluate_folder(
-                predictor, images, masks, out, submission=submission, mask_ids=ids, force=force
-            )
+            folder, ids = (predictor, images, masks, out), mask_ids.value
+            evaluate_folder(*folder, submission=submission, mask_ids=ids, force=force)
             return
         with written:
             settings = load_sections(params, EvaluationSettings)
