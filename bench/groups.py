@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.base import load_sections
+from pipeline.config.eval import EvaluationSettings
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Scene, read_annotated, read_scene_mask
 from pipeline.evaluation.selection import annotated, inference_options, listed, scenes_of
 from pipeline.metrics import confusion, mean_iou
 from pipeline.report.drawing import colour_mask
-from pipeline.report.evaluation_files import EvaluationSettings
 from pipeline.report.panels import (
     PanelRow,
     class_entries,

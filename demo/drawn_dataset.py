@@ -9,7 +9,7 @@ from pipeline.scenes.classes import LABEL_SPACES
 from pipeline.system.progress import progress
 
 
-def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = False) -> None:
+def draw_split(root: Path, split: str, *, seed: int, count: int) -> None:
     """Draw scenes into ``root/split/images`` and ``root/split/masks``.
 
     Args:
@@ -17,13 +17,12 @@ def draw_split(root: Path, split: str, *, seed: int, count: int, wide: bool = Fa
         split: name of the split.
         seed: different seeds give different scenes.
         count: number of scenes.
-        wide: wider ranges of light, colour and camera, for pretraining.
     """
     palette = LABEL_SPACES["demo"].palette
     for kind in ("images", "masks"):
         (root / split / kind).mkdir(parents=True, exist_ok=True)
     for index in progress(range(count), label=f"draw {split}", total=count, unit="scenes"):
-        image, mask = draw_scene(seed, index, wide=wide)
+        image, mask = draw_scene(seed, index)
         picture = Image.fromarray(mask)
         picture.putpalette(palette.tobytes())
         picture.save(root / split / "masks" / f"{index:05d}.png")

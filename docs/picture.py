@@ -14,11 +14,11 @@ import typer
 from PIL import Image
 
 from pipeline.config.base import load_sections
+from pipeline.config.eval import EvaluationSettings
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Dataset, Scene, read_scene_mask
 from pipeline.evaluation.selection import annotated, inference_options, scenes_of
 from pipeline.report.drawing import overlay, save_png
-from pipeline.report.evaluation_files import EvaluationSettings
 from pipeline.report.fonts import use_font
 from pipeline.report.panels import PanelRow, class_entries, panel
 from pipeline.report.segmenter_panels import PanelInputs, ranked

@@ -28,6 +28,7 @@ def main(
     window: options.WindowOption = None,
     edge_radius: options.EdgeRadiusOption = None,
     model: options.ModelOption = Path("models/segmenter"),
+    ensemble: options.EnsembleOption = None,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     summary: options.SummaryOption = Path("results/segmenter.json"),
     store: options.StoreOption = Path("data/masks.zarr"),
@@ -42,33 +43,33 @@ def main(
         carb eval --images photos --masks annotations --out scored
     """
     from pipeline.config.base import load_sections
+    from pipeline.config.eval import EvaluationSettings
     from pipeline.config.watched_files import watch
     from pipeline.deploy.prediction_files import Predictor
     from pipeline.deploy.score_folder import evaluate_folder
-    from pipeline.report.evaluation_files import EvaluationSettings, evaluate_data_set
+    from pipeline.report.evaluation_files import evaluate_data_set
     from pipeline.report.fonts import use_font
     from pipeline.segmenter.inference import TestTimeOptions
-    from pipeline.segmenter.saved import load_segmenter
+    from pipeline.segmenter.saved import load_ensemble
     from pipeline.system.command import memory_hint
     from pipeline.system.outputs import outputs
 
     test_time = TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius)
-    of_folder = masks or scale or submission or font or force or test_time != TestTimeOptions()
-    options.check_folder_options(images, bool(of_folder))
+    of_folder = masks or scale or submission or font or force or ensemble
+    options.check_folder_options(images, bool(of_folder) or test_time != TestTimeOptions())
     sources = {"--model": model, "--images": images, "--masks": masks, "--previews": previews}
+    sources |= {f"--ensemble {path}": path for path in ensemble or ()}
     files = {"--summary": summary} if images is None else {}
     if images is None:
         sources |= {"--store": store, "--image-labels": image_labels, "--params": params}
     written = outputs("eval", folders={"--out": out}, files=files, sources=sources)
     with memory_hint("set params.yaml: eval.window (of a folder: --window), or lower eval.scales"):
         if images is not None:
-            segmenter = load_segmenter(model)
+            segmenter, *others = load_ensemble(model, ensemble or ())
             use_font(str(font) if font else None, segmenter.classes, setting="--font")
-            predictor = Predictor(segmenter, test_time, segmenter.palette, command="eval")
-            ids = mask_ids.value
-            evaluate_folder(
-                predictor, images, masks, out, submission=submission, mask_ids=ids, force=force
-            )
+            predictor = Predictor(segmenter, test_time, segmenter.palette, "eval", tuple(others))
+            folder, ids = (predictor, images, masks, out), mask_ids.value
+            evaluate_folder(*folder, submission=submission, mask_ids=ids, force=force)
             return
         with written:
             settings = load_sections(params, EvaluationSettings)

@@ -38,10 +38,11 @@ def main(
         carb eval-pseudo --out scored --summary scored/metrics.json
     """
     from pipeline.config.base import load_sections
+    from pipeline.config.eval import EvaluationSettings
     from pipeline.config.watched_files import watch
     from pipeline.datasets import open_dataset
-    from pipeline.report.evaluation_files import EvaluationSettings, write_pseudo_report
     from pipeline.report.fonts import use_font
+    from pipeline.report.pseudo_mask_files import write_pseudo_report
     from pipeline.scenes.image_labels import read_image_labels
     from pipeline.store.reader import PseudoMaskStore
     from pipeline.store.relabelled import has_labels

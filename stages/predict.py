@@ -64,27 +64,25 @@ def main(
     from pipeline.deploy.sources import find_sources
     from pipeline.report.drawing import palette_of
     from pipeline.report.fonts import use_font
-    from pipeline.segmenter.inference import TestTimeOptions, check_ensemble
-    from pipeline.segmenter.saved import load_segmenter
+    from pipeline.segmenter.inference import TestTimeOptions
+    from pipeline.segmenter.saved import load_ensemble
     from pipeline.system.command import memory_hint
     from pipeline.system.outputs import outputs
 
-    models = [(f"--ensemble {path}", path) for path in ensemble or ()]
     inputs = {f"the source {number}": path for number, path in enumerate(sources, start=1)}
-    outputs("predict", folders={"--out": out}, sources={**inputs, **dict(models), "--model": model})
+    inputs |= {f"--ensemble {path}": path for path in ensemble or ()} | {"--model": model}
+    outputs("predict", folders={"--out": out}, sources=inputs)
     found = find_sources(
         sources, out, frames=frames, recursive=recursive, mask_ending=mask_format.ending
     )
-    segmenter = load_segmenter(model)
-    others = [(option, load_segmenter(path)) for option, path in models]
-    check_ensemble([(f"--model {model}", segmenter), *others])
+    segmenter, *others = load_ensemble(model, ensemble or ())
     use_font(str(font) if font else None, segmenter.classes, setting="--font")
     predictor = Predictor(
         segmenter,
         TestTimeOptions(tuple(scale or [1.0]), flip, window, edge_radius),
         palette_of(palette.value, segmenter.palette),
         command="predict",
-        ensemble=tuple(other for _, other in others),
+        ensemble=tuple(others),
         mask_format=mask_format.value,
     )
     with memory_hint("predict through sliding windows (--window), or lower --scale"):

@@ -2,12 +2,14 @@
 image-level labels, masks.zarr and the encoder's initial weights, but no human masks; writes
 relabelled.zarr, an empty folder if relabel.rounds is 0."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.system.command import command
+from pipeline.system.devices import process_number
 
 app = typer.Typer(add_completion=False)
 
@@ -36,21 +38,30 @@ def main(
         carb relabel --out data/relabelled.zarr
     """
     from pipeline.config.base import load_sections
-    from pipeline.relabelling.relabel import RelabelSettings, relabel
+    from pipeline.config.relabel import RelabelSettings
     from pipeline.system.command import memory_hint
+    from pipeline.system.files import atomic_path
     from pipeline.system.outputs import outputs
-    from pipeline.training.inputs import Inputs
 
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
     sources |= {"--encoder": encoder, "--params": params}
     with outputs("relabel", folders={"--out": out}, sources=sources):
         settings = load_sections(params, RelabelSettings)
+        if settings.relabel.rounds == 0:
+            if process_number(os.environ) == 0:
+                with atomic_path(out) as draft:
+                    draft.mkdir()
+            return
+
+        from pipeline.relabelling.relabel import relabel, settings_of_fold  # seconds of imports
+        from pipeline.training.inputs import Inputs
+
         inputs = Inputs.read(
             index=index,
             image_labels=image_labels,
             masks=masks,
             encoder=encoder,
-            params=settings.of_fold(),
+            params=settings_of_fold(settings),
         )
         with memory_hint("lower params.yaml: train.batch_size, views.crop or train.workers"):
             relabel(inputs, settings, out=out, scratch=scratch)

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Count, Section, Size, Text, Zoom
+from pipeline.config.base import Count, Section, Sections, Size, Text, Zoom
+from pipeline.config.dataset import DatasetParams
 
 PaletteName = Literal["dataset", "colour_blind"]
 
@@ -25,3 +26,11 @@ class PicturesParams(Section):
 
     palette: PaletteName
     font: Text | None = None
+
+
+class EvaluationSettings(Sections):
+    """Sections of params.yaml that the evaluation reads."""
+
+    dataset: DatasetParams
+    eval: EvalParams
+    pictures: PicturesParams

@@ -4,7 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.config.base import Count, NotNegative, Section, Seed
+from pipeline.config.base import Count, NotNegative, Section, Sections, Seed
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.train import TrainParams
+from pipeline.config.views import AugmentParams, ViewsParams
 
 
 class RelabelParams(Section):
@@ -17,3 +22,15 @@ class RelabelParams(Section):
     place_weight: NotNegative
     edge_radius: Count | None
     seed: Seed
+
+
+class RelabelSettings(Sections):
+    """What the stage `relabel` reads of params.yaml."""
+
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    train: TrainParams
+    relabel: RelabelParams

@@ -119,7 +119,7 @@ def check_folder_options(images: Path | None, given: bool) -> None:
     """Raise ValueError if options for a folder of photos are given without ``--images``."""
     if images is None and given:
         raise ValueError(
-            "--masks, --scale, --flip, --window, --edge-radius, --submission, --font and --force "
-            "need a folder of photos; give it with --images, or set params.yaml: eval and pictures "
-            "for the evaluation in the pipeline"
+            "--masks, --ensemble, --scale, --flip, --window, --edge-radius, --submission, --font "
+            "and --force need a folder of photos; give it with --images, or set params.yaml: eval "
+            "and pictures for the evaluation in the pipeline"
         )

@@ -138,6 +138,8 @@ def evaluate_folder(
         if scored := [scene for key, scene in scenes.items() if key in score.photo_iou]:
             data = without_folders(str(next(iter(photos.values())).parent))
             how = protocol(segmenter, scored, data, predictor.test_time)
+            if predictor.ensemble:
+                how["network"] = f"mean of {1 + len(predictor.ensemble)} segmenters' probabilities"
             if skipped.names:
                 how["left out"] = [os.path.relpath(name, images) for name in skipped.names]
             with written.item(METRICS) as folder:

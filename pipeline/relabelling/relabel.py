@@ -14,14 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.config.base import Sections
 from pipeline.config.carb import CarbParams
-from pipeline.config.clip import ClipParams
-from pipeline.config.dataset import DatasetParams
-from pipeline.config.relabel import RelabelParams
-from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.relabel import RelabelSettings
 from pipeline.relabelling.folds import folds_of
 from pipeline.relabelling.place import PlacedLogits, place_prior, spread
 from pipeline.scenes.index import read_unchanged
@@ -30,8 +24,8 @@ from pipeline.store.plan import Grid, Photo, Plan
 from pipeline.store.reader import PseudoMaskStore, upsampled
 from pipeline.store.relabelled import Relabelled
 from pipeline.store.writer import STORE, StoreWriter, publish
-from pipeline.system.devices import lock_on_rank_zero, rank_zero_only, start_fabric
-from pipeline.system.files import atomic_path, fingerprint, remove
+from pipeline.system.devices import lock_on_rank_zero, start_fabric
+from pipeline.system.files import fingerprint, remove
 from pipeline.system.progress import progress
 from pipeline.system.tensor_files import load_tensors, save_tensors
 from pipeline.training.augment import normalisation_of
@@ -59,53 +53,34 @@ WITHOUT_CARB = CarbParams(
 STRIDE = 4  # pixels of views.base_size per cell of the new labels, at most
 
 
-class RelabelSettings(Sections):
-    """What the stage `relabel` reads of params.yaml."""
-
-    dataset: DatasetParams
-    clip: ClipParams
-    views: ViewsParams
-    augment: AugmentParams
-    segmenter: SegmenterParams
-    train: TrainParams
-    relabel: RelabelParams
-
-    def of_fold(self) -> TrainSettings:
-        """The settings of the training of one fold: global views, without CARB."""
-        steps = self.relabel.steps
-        train = self.train.model_copy(
-            update={
-                "steps": steps,
-                "local_term": False,
-                "preview_every": steps,
-                "snapshots": 0,
-            }
-        )
-        return TrainSettings(
-            seed=self.relabel.seed,
-            dataset=self.dataset,
-            clip=self.clip,
-            views=self.views,
-            augment=self.augment,
-            # An earlier segmenter may have seen the images of the fold.
-            segmenter=self.segmenter.model_copy(update={"weights": None}),
-            carb=WITHOUT_CARB,
-            train=train,
-        )
+def settings_of_fold(params: RelabelSettings) -> TrainSettings:
+    """The settings of the training of one fold: global views, without CARB."""
+    steps = params.relabel.steps
+    train = params.train.model_copy(
+        update={"steps": steps, "local_term": False, "preview_every": steps, "snapshots": 0}
+    )
+    return TrainSettings(
+        seed=params.relabel.seed,
+        dataset=params.dataset,
+        clip=params.clip,
+        views=params.views,
+        augment=params.augment,
+        # An earlier segmenter may have seen the images of the fold.
+        segmenter=params.segmenter.model_copy(update={"weights": None}),
+        carb=WITHOUT_CARB,
+        train=train,
+    )
 
 
 def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path) -> None:
     """Write the store of new labels of the training images; an interrupted run is resumed.
 
     Args:
-        inputs: see `Inputs.read`, with ``params.of_fold()``.
+        inputs: see `Inputs.read`, with `settings_of_fold`.
         params: the sections that this stage reads.
-        out: path of the store; an empty folder is written there if ``relabel.rounds`` is 0.
+        out: path of the store.
         scratch: folder for work in progress.
     """
-    if params.relabel.rounds == 0:
-        _write_no_labels(out)
-        return
     fabric = start_fabric(params.train.precision)
     recipe = {"of": inputs.fingerprint, "relabel": params.relabel.model_dump(mode="json")}
     work = scratch / f"relabel-{fingerprint(recipe)[:16]}"
@@ -124,12 +99,6 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
             publish(round_.store, out)
             remove(work)
         fabric.barrier()
-
-
-@rank_zero_only
-def _write_no_labels(out: Path) -> None:
-    with atomic_path(out) as draft:
-        draft.mkdir()
 
 
 @dataclass(frozen=True)
@@ -194,7 +163,7 @@ class _Round:
 
     def _segmenter(self, fold: int) -> Segmenter:
         """The segmenter that has not seen the images of a fold."""
-        params, file = self.params.of_fold(), self.work / f"fold-{fold}.safetensors"
+        params, file = settings_of_fold(self.params), self.work / f"fold-{fold}.safetensors"
         model = initial_segmenter(self.inputs, params)
         if file.is_file():
             model.load_state_dict(load_tensors(file, require_digest=True)[0])

@@ -12,6 +12,7 @@ from pipeline.report.fonts import shorten_middle, shorten_start, text_font
 T = TypeVar("T")
 INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (120, 124, 130)
 PANEL_WIDTH, CELL_SIDE = 1400, 640  # at most, in pixels
+PANELS = 4  # images per panel
 LINE_COLUMNS = 5  # at most, so that each stays readable
 SHOWN_SIDE = 1280  # larger images are reduced before drawing
 GAP, TITLE_HEIGHT = 8, 30

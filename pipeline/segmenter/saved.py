@@ -7,6 +7,7 @@ would import a class of any name from the configuration, and timm download any e
 
 import io
 import json
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pipeline.segmenter.encoder import check_encoder
-from pipeline.segmenter.inference import Segmenter
+from pipeline.segmenter.inference import Segmenter, check_ensemble
 from pipeline.segmenter.network import (
     LIBRARY_ERRORS,
     RESERVED_ARGUMENTS,
@@ -144,6 +145,14 @@ def load_segmenter(directory: str | Path) -> Segmenter:
         extra=metadata.extra,
         digest=metadata.weights_sha256 or "",
     )
+
+
+def load_ensemble(model: Path, others: Sequence[Path]) -> list[Segmenter]:
+    """The segmenters of ``--model`` and of each ``--ensemble``, which must have equal classes."""
+    named = [(f"--model {model}", load_segmenter(model))]
+    named += [(f"--ensemble {path}", load_segmenter(path)) for path in others]
+    check_ensemble(named)
+    return [segmenter for _, segmenter in named]
 
 
 def read_metadata(directory: Path) -> Metadata:

@@ -8,7 +8,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from pipeline.config.train import TrainParams
 
 
-def poly_lr(step: int, *, steps: int, lr: float, min_lr: float, power: float = 0.9) -> float:
+def poly_lr(step: int, *, steps: int, lr: float, min_lr: float) -> float:
     """Polynomial decay from ``lr`` to ``min_lr``, as mmsegmentation's and the paper's.
 
     Args:
@@ -16,19 +16,18 @@ def poly_lr(step: int, *, steps: int, lr: float, min_lr: float, power: float = 0
         steps: number of updates.
         lr: first learning rate.
         min_lr: last learning rate, of step ``steps``.
-        power: exponent.
     """
-    decay: float = (1 - step / steps) ** power
+    decay: float = (1 - step / steps) ** 0.9
     return (lr - min_lr) * decay + min_lr
 
 
-def one_cycle_lr(step: int, *, steps: int, lr: float, rise: float = 0.1) -> float:
-    """Half a cosine up from ``lr / 25`` over the first ``rise`` of the steps, then down to about 0.
+def one_cycle_lr(step: int, *, steps: int, lr: float) -> float:
+    """Half a cosine up from ``lr / 25`` over the first tenth of the steps, then down to about 0.
 
     Smith and Topin, arXiv 1708.07120, with the cosine form and factors of torch's ``OneCycleLR``.
     """
     low, end = lr / 25, lr / 25e4
-    peak = rise * steps - 1
+    peak = 0.1 * steps - 1
     last = max(1.0, steps - 1 - peak)
 
     def cosine(start: float, stop: float, share: float) -> float:

@@ -1,5 +1,6 @@
 """The command `predict`: photos, folders and videos."""
 
+import json
 import os
 import re
 import subprocess
@@ -145,6 +146,13 @@ def test_an_ensemble_averages_probabilities(segmenter: Path, run: Run) -> None:
     shown = np.asarray(opened("o/confidence/street.png"))
     assert np.abs(shown - 255 * mean.max(axis=0)).max() <= 0.51
     assert (mean.argmax(axis=0) != load_segmenter(segmenter)(photo)).any()
+    Path("photos").mkdir()
+    photo.save("photos/street.png")
+    command = ("--images", "photos", "--masks", "o/masks", "--out", "e", "--ensemble", "other")
+    run(*command, app=evaluate.app)  # its predictions are those of predict: no error
+    found = json.loads(Path("e/metrics.json").read_text())
+    assert found["pixel accuracy"] == 1
+    assert found["protocol"]["network"] == "mean of 2 segmenters' probabilities"
     random_segmenter(Path("demo"), space=LABEL_SPACES["demo"])
     for name, words in (
         ("demo", f"--ensemble demo: has other classes (bicycle, .*than --model {segmenter}"),

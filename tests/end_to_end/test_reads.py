@@ -40,7 +40,7 @@ SPEED = {"train.workers"}
 REFUSED = {"dataset.name"}  # with a CLIP of drawings; data/scenes.json changes with it
 PARAMS = load_params(ROOT / "params.yaml")
 CLIP = {f"clip.{name}" for name in PARAMS.clip.model_dump()}
-# `RelabelSettings.of_fold` sets them; no checkpoint changes a result
+# `settings_of_fold` sets them; no checkpoint changes a result
 OF_FOLD = {f"carb.{name}" for name in PARAMS.carb.model_dump()} | {"seed"}
 OF_FOLD |= {f"train.{name}" for name in ("steps", "local_term", "preview_every", "snapshots")}
 OF_FOLD |= {"segmenter.weights"}

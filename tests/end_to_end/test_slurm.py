@@ -1,6 +1,8 @@
-"""The scripts of docs/clusters.md on a small Cityscapes tree, with small `sbatch` and `srun`."""
+"""The scripts of docs/clusters.md in a fresh clone (of the last commit), on a small Cityscapes
+tree, with shell functions as `sbatch` and `srun`."""
 
 import re
+import subprocess
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -9,14 +11,12 @@ from bench.settings import write_changed
 from tests.end_to_end.test_recipes import SIZES, cityscapes
 from tests.helpers import ROOT
 from tests.helpers.faults.project import Project
-from tests.helpers.process_runs import free_port
+from tests.helpers.tiny_run import write_random_clip
 
 PAGE = (ROOT / "docs/clusters.md").read_text("utf-8")
-# `sbatch` runs a script at once, an array as two elements side by side. `srun` skips the options
-# and runs training as two tasks of one node, both of which must succeed, and other stages as one
-# (tests/system has two). Weights are files here.
+# `sbatch` runs a script at once, an array as two elements side by side. `srun` runs training as two
+# processes of torchrun and other stages as one (tests/system has two, also by SLURM's variables).
 SLURM = """
-carb() { [[ $* == fetch ]]; }
 sbatch() {
     local script=${!#} element elements=() code=0
     if grep -q -- --array= "$script"; then
@@ -32,15 +32,12 @@ sbatch() {
     return $code
 }
 srun() {
-    while [[ $1 == --* ]]; do shift; done
-    local task tasks=() code=0 count=1
-    [[ $* == *train ]] && count=2
-    for ((task = 0; task < count; task++)); do
-        SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_NUM_TASKS=$count SLURM_STEP_NUM_NODES=1 \\
-            "$@" & tasks+=($!)
-    done
-    for task in "${tasks[@]}"; do wait $task || code=$?; done
-    return $code
+    while [[ $1 != python ]]; do shift; done
+    if [[ $* == *train ]]; then
+        torchrun --standalone --nproc_per_node 2 "${@:2}"
+    else
+        "$@"
+    fi
 }
 export -f srun
 set -e
@@ -54,11 +51,11 @@ def test_the_scripts_run_clip_in_parts_then_train_and_again_only_what_is_missing
 ) -> None:
     login, clip, train = re.findall(r"```sh\n((?:cp |#!/bin/bash\n).*?)```", PAGE, flags=re.DOTALL)
     cityscapes(tmp_path / "unpacked")
-    project = Project.make(tmp_path / "clone")
-    (project.folder / "recipes").mkdir()
-    write_changed(
-        ROOT / "recipes/cityscapes.yaml", project.folder / "recipes/cityscapes.yaml", SMALL
-    )
+    project = Project(tmp_path / "clone")
+    subprocess.run(["git", "clone", "--quiet", ROOT, project.folder], check=True)
+    recipe = project.folder / "recipes/cityscapes.yaml"
+    write_changed(recipe, recipe, SMALL)
+    write_random_clip(project.folder)  # in place of a download
     beginning, command, end = train.rpartition("dvc repro ")
     dry = f"{command} --dry eval eval_pseudo {end}"  # evaluation is tested elsewhere
     (project.folder / "clip.sbatch").write_text(clip)
@@ -66,17 +63,12 @@ def test_the_scripts_run_clip_in_parts_then_train_and_again_only_what_is_missing
     job = {
         "DATASETS": str(tmp_path / "unpacked"),
         "SHARED": str(tmp_path),
-        "SLURM_JOB_ID": "7",
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_NODELIST": "localhost",
-        "SLURM_NODEID": "0",
-        "SLURM_PROCID": "0",
         "SLURM_CPUS_PER_TASK": "1",
-        "MASTER_PORT": str(free_port()),
+        "PYTHONPATH": str(project.folder),
     }
     said = project.finish("bash", "-c", SLURM + login, **job)
     assert "Traceback" not in said
+    assert "all weights load from this machine" in said
     assert said.count("CLIP: 5 views to compute, 0 in the cache") == 2  # one shard per level
     assert "CLIP: 0 views to compute, 10 in the cache" in said  # the job of training
     assert "train 2/2 done" in said

@@ -1,6 +1,8 @@
 """Stage relabel: a segmenter that has not seen an image labels it; stopped runs resume."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pipeline.store.reader import PseudoMaskStore
 from pipeline.store.relabelled import has_labels
 from pipeline.system.files import LIST
 from pipeline.system.stop import Interrupted
+from tests.helpers import ROOT
 from tests.helpers.tiny_run import prepare_folder, run_stage
 
 ONE_ROUND = {"relabel.rounds": 1, "relabel.edge_radius": 2, "train.steps": 4}
@@ -100,11 +103,15 @@ def test_an_interrupted_run_continues_with_the_same_bytes(ready, monkeypatch):
     assert not list((ready / "scratch").glob("relabel-*"))
 
 
-def test_without_rounds_nothing_is_computed(ready, monkeypatch):
+def test_without_rounds_nothing_is_computed_or_imported(ready, monkeypatch):
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("rounds: 1", "rounds: 0"))
-    monkeypatch.delattr(relabel, "fit")
-    stages("relabel")
+    program = (
+        "import sys\nfrom stages.relabel import app\napp(standalone_mode=False)\n"
+        "sys.exit('torch' in sys.modules)"  # seconds of the default run
+    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    subprocess.run([sys.executable, "-c", program], check=True)
     assert files(NEW) == {}
     assert not has_labels(NEW)
 
