@@ -1,6 +1,6 @@
 """New labels of the training images, by segmenters trained on other images. Reads index, images,
 image-level labels, masks.zarr and the encoder's initial weights, but no human masks; writes
-relabelled.zarr, an empty folder if relabel.rounds is 0."""
+relabelled.zarr, without labels if relabel.rounds is 0."""
 
 from pathlib import Path
 from typing import Annotated

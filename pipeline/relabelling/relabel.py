@@ -31,7 +31,7 @@ from pipeline.store.reader import PseudoMaskStore, upsampled
 from pipeline.store.relabelled import Relabelled
 from pipeline.store.writer import STORE, StoreWriter, publish
 from pipeline.system.devices import lock_on_rank_zero, rank_zero_only, start_fabric
-from pipeline.system.files import atomic_path, fingerprint, remove
+from pipeline.system.files import NOTHING, atomic_path, fingerprint, remove
 from pipeline.system.progress import progress
 from pipeline.system.tensor_files import load_tensors, save_tensors
 from pipeline.training.augment import normalisation_of
@@ -100,7 +100,7 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
     Args:
         inputs: see `Inputs.read`, with ``params.of_fold()``.
         params: the sections that this stage reads.
-        out: path of the store; an empty folder is written there if ``relabel.rounds`` is 0.
+        out: path of the store; a folder without labels is written there if ``relabel.rounds`` is 0.
         scratch: folder for work in progress.
     """
     if params.relabel.rounds == 0:
@@ -130,6 +130,7 @@ def relabel(inputs: Inputs, params: RelabelSettings, *, out: Path, scratch: Path
 def _write_no_labels(out: Path) -> None:
     with atomic_path(out) as draft:
         draft.mkdir()
+        (draft / NOTHING).write_text("relabel.rounds is 0\n", "utf-8")
 
 
 @dataclass(frozen=True)
