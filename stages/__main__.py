@@ -6,11 +6,12 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import stages
 
+TOOLS = ("init", "fetch", "doctor", "predict", "export")  # in the order of a user's day
 PIPELINE = (
     "draw",
     "inputs",
@@ -21,7 +22,8 @@ PIPELINE = (
     "train",
     "eval",
     "eval_pseudo",
-)  # in this order
+    "report",
+)  # in the order of dvc.yaml
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,8 +44,6 @@ def describe(
 ) -> None:
     """Segment driving scenes, supervised by image-level labels only.
 
-    Each command runs one stage; "dvc repro" runs all stages that are out of date.
-
     Every command has its own help:
 
         carb eval --help
@@ -51,9 +51,10 @@ def describe(
 
 
 def stage_names() -> list[str]:
-    """The stages, those of the pipeline first."""
+    """All commands: those of a user, then the stages of the pipeline."""
     found = {module.name for module in pkgutil.iter_modules(stages.__path__)} - {"__main__"}
-    return [name for name in PIPELINE if name in found] + sorted(found - set(PIPELINE))
+    known = [name for name in (*TOOLS, *PIPELINE) if name in found]
+    return known + sorted(found - set(known))
 
 
 def main() -> None:
@@ -62,7 +63,10 @@ def main() -> None:
     assert isinstance(command, TyperGroup)
     for name in stage_names():
         stage = get_command(import_module(f"stages.{name}").app)
+        assert isinstance(stage, TyperCommand | TyperGroup)
         stage.name = name.replace("_", "-")
+        if name in PIPELINE:
+            stage.rich_help_panel = 'Stages; "dvc repro" runs those that are out of date'
         command.commands[stage.name] = stage
     command(prog_name="carb")
 

@@ -37,7 +37,7 @@ def main(
     from demo.drawn_dataset import draw_split
     from pipeline.config.base import Sections, load_sections
     from pipeline.config.dataset import DatasetParams
-    from pipeline.system.files import atomic_path
+    from pipeline.system.files import NOTHING, atomic_path
     from pipeline.system.outputs import outputs
 
     class Settings(Sections):
@@ -46,8 +46,9 @@ def main(
     with outputs("draw", folders={"--out": out}), atomic_path(out) as draft:
         if params is not None:
             root = Path(load_sections(params, Settings).dataset.root)
-            if root.resolve() != out.resolve():  # DVC expects the output, so write an empty folder
+            if root.resolve() != out.resolve():  # DVC expects the output
                 draft.mkdir(parents=True)
+                (draft / NOTHING).write_text("dataset.root is another folder\n", "utf-8")
                 return
         draw_split(draft, "train", seed=2 * seed, count=train)
         draw_split(draft, "val", seed=2 * seed + 1, count=val)

@@ -21,7 +21,7 @@ def main(
     ),
     masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
     relabelled: Annotated[
-        Path, typer.Option(help="Labels of stage relabel; an empty folder if there are none.")
+        Path, typer.Option(help="Output of stage relabel, with or without labels.")
     ] = Path("data/relabelled.zarr"),
     out: Annotated[Path, typer.Option(help="Folder for metrics and panels.")] = Path(
         "results/eval_pseudo"

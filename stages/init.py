@@ -17,6 +17,9 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 @rank_zero_only
 def main(
     photos: Annotated[Path, typer.Argument(help="Folder of your photos.")],
+    clip: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP on disk, in place of a downloaded one.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Parameter file to write.")] = Path("params.yaml"),
 ) -> None:
     """Write a params.yaml that fits your photos and this machine, with the reason for each choice.
@@ -27,7 +30,7 @@ def main(
     """
     from pipeline.planning.params_file import init_params
 
-    init_params(photos, out, RECIPES)
+    init_params(photos, out, RECIPES, clip=clip)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """New labels of the training images, by segmenters trained on other images. Reads index, images,
 image-level labels, masks.zarr and the encoder's initial weights, but no human masks; writes
-relabelled.zarr, an empty folder if relabel.rounds is 0."""
+relabelled.zarr, without labels if relabel.rounds is 0."""
 
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ def main(
     from pipeline.config.base import load_sections
     from pipeline.config.relabel import RelabelSettings
     from pipeline.system.command import memory_hint
-    from pipeline.system.files import atomic_path
+    from pipeline.system.files import NOTHING, atomic_path
     from pipeline.system.outputs import outputs
 
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
@@ -51,6 +51,7 @@ def main(
             if process_number(os.environ) == 0:
                 with atomic_path(out) as draft:
                     draft.mkdir()
+                    (draft / NOTHING).write_text("relabel.rounds is 0\n", "utf-8")
             return
 
         from pipeline.relabelling.relabel import relabel, settings_of_fold  # seconds of imports

@@ -21,7 +21,7 @@ def main(
     ),
     masks: Annotated[Path, typer.Option(help="Pseudo-masks.")] = Path("data/masks.zarr"),
     relabelled: Annotated[
-        Path, typer.Option(help="Labels of stage relabel; an empty folder if there are none.")
+        Path, typer.Option(help="Output of stage relabel, with or without labels.")
     ] = Path("data/relabelled.zarr"),
     encoder: Annotated[Path, typer.Option(help="Initial weights of the encoder.")] = Path(
         "models/encoder.safetensors"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.config.clip import LOCAL_DIR, ClipParams
 from pipeline.system.devices import process_number
-from pipeline.system.files import atomic_path, file_digest, remove, write_json
+from pipeline.system.files import NOTHING, atomic_path, file_digest, remove, write_json
 
 if TYPE_CHECKING:
     from pipeline.config.params import Params
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("carb")
 FOLDER = Path("data/inputs")
 MANIFEST = "dataset.jsonl"  # next to the links
-NOTHING = "nothing.txt"  # the only file if there is none: DVC warns of empty folders
 OF_DATASET = ("prepare", "eval", "eval_pseudo")  # stages that open the data set
 STAGES = (*OF_DATASET, "pseudo", "encoder", "train")  # that have such a folder
 SAFETENSORS = ".safetensors"

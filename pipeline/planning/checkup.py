@@ -89,7 +89,7 @@ def describe_machine(found: Checkup, params: Params) -> None:
     found.add("versions", ", ".join([python, *(f"{name} {version(name)}" for name in PACKAGES)]))
     machine, memory = this_machine(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     gpu = f"{machine.gpu}, {bytes_text(machine.gpu_bytes)}" if machine.gpu else "no GPU"
-    cores = f"{machine.cores} CPU cores, {torch.get_num_threads()} threads"
+    cores = f"{machine.cores} CPU cores, {torch.get_num_threads()} used by torch"
     found.add("machine", f"{cores}, {bytes_text(memory)} memory, {gpu}")
     device = "cuda" if machine.gpu else "cpu"
     wanted = {"clip": params.clip.precision, "train": params.train.precision}

@@ -13,7 +13,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from pipeline.config.params import Params, load_params
+from pipeline.clip.dense import load_clip
+from pipeline.config.clip import LOCAL_DIR, check_knows_photos
+from pipeline.config.params import load_params
 from pipeline.datasets.folder import CLASSES
 from pipeline.planning.needs import needs_of
 from pipeline.planning.plan import Choice, choose
@@ -34,22 +36,24 @@ data set; docs/parameters.md explains each.
 """
 
 
-def init_params(root: Path, out: Path, recipes: Path) -> None:
+def init_params(root: Path, out: Path, recipes: Path, *, clip: Path | None = None) -> None:
     """Write a parameter file for a folder of photos; report what is missing and the next command.
 
     Args:
         root: the folder.
         out: the file; replaced only if carb wrote it, or git has it.
         recipes: folder of the recipes.
+        clip: folder of a CLIP, in place of the recipe's, which is downloaded.
 
     Raises:
-        ValueError: the folder or its tables cannot be used, or ``out`` would be replaced.
+        ValueError: the folder, its tables or the CLIP cannot be used, or ``out`` would be replaced.
     """
     committed = {out} if is_committed(out) else set()
     with outputs("init", files={"--out": out}, sources={"PHOTOS": root}, replaceable=committed):
         recipe, cpu_recipe = (load_params(recipes / f"{n}.yaml") for n in ("folder", "camvid"))
         photos, machine = survey_folder(root), this_machine()
-        choices = choose(photos, machine, recipe, cpu_recipe)
+        own = load_clip(f"{LOCAL_DIR}{clip.as_posix()}", None) if clip is not None else None
+        choices = choose(photos, machine, recipe, cpu_recipe, own)
         head = HEAD.format(photos=photos.sentence(), machine=machine.sentence())
         text = rendered(recipes / "folder.yaml", choices, head)
         _write(out, text)
@@ -57,7 +61,7 @@ def init_params(root: Path, out: Path, recipes: Path) -> None:
     log.info("%s", machine.sentence())
     kept = f"; git has the earlier one: git checkout {out}" if committed else ""
     log.info("%s: written, with the reason for each chosen value%s", out, kept)
-    _report(photos, recipe, out)
+    _report(photos, out)
 
 
 def is_committed(path: Path) -> bool:
@@ -121,8 +125,9 @@ def _write(out: Path, text: str) -> None:
         path.write_text(text, "utf-8")
 
 
-def _report(photos: Survey, recipe: Params, out: Path) -> None:
+def _report(photos: Survey, out: Path) -> None:
     """Log what is missing, and the next command."""
+    params = load_params(out)
     if photos.classes is None:
         log.warning(
             "missing: class names; write %s: 'class,words' in the first line, then one class per "
@@ -133,10 +138,16 @@ def _report(photos: Survey, recipe: Params, out: Path) -> None:
         log.warning("missing: the classes in each photo (image labels); CLIP can propose them")
     if not photos.masks.get("val"):
         log.info("no validation photos with masks: panels are drawn, nothing is scored")
-    if weights := [file for need in needs_of(recipe) for file in need.missing()]:
+    if weights := [file for need in needs_of(params) for file in need.missing()]:
         log.warning(
-            "missing: pretrained weights, which the first run downloads: %s", ", ".join(weights)
+            "missing: pretrained weights, which the first run downloads: %s; without a connection: "
+            "docs/clusters.md#without-internet",
+            ", ".join(weights),
         )
+    try:
+        check_knows_photos(params.clip, params.dataset.name)
+    except ValueError as problem:
+        log.warning("%s", problem)
     elsewhere = out.resolve() != PARAMS.resolve()
     if photos.has_labels:
         command = f"cp {out} {PARAMS} && dvc repro" if elsewhere else "dvc repro"

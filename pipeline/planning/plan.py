@@ -9,6 +9,7 @@ from typing import Any
 
 import open_clip
 
+from pipeline.clip.dense import DenseClip
 from pipeline.config.params import Params
 from pipeline.planning.survey import Machine, Survey
 from pipeline.views import cover, level_size
@@ -36,46 +37,68 @@ class Choice:
     reason: str
 
 
-def choose(photos: Survey, machine: Machine, recipe: Params, cpu_recipe: Params) -> list[Choice]:
-    """The parameters that depend on photos and machine.
+def choose(
+    photos: Survey,
+    machine: Machine,
+    recipe: Params,
+    cpu_recipe: Params,
+    clip: DenseClip | None = None,
+) -> list[Choice]:
+    """The parameters that depend on photos, machine and CLIP.
 
     Args:
         photos: the folder.
         machine: where the training will run.
         recipe: recipes/folder.yaml.
         cpu_recipe: recipes/camvid.yaml, which is for a CPU.
+        clip: of a folder, in place of the recipe's.
     """
     root = Choice("dataset.root", photos.root.as_posix(), photos.sentence())
     views = _views(photos, machine, recipe, cpu_recipe)
     batch = _batch_size(photos, machine, views[0].value, recipe, cpu_recipe)
     return [
         root,
-        *_levels(photos, recipe),
+        *_clip(clip),
+        *_levels(photos, recipe, clip),
         *views,
         batch,
         *_training(photos, machine, recipe, batch.value),
     ]
 
 
-def _levels(photos: Survey, recipe: Params) -> list[Choice]:
+def _clip(clip: DenseClip | None) -> list[Choice]:
+    """The names of a CLIP on disk; none for the recipe's."""
+    if clip is None:
+        return []
+    return [
+        Choice("clip.model", clip.name, "named by --clip"),
+        Choice("clip.pretrained", None, "the folder contains the weights"),
+    ]
+
+
+def _levels(photos: Survey, recipe: Params, clip: DenseClip | None) -> list[Choice]:
     """Zooms at which CLIP sees as many pixels as in the recipe, and whole windows."""
-    tower = open_clip.get_model_config(recipe.clip.model)["vision_cfg"]
-    side, patch = int(tower["image_size"]), int(tower["patch_size"])
+    if clip is None:
+        tower = open_clip.get_model_config(recipe.clip.model)["vision_cfg"]
+        name, patch = recipe.clip.model, int(tower["patch_size"])
+        window = (int(tower["image_size"]), int(tower["image_size"]))
+    else:
+        name, patch, window = clip.name, clip.patch_size, clip.image_size
     height, width = photos.size
-    least = side / min(height, width)
+    least = max(window[0] / height, window[1] / width)
     fit = math.sqrt(math.prod(recipe.views.base_size) / (height * width))
     chosen = []
     for name, level in recipe.clip.levels.items():
         zoom = max(fit, least) * level.zoom / recipe.clip.levels["global"].zoom
         zoom = float(f"{min(max(zoom, MIN_ZOOM), MAX_ZOOM):.2g}")
         size = level_size(photos.size, zoom=zoom, patch_size=patch)
-        boxes = cover(size, window=(side, side), overlap=level.overlap, patch_size=patch)
+        boxes = cover(size, window=window, overlap=level.overlap, patch_size=patch)
         why = f"the photos become {size[1]}x{size[0]} for CLIP"
         why += ", so that windows are whole" if fit < least else ""
-        windows = f"the training size of {recipe.clip.model}; {len(boxes)} windows per photo"
+        windows = f"the training size of {name}; {len(boxes)} windows per photo"
         chosen += [
             Choice(f"clip.levels.{name}.zoom", zoom, why),
-            Choice(f"clip.levels.{name}.window", [side, side], windows),
+            Choice(f"clip.levels.{name}.window", list(window), windows),
         ]
     return chosen
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.store.plan import Grid
 from pipeline.store.reader import PseudoMaskStore
-from pipeline.system.files import LIST
+from pipeline.system.files import LIST, NOTHING
 
 
 class StoreView:
@@ -72,8 +72,8 @@ class Relabelled(StoreView):
 
 
 def has_labels(path: Path) -> bool:
-    """Whether stage `relabel` wrote labels; without rounds it leaves an empty folder."""
-    return path.is_dir() and any(entry.name != LIST for entry in path.iterdir())
+    """Whether stage `relabel` wrote labels; without rounds the folder has none."""
+    return path.is_dir() and any(entry.name not in (LIST, NOTHING) for entry in path.iterdir())
 
 
 def check_relabelled(new: PseudoMaskStore, store: PseudoMaskStore, keys: Set[str]) -> None:

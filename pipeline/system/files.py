@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 LIST = ".carb-output"  # list of what carb wrote into a folder, see `pipeline.system.outputs`
+NOTHING = "nothing.txt"  # the only file of an output without content: DVC warns of empty folders
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # Errors of file systems without locks, such as Lustre without the option flock.
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}

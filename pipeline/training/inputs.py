@@ -77,7 +77,7 @@ class Inputs:
     ) -> "Inputs":
         """Open the inputs and check that they belong together.
 
-        ``relabelled`` is the output of stage `relabel`, an empty folder if there are no new labels.
+        ``relabelled`` is the output of stage `relabel`, with or without labels.
 
         Raises:
             ValueError: a file is missing or was made for other classes or images.

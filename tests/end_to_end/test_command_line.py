@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from stages.__main__ import PIPELINE, stage_names
+from stages.__main__ import PIPELINE, TOOLS, stage_names
 from tests.helpers import ROOT
 
 EXAMPLE = re.compile(r"^ *(?:carb |python -m stages\.|typer stages/).*$", re.MULTILINE)
@@ -50,7 +51,8 @@ def words_of(example: str) -> tuple[str, list[str]]:
 def test_every_stage_is_a_command_of_carb() -> None:
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
     assert set(STAGES) == files
-    assert tuple(STAGES[: len(PIPELINE)]) == PIPELINE
+    assert (*TOOLS, *PIPELINE) == tuple(STAGES)
+    assert set(PIPELINE) == set(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
     shown = carb("--help").stdout
     for name in STAGES:
         assert f" {name.replace('_', '-')} " in shown

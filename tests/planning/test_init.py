@@ -111,6 +111,18 @@ def test_it_reports_what_is_missing_and_the_next_command(
     assert load_params(Path("params.yaml")).dataset.root == "photos"
 
 
+def test_a_clip_on_disk_is_planned_for(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = ROOT / "demo/clip"
+    assert init("--clip", str(folder)).exit_code == 0
+    clip = load_params(Path("params.yaml")).clip
+    assert (clip.model, clip.pretrained) == (f"local-dir:{folder}", None)
+    assert [level.window for level in clip.levels.values()] == [(64, 64), (64, 64)]
+    assert "or clip.demo_on_photos to true" in caplog.text  # it knows drawings only
+    refused = init("--clip", "photos", "--out", "other.yaml")
+    assert refused.exit_code == 2
+    assert "clip.model 'local-dir:photos' must be a folder with open_clip_config" in refused.output
+
+
 def test_a_params_file_that_it_did_not_write_is_never_replaced(photos: Path) -> None:
     Path("params.yaml").write_text("mine: 1\n")
     refused = init()
