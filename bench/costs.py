@@ -32,15 +32,13 @@ STAGE = re.compile(r"-m (?:stages\.|stages )(\w+)")
 INTERVAL_S = 0.05
 SIZE = (32, 48)  # of a tiny photo, pixels
 PHOTOS_PER_FOLDER = 1000
-WINDOW = {"window": [64, 64], "overlap": 0.5}
-SMALL: dict[str, Any] = {  # one window per photo and level, two steps
+LEVEL = {"zoom": 0.5, "window": [64, 64], "overlap": 0.5}
+SMALL: dict[str, Any] = {  # one small window per photo and level, two steps
     "dataset.name": "folder",
     "dataset.root": "photos",
     "clip.demo_on_photos": True,
-    "clip.levels": {
-        "global": {"zoom": 1.0, **WINDOW},
-        "local": {"zoom": 0.5, **WINDOW},
-    },
+    "clip.window_share": 0.0,
+    "clip.levels": {"global": LEVEL, "local": LEVEL},
     "clip.fused": None,
     "views.base_size": [32, 64],
     "views.crop": [32, 64],
