@@ -1,7 +1,7 @@
-"""Seconds and peak memory of each stage, and what DVC itself takes with many photos; Linux.
+"""Seconds and peak memory of each stage, and seconds of DVC itself with many photos; on Linux.
 
-python -m bench.costs watch dvc repro --force    of the stages that a command runs
-python -m bench.costs dvc --photos 100000        of a clone with so many tiny photos
+python -m bench.resources watch dvc repro --force    of the stages that a command runs
+python -m bench.resources dvc --photos 100000        of a clone with so many tiny photos
 """
 
 import json
@@ -154,7 +154,7 @@ def watch(line: Annotated[list[str], typer.Argument(help="Command that runs stag
 def time_dvc(
     photos: Annotated[int, typer.Option(min=1, help="Number of photos.")] = 3000,
     out: Annotated[Path, typer.Option(help="Folder of the clone; must not exist.")] = Path(
-        "scratch/costs"
+        "scratch/resources"
     ),
 ) -> None:
     """Run all stages of a clone with so many tiny photos, then DVC with nothing left to do."""
