@@ -104,8 +104,9 @@ def watch_all(params: "Params", *, manifest: list[list[str]] | None, folder: Pat
                 found = (name, path, reason, stage)
                 log.warning("params.yaml: %s: %s: %s; stage '%s' cannot run without it", *found)
         _write_links(folder / stage, [file.path for file in files])
+    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in manifest or [])
     for stage in OF_DATASET:
-        _write_manifest(folder / stage, manifest)
+        _write_manifest(folder / stage, None if manifest is None else text)
 
 
 def watch(stage: str, params: Any, path: Path, *, folder: Path = FOLDER) -> None:
@@ -165,13 +166,12 @@ def _target(file: Path, folder: Path) -> str:
     return os.path.relpath(path, os.path.realpath(folder)) if inside else path
 
 
-def _write_manifest(folder: Path, manifest: list[list[str]] | None) -> None:
+def _write_manifest(folder: Path, text: str | None) -> None:
     """Write the list of the data set's files if it changed; delete it if there is none."""
     file = folder / MANIFEST
-    if manifest is None or not folder.is_dir():
+    if text is None or not folder.is_dir():
         remove(file)
         return
-    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in manifest)
     if not file.is_file() or file.read_text("utf-8") != text:
         with atomic_path(file) as draft:
             draft.write_text(text, "utf-8")

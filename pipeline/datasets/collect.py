@@ -6,6 +6,7 @@ Labels come from a file, or are simulated from human masks.
 import json
 import logging
 import os
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def dataset_manifest(name: str, root: Path, memory: Path) -> list[list[str]] | N
         scenes = used_scenes(dataset)
         files = {path for scene in scenes for path in (scene.image, scene.mask) if path}
         files |= {*dataset.tables, *([dataset.image_labels] if dataset.image_labels else [])}
-        return _manifest_lines(sorted(files), root, memory)
+        return _manifest_lines(sorted(files, key=attrgetter("parts")), root, memory)
     except (OSError, ValueError):
         return None
 

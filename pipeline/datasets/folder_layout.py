@@ -133,8 +133,8 @@ def _check_no_train(home: Path, val: Path | None) -> None:
     lone = val or (test if test is not None and scan_folder(test).photos else None)
     if lone is not None:
         raise ValueError(f"{home}: has {lone.name} but no train; move the other photos into train")
-    folders = {parent for key in scan_folder(home).photos for parent in Path(key).parents}
-    for folder in sorted(folders):
+    nearest = {key.rpartition("/")[0] for key in scan_folder(home).photos}
+    for folder in sorted({one for name in nearest for one in (Path(name), *Path(name).parents)}):
         if _is_like_val(folder.name):
             raise ValueError(
                 f"{home / folder}: looks like validation photos; rename it to val and the folder "

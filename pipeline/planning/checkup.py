@@ -17,7 +17,7 @@ from pipeline.config.params import Params
 from pipeline.datasets import open_dataset
 from pipeline.datasets.base import Scene
 from pipeline.datasets.collect import given_image_labels, used_scenes
-from pipeline.planning.forecast import clip_for_timing, measure_clip, store_bytes
+from pipeline.planning.forecast import Measured, clip_for_timing, measure_clip, store_bytes
 from pipeline.planning.forecast_training import measure_step
 from pipeline.planning.needs import needs_of
 from pipeline.planning.survey import sample_sizes, this_machine
@@ -115,7 +115,7 @@ def describe_needs(found: Checkup, params: Params) -> None:
 
 
 def describe_run(found: Checkup, params: Params, photos: Photos, data: Path) -> None:
-    """Size of the store, and measured times of the stages `pseudo`, `relabel` and `train`.
+    """Size of the store, and measured times and memory of `pseudo`, `relabel` and `train`.
 
     Args:
         found: gets the lines.
@@ -144,9 +144,10 @@ def describe_run(found: Checkup, params: Params, photos: Photos, data: Path) -> 
     photo = measure_clip(fabric, clip, params.clip, photos.example, photos.classes)
     total = duration_text(photo.seconds * photos.total)
     each = f"{photos.total} photos of {duration_text(photo.seconds)}"
-    found.add("pseudo", f"about {total}: {each}, measured on {photo.how}")
-    width = int(clip.config["embed_dim"])
-    _describe_training(found, params, photos, patch_size=clip.patch_size, text_width=width)
+    found.add("pseudo", f"about {total}{_memory(photo)}: {each}, measured on {photo.how}")
+    width, patch_size = int(clip.config["embed_dim"]), clip.patch_size
+    del clip  # training does without it; its memory is not counted
+    _describe_training(found, params, photos, patch_size=patch_size, text_width=width)
 
 
 def _describe_training(
@@ -168,11 +169,17 @@ def _describe_training(
     relabel, steps = params.relabel, params.train.steps
     if more := relabel.rounds * relabel.folds * relabel.steps:
         each = f"{relabel.rounds} x {relabel.folds} trainings of {relabel.steps} steps"
-        found.add("relabel", f"about {duration_text(step.seconds * more)}: {each}")
+        total = duration_text(step.seconds * more)
+        found.add("relabel", f"about {total}{_memory(step)}: {each}")
     total, each = duration_text(step.seconds * steps), duration_text(step.seconds)
-    found.add("train", f"about {total}: {steps} steps of {each}, measured: {step.how}")
+    text = f"about {total}{_memory(step)}: {steps} steps of {each}, measured: {step.how}"
+    found.add("train", text)
     if fabric.device.type == "cuda":
         found.add("GPU memory", f"{bytes_text(torch.cuda.max_memory_allocated())} in such a step")
+
+
+def _memory(measured: Measured) -> str:
+    return f", {bytes_text(measured.memory)} memory" if measured.memory else ""
 
 
 def print_checkup(found: Checkup) -> None:

@@ -18,6 +18,7 @@ from pipeline.clip.levels import fused_grid, fused_logits, level_grid
 from pipeline.clip.weights import hub_files
 from pipeline.clip.windows import exposed, magnified, window_batches
 from pipeline.config.clip import ClipParams, LevelParams
+from pipeline.planning.memory import PEAK, process_bytes
 from pipeline.scenes.image_io import read_image
 from pipeline.store.plan import FUSED, Grid
 from pipeline.system.hub import cached
@@ -31,10 +32,11 @@ LONG_S = 2.0  # a measurement that takes longer is not repeated
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds per item, and how they were measured."""
+    """Seconds per item, how they were measured, and the peak memory in bytes, if known."""
 
     seconds: float
     how: str
+    memory: int | None = None
 
 
 def clock(fabric: "Fabric") -> float:
@@ -102,7 +104,8 @@ def measure_clip(
         fused_logits(image, grids, params.fused)
         total += clock(fabric) - start
     of = f"{tried} of its {windows} windows" if tried < windows else f"its {windows} windows"
-    return Measured(total, f"{of} ({photo.name}, {image.width}x{image.height})")
+    how = f"{of} ({photo.name}, {image.width}x{image.height})"
+    return Measured(total, how, process_bytes(PEAK))
 
 
 @torch.no_grad()

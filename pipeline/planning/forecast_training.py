@@ -1,4 +1,4 @@
-"""Time and GPU memory of training on this machine, from a measured step of the recipe's network.
+"""Time and memory of training on this machine, from a measured step of the recipe's network.
 
 Weights and pseudo-masks are random, because speed does not depend on them.
 """
@@ -16,6 +16,7 @@ from pipeline.config.clip import ClipParams
 from pipeline.config.params import Params
 from pipeline.config.views import ViewsParams
 from pipeline.planning.forecast import LONG_S, Measured, clock, grids_of
+from pipeline.planning.memory import IN_USE, PEAK, process_bytes, reset_peak
 from pipeline.scenes.image_io import upright_size
 from pipeline.segmenter.network import build_segmenter, check_crop
 from pipeline.store.plan import FUSED, Grid
@@ -70,7 +71,7 @@ class RandomLogits:
 def measure_step(
     fabric: "Fabric", params: Params, photo: Path, *, classes: int, patch_size: int, text_width: int
 ) -> Measured:
-    """Seconds that a step of training takes, with the work of its loader.
+    """Seconds that a step of training takes, with the work of its loader, and its memory.
 
     On a CPU large crops are measured smaller and with fewer images, and scaled by their pixels.
 
@@ -104,19 +105,24 @@ def measure_step(
     loss = loss.to(fabric.device)
     model = model.to(fabric.device).to(memory_format=torch.channels_last)
     wrapped, optimizer = fabric.setup(model.train(), make_optimizer(model, train))
-    seconds = 0.0
+    seconds, held = 0.0, None
     with memory_hint(f"lower params.yaml: train.batch_size ({train.batch_size}) or views.crop"):
         for _ in range(3):  # the first ones also warm up
-            start = clock(fabric)
+            reset_peak()
+            held, start = process_bytes(IN_USE), clock(fabric)
             train_step(fabric, wrapped, optimizer, loss, batch)
             seconds = clock(fabric) - start
             if seconds > LONG_S:
                 break
+    peak, after = process_bytes(PEAK), process_bytes(IN_USE)
     share = train.batch_size / size * _pixels(params.views) / _pixels(views)
+    # Weights, gradients and optimizer do not grow with the batch.
+    memory = after + round((peak - held) * share) if peak and after and held else None
     loading = crop_s * train.batch_size / max(1, train.workers)
     total = seconds * share + loading if on_cpu else max(seconds, loading)
     scaled = f", times {share:.3g}" if share != 1 else ""
-    return Measured(total, f"a step of {size} crops of {views.crop[1]}x{views.crop[0]}{scaled}")
+    how = f"a step of {size} crops of {views.crop[1]}x{views.crop[0]}{scaled}"
+    return Measured(total, how, memory)
 
 
 def _batch(

@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from pipeline.scenes.image_io import PHOTO_ENDINGS
@@ -68,7 +69,8 @@ def scan_folder(
         OSError: a folder cannot be read.
     """
     found = FolderContents()
-    for path in sorted(_files_below(folder, leave, found)):
+    # By parts, which compare faster than paths.
+    for path in sorted(_files_below(folder, leave, found), key=attrgetter("parts")):
         if path.suffix.lower() not in endings:
             if not path.suffix and path.is_symlink() and not path.exists():
                 raise ValueError(f"{path}: a broken link; correct or remove it")

@@ -1,8 +1,10 @@
 """`carb doctor` and `carb fetch`: what a run needs, fetched once, and what it will take."""
 
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -12,6 +14,7 @@ from typer.testing import CliRunner, Result
 from pipeline.clip.dense import load_clip
 from pipeline.config.params import load_params
 from pipeline.planning.forecast import store_bytes
+from pipeline.planning.memory import IN_USE, PEAK, process_bytes, reset_peak
 from pipeline.store.reader import PseudoMaskStore
 from stages import doctor, fetch
 from tests.helpers import ROOT
@@ -77,7 +80,24 @@ def test_a_large_crop_is_measured_smaller_and_scaled(
     monkeypatch.chdir(tmp_path)
     large = {"views.crop": [512, 1024], "views.base_size": [512, 1024], "train.batch_size": 8}
     prepare_folder(tmp_path, large | {"views.local_window": [256, 512]})
-    assert "a step of 2 crops of 512x256, times 16" in carb_doctor().output
+    output = carb_doctor().output
+    assert "a step of 2 crops of 512x256, times 16" in output
+    pseudo, train = (
+        float(value) * {"MB": 1, "GB": 1000}[unit]
+        for value, unit in re.findall(r"([\d.]+) ([MG]B) memory:", output)
+    )
+    images = 8 * 3 * 512 * 1024 * 4 / 1e6  # MB
+    assert train > pseudo + 10 * images  # the first layers alone hold more
+
+
+def test_the_peak_memory_is_that_since_the_reset() -> None:
+    for size in (90_000_000, 60_000_000):  # large enough to be returned to the system
+        reset_peak()
+        np.ones(size, np.uint8)
+        peak, in_use = process_bytes(PEAK), process_bytes(IN_USE)
+    assert peak is not None
+    assert in_use is not None
+    assert 50_000_000 < peak - in_use < 80_000_000
 
 
 def test_the_scenes_of_the_demo_are_those_that_dvc_draws() -> None:
