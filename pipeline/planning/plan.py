@@ -80,10 +80,10 @@ def _levels(photos: Survey, recipe: Params, clip: DenseClip | None) -> list[Choi
     """Zooms at which CLIP sees as many pixels as in the recipe, and whole windows."""
     if clip is None:
         tower = open_clip.get_model_config(recipe.clip.model)["vision_cfg"]
-        name, patch = recipe.clip.model, int(tower["patch_size"])
+        model, patch = recipe.clip.model, int(tower["patch_size"])
         window = (int(tower["image_size"]), int(tower["image_size"]))
     else:
-        name, patch, window = clip.name, clip.patch_size, clip.image_size
+        model, patch, window = clip.name, clip.patch_size, clip.image_size
     height, width = photos.size
     least = max(window[0] / height, window[1] / width)
     fit = math.sqrt(math.prod(recipe.views.base_size) / (height * width))
@@ -95,7 +95,7 @@ def _levels(photos: Survey, recipe: Params, clip: DenseClip | None) -> list[Choi
         boxes = cover(size, window=window, overlap=level.overlap, patch_size=patch)
         why = f"the photos become {size[1]}x{size[0]} for CLIP"
         why += ", so that windows are whole" if fit < least else ""
-        windows = f"the training size of {name}; {len(boxes)} windows per photo"
+        windows = f"the training size of {model}; {len(boxes)} windows per photo"
         chosen += [
             Choice(f"clip.levels.{name}.zoom", zoom, why),
             Choice(f"clip.levels.{name}.window", list(window), windows),

@@ -117,6 +117,7 @@ def test_a_clip_on_disk_is_planned_for(photos: Path, caplog: pytest.LogCaptureFi
     clip = load_params(Path("params.yaml")).clip
     assert (clip.model, clip.pretrained) == (f"local-dir:{folder}", None)
     assert [level.window for level in clip.levels.values()] == [(64, 64), (64, 64)]
+    assert f"the training size of local-dir:{folder};" in Path("params.yaml").read_text()
     assert "or clip.demo_on_photos to true" in caplog.text  # it knows drawings only
     refused = init("--clip", "photos", "--out", "other.yaml")
     assert refused.exit_code == 2
