@@ -34,6 +34,7 @@ BENCHES = {  # name -> module:function, imported in the benchmark's own process
     "online": "bench.speed_training:online",
     "evaluation": "bench.speed_evaluation:evaluation",
     "compile": "bench.speed_training:compiled",
+    "busy": "bench.speed_busy:busy",
 }
 QUICK = ("tower", "loader", "evaluation", "compile")
 

@@ -86,7 +86,8 @@ class Learner:
         self.optimizer.step()
 
 
-def _learner(fabric: "Fabric", network: nn.Module, train: TrainParams) -> Learner:
+def learner_of(fabric: "Fabric", network: nn.Module, train: TrainParams) -> Learner:
+    """A network with the optimizer of ``train``, on the device."""
     network = network.to(fabric.device).train()
     model, optimizer = fabric.setup(network, make_optimizer(network, train))
     carb = CarbLoss(tau=0.0, warmup_steps=0).to(fabric.device)
@@ -126,8 +127,8 @@ def _against_resident(
     work: Workload, name: str, street: Street, network: nn.Module, clip: DenseClip
 ) -> Measure:
     params = street.params
-    learner = _learner(start_fabric(params.train.precision), network, params.train)
-    batches = iter(_loader(street, clip, learner.fabric))
+    learner = learner_of(start_fabric(params.train.precision), network, params.train)
+    batches = iter(loader_of(street, clip, learner.fabric))
     resident = next(batches)
 
     def learn_all(source: Iterator[Batch], steps: int) -> None:
@@ -183,7 +184,7 @@ def demo_network(street: Street) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def _loader(street: Street, clip: DenseClip, fabric: "Fabric") -> "DataLoader[Batch]":
+def loader_of(street: Street, clip: DenseClip, fabric: "Fabric") -> "DataLoader[Batch]":
     """Endless batches from a store that was just written."""
     store = PseudoMaskStore.open(store_maker(street, clip)())
     root, params = street.dataset.root, street.params
@@ -211,7 +212,7 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
     width = clip.patch_features(torch.zeros(1, 3, 64, 64, device=fabric.device)).shape[1]
     text = F.normalize(torch.randn(CITY_CLASSES, width, device=fabric.device), dim=1)
     ours, theirs = (
-        _learner(
+        learner_of(
             chosen,
             random_segmenter(work, base_size=work.crop).model.to(memory_format=layout),
             train,
@@ -253,7 +254,7 @@ def compiled(work: Workload, folder: Path) -> Iterator[Measure]:
     fabric, train, batch = start_fabric("auto"), load_params(PAPER).train, _random_batch(work)
     networks = [random_segmenter(work, base_size=work.crop).model for _ in range(2)]
     networks[1].compile(backend=work.compiler)
-    plain, fast = (_learner(fabric, network, train) for network in networks)
+    plain, fast = (learner_of(fabric, network, train) for network in networks)
     clock = time.perf_counter()
     fast.learn(batch)
     work.wait()

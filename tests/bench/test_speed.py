@@ -61,7 +61,7 @@ def test_online_masks_are_clip_s_choice_among_the_classes_present() -> None:
     assert windows.tolist() == [[[1, 1], [2, 2]]]
 
 
-@pytest.mark.parametrize("name", ["tower", "authors", "online", "evaluation"])
+@pytest.mark.parametrize("name", ["tower", "authors", "online", "evaluation", "busy"])
 def test_a_bench_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
     measures = run_bench(name, "SMOKE")
