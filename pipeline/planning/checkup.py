@@ -28,6 +28,7 @@ from pipeline.system.progress import duration_text
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+BUSY = 0.5  # load of the last minute: programs that used a core, on average
 PACKAGES = ("carb-wsss", "torch", "open_clip_torch", "timm", "segmentation-models-pytorch", "dvc")
 
 
@@ -91,6 +92,9 @@ def describe_machine(found: Checkup, params: Params) -> None:
     gpu = f"{machine.gpu}, {bytes_text(machine.gpu_bytes)}" if machine.gpu else "no GPU"
     cores = f"{machine.cores} CPU cores, {torch.get_num_threads()} used by torch"
     found.add("machine", f"{cores}, {bytes_text(memory)} memory, {gpu}")
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        found.add("load", f"{load:.1f} cores were in use: on an idle machine a run takes less time")
     device = "cuda" if machine.gpu else "cpu"
     wanted = {"clip": params.clip.precision, "train": params.train.precision}
     picked = [f"{name} {pick_precision(value, device)}" for name, value in wanted.items()]

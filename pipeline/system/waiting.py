@@ -8,6 +8,7 @@ as long as its threads have to wait for a core. The number of threads that share
 with it every sum, stays the same.
 """
 
+import functools
 import math
 import os
 import threading
@@ -22,8 +23,9 @@ SECONDS = 1.0  # between two readings
 BUSY, IDLE = 0.4, 0.2
 
 
+@functools.cache
 def share_cores() -> None:
-    """Shorten spinning while other programs need the cores; watches them in a thread.
+    """Shorten spinning while other programs need the cores; once per process, in the background.
 
     Does nothing with a single thread, without Linux's counters, or where the environment says how
     threads wait.

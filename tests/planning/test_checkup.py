@@ -60,8 +60,10 @@ def test_a_folder_without_photos_is_not_ready(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     prepare_folder(tmp_path, {"dataset.name": "camvid", "dataset.root": "nowhere"})
+    monkeypatch.setattr("os.getloadavg", lambda: (3.21, 0.0, 0.0))
     result = carb_doctor()
     assert result.exit_code == 1
+    assert "3.2 cores were in use" in result.output
     assert "not ready: params.yaml: dataset.root: nowhere is not a folder" in result.output
 
 
