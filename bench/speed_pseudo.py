@@ -1,7 +1,7 @@
 """Speed of the stage `pseudo`, relative to the bare image tower and to the authors' code."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import authors
 from bench.timing import Measure, race, ratio
 from bench.workload import StoreMaker, Workload, draw_street, random_clip, store_maker
-from pipeline.clip.windows import magnified, window_batches
+from pipeline.clip.levels import fused_logits, level_logits
+from pipeline.clip.windows import exposed, magnified, window_batches
 from pipeline.scenes.image_io import read_image
 from pipeline.views import Box, cover
 
@@ -51,6 +52,41 @@ def _windows(maker: StoreMaker) -> list[Tensor]:
     return found
 
 
+def _parts(maker: StoreMaker) -> dict[str, Callable[[], object]]:
+    """The stage's work but for writing, part by part: each is run with the results of the last."""
+    params, clip = maker.street.params.clip, maker.clip
+    levels, fused = params.levels.values(), params.fused
+    paths = [photo.path(maker.street.dataset.root) for photo in maker.street.index.photos]
+
+    def decode() -> list[list[Tensor]]:
+        photos = (exposed(read_image(path), params.brightness) for path in paths)
+        patch = clip.patch_size
+        return [[magnified(photo, one, patch_size=patch) for one in levels] for photo in photos]
+
+    def encode(inputs: list[list[Tensor]]) -> list[list[Tensor]]:
+        with maker.fabric.autocast():
+            return [
+                [
+                    level_logits(pixels, level, clip, maker.text)
+                    for pixels, level in zip(photo, levels, strict=True)
+                ]
+                for photo in inputs
+            ]
+
+    inputs = decode()
+    grids = encode(inputs)
+    parts: dict[str, Callable[[], object]] = {
+        "decode and magnify": decode,
+        "windows, tower, product with text": lambda: encode(inputs),
+    }
+    if fused is not None:
+        photos = [read_image(path) for path in paths]
+        parts["fuse"] = lambda: [
+            fused_logits(photo, own, fused) for photo, own in zip(photos, grids, strict=True)
+        ]
+    return parts
+
+
 def tower(work: Workload, folder: Path) -> Iterator[Measure]:
     """Speed of the whole stage (decode, resize, windows, blend, write) relative to the tower."""
     if work.small:
@@ -79,11 +115,13 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
 
     with FlopCounterMode(display=False) as counter:
         bare()
+    parts = _parts(maker)
     times = race(
         {
             "tower": bare,
             "the stage": lambda: maker.remove(maker()),
             "matrix products": products,
+            **parts,
         },
         wait=work.wait,
         seconds=work.seconds,
@@ -101,6 +139,9 @@ def _against_tower(work: Workload, name: str, maker: StoreMaker) -> Iterator[Mea
         at_least=True,
         details={
             "photos/s": round(photos / seconds["the stage"], 2),
+            "writing and the rest, s": round(
+                seconds["the stage"] - sum(seconds[name] for name in parts), 4
+            ),
             "TFLOP per photo": round(flop / photos / 1e12, 4),
             "TFLOP/s of the stage": round(flop / seconds["the stage"] / 1e12, 3),
             "of the tower": round(flop / seconds["tower"] / 1e12, 3),
