@@ -13,7 +13,7 @@ from bench.speed_training import demo_network, learner_of, loader_of
 from bench.timing import Measure, ratio
 from bench.workload import Workload, draw_street, random_clip
 from pipeline.system.devices import start_fabric
-from pipeline.system.waiting import SECONDS
+from pipeline.system.waiting import SECONDS, share_cores
 
 ADAPTED = 2.5 * SECONDS  # after a change of the load
 # Environments in which a process trains: libgomp reads them when torch is imported.
@@ -77,6 +77,7 @@ def seconds_of_a_step(folder: Path, seconds: float) -> dict[str, float]:
     """
     street = draw_street(folder, train=8)
     train = street.params.train
+    share_cores()  # as `fit` does
     learner = learner_of(start_fabric(train.precision), demo_network(street), train)
     batch = next(iter(loader_of(street, random_clip(""), learner.fabric)))
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, ParamSpec
 
 from pipeline.system.files import locked
 from pipeline.system.stop import stop_requested
-from pipeline.system.waiting import share_cores
 
 if TYPE_CHECKING:
     import torch
@@ -247,8 +246,6 @@ def start_fabric(precision: str) -> "Fabric":
     # Filling every new tensor with NaN takes a tenth of a training step, and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     accelerator, launch = best_device().type, launch_of(os.environ)
-    if accelerator == "cpu":
-        share_cores()
     if accelerator == "cuda":
         check_gpus(launch, torch.cuda.device_count())
     if launch.launcher == "fabric" and process_number(os.environ) > 0:

@@ -27,6 +27,9 @@ BUSY, IDLE = 0.4, 0.2
 def share_cores() -> None:
     """Shorten spinning while other programs need the cores; once per process, in the background.
 
+    For training, whose images are decoded by other processes: own threads that decode are load,
+    too.
+
     Does nothing with a single thread, without Linux's counters, or where the environment says how
     threads wait.
     """

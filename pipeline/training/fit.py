@@ -16,6 +16,7 @@ from pipeline.config.train import TrainParams
 from pipeline.system.distributed import check_same, check_shares, convert_sync_batchnorm
 from pipeline.system.progress import progress
 from pipeline.system.stop import Interrupted, stop_requested
+from pipeline.system.waiting import share_cores
 from pipeline.training.batch_loss import BatchLoss
 from pipeline.training.checkpoint import (
     DamagedError,
@@ -83,6 +84,8 @@ def fit(
         Interrupted: the run was asked to stop; the checkpoint is of its last step.
     """
     check_shares(fabric, train.batch_size, "train.batch_size")
+    if fabric.device.type == "cpu":
+        share_cores()
     run = _Run.start(fabric, model, loss, train, checkpoint)
     rank_zero, clock = fabric.global_rank == 0, time.monotonic()
     for metrics in run.done.history if rank_zero else []:
