@@ -74,6 +74,7 @@ def test_recipe_changes_are_the_parameters_that_differ(tmp_path: Path) -> None:
         "train.batch_size",
         "train.class_weight_power",
         "train.dice_weight",
+        "train.presence_weight",
         "eval.flip",
         "eval.edge_radius",
     }
