@@ -7,17 +7,15 @@ python -m bench.speed --device cuda --quick  in under 5 minutes
 import importlib
 import json
 import logging
-import multiprocessing
 import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.timing import Measure, processor
+from bench.timing import Measure, in_own_process, processor
 from pipeline.system.command import command
 from pipeline.system.files import write_json
 from pipeline.system.outputs import outputs
@@ -64,12 +62,6 @@ def machine(device: str) -> dict[str, Any]:
         found = torch.cuda.is_available()
         about["device"] = torch.cuda.get_device_name() if found else None
     return about
-
-
-def in_own_process(function: Any, *arguments: Any) -> Any:
-    """Call a module's function in a fresh process, so that its peak memory is its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def table_of(measures: list[Measure]) -> "Table":

@@ -4,13 +4,12 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
 from bench.speed_training import demo_network, learner_of, loader_of
-from bench.timing import Measure, ratio
+from bench.timing import Measure, in_own_process, ratio
 from bench.workload import Workload, draw_street, random_clip
 from pipeline.system.devices import start_fabric
 from pipeline.system.waiting import SECONDS, share_cores
@@ -23,49 +22,35 @@ WAYS = {
     "never spinning long": {"GOMP_SPINCOUNT": "100"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
+COMPARED = [  # what, step, step to compare it with, largest ratio wanted
+    ("beside a busy program, relative to an idle machine", "as it is, busy", "as it is, idle", 1.7),
+    ("beside a busy program, relative to one thread", "as it is, busy", "one thread, busy", 1.15),
+    (
+        "beside a busy program, relative to 100 turns of spinning",
+        *("as it is, busy", "never spinning long, busy", 1.15),
+    ),
+    (
+        "on an idle machine, relative to always spinning",
+        *("as it is, idle", "always spinning, idle", 1.0),
+    ),
+]
+ROUNDS = 3
 
 
 def busy(work: Workload, folder: Path) -> Iterator[Measure]:
     """Time of a step beside a busy program, against an idle machine and other ways of waiting."""
     times: dict[str, list[float]] = {}
-    for round_number in range(1 if work.seconds == 0 else 3):
+    for round_number in range(ROUNDS if work.seconds else 1):
         for way, environment in WAYS.items():
             with patch.dict(os.environ, environment):
-                place = folder / f"{way} {round_number}"
-                for load, seconds in _in_own_process(work, place).items():
-                    times.setdefault(f"{way}, {load}", []).append(seconds)
-    for what, of, to, target in (
-        (
-            "beside a busy program, relative to an idle machine",
-            "as it is, busy",
-            "as it is, idle",
-            1.7,
-        ),
-        (
-            "beside a busy program, relative to one thread",
-            "as it is, busy",
-            "one thread, busy",
-            1.15,
-        ),
-        (
-            "beside a busy program, relative to 100 turns of spinning",
-            *("as it is, busy", "never spinning long, busy", 1.15),
-        ),
-        (
-            "on an idle machine, relative to always spinning",
-            "as it is, idle",
-            "always spinning, idle",
-            1.0,
-        ),
-    ):
-        yield ratio(
-            "busy", f"time of the demo's training step {what}", times, of=of, to=to, target=target
-        )
-
-
-def _in_own_process(work: Workload, folder: Path) -> dict[str, float]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(seconds_of_a_step, folder, work.seconds / 3).result()
+                found = in_own_process(
+                    seconds_of_a_step, folder / f"{way} {round_number}", work.seconds / 3
+                )
+            for load, seconds in found.items():
+                times.setdefault(f"{way}, {load}", []).append(seconds)
+    for what, of, to, target in COMPARED:
+        words = f"time of the demo's training step {what}"
+        yield ratio("busy", words, times, of=of, to=to, target=target)
 
 
 def seconds_of_a_step(folder: Path, seconds: float) -> dict[str, float]:
@@ -90,19 +75,19 @@ def seconds_of_a_step(folder: Path, seconds: float) -> dict[str, float]:
 
     found = {}
     for load in ("idle", "busy"):
-        with _busy_program(on=load == "busy"):
+        with _busy_program() if load == "busy" else nullcontext():
             learn_for(min(seconds, ADAPTED))
             found[load] = learn_for(seconds)
     return found
 
 
 @contextmanager
-def _busy_program(*, on: bool) -> Iterator[None]:
+def _busy_program() -> Iterator[None]:
     program = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
-    if on:
-        program.start()
-    yield
-    if on:
+    program.start()
+    try:
+        yield
+    finally:
         program.kill()
 
 

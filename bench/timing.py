@@ -1,10 +1,12 @@
 """Interleaved timing of alternatives: results are ratios, because a machine's speed drifts."""
 
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +105,12 @@ def summarise(
     middle, low, high = statistics.median(values), min(values), max(values)
     rest = (len(values), target, at_least, unit, dict(details or {}))
     return Measure(bench, what, middle, low, high, *rest)
+
+
+def in_own_process(function: Any, *arguments: Any) -> Any:
+    """Call a module's function in a fresh process: its environment and memory are its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def processor() -> str:

@@ -2,14 +2,14 @@
 image-level labels, masks.zarr and the encoder's initial weights, but no human masks; writes
 relabelled.zarr, without labels if relabel.rounds is 0."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.system.command import command
-from pipeline.system.devices import process_number
+from pipeline.system.devices import rank_zero_only
+from pipeline.system.files import NOTHING, atomic_path
 
 app = typer.Typer(add_completion=False)
 
@@ -40,7 +40,6 @@ def main(
     from pipeline.config.base import load_sections
     from pipeline.config.relabel import RelabelSettings
     from pipeline.system.command import memory_hint
-    from pipeline.system.files import NOTHING, atomic_path
     from pipeline.system.outputs import outputs
 
     sources = {"--index": index, "--image-labels": image_labels, "--masks": masks}
@@ -48,10 +47,7 @@ def main(
     with outputs("relabel", folders={"--out": out}, sources=sources):
         settings = load_sections(params, RelabelSettings)
         if settings.relabel.rounds == 0:
-            if process_number(os.environ) == 0:
-                with atomic_path(out) as draft:
-                    draft.mkdir()
-                    (draft / NOTHING).write_text("relabel.rounds is 0\n", "utf-8")
+            _write_no_labels(out)
             return
 
         from pipeline.relabelling.relabel import relabel, settings_of_fold  # seconds of imports
@@ -66,6 +62,13 @@ def main(
         )
         with memory_hint("lower params.yaml: train.batch_size, views.crop or train.workers"):
             relabel(inputs, settings, out=out, scratch=scratch)
+
+
+@rank_zero_only
+def _write_no_labels(out: Path) -> None:
+    with atomic_path(out) as draft:
+        draft.mkdir()
+        (draft / NOTHING).write_text("relabel.rounds is 0\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.config.base import Count, NotNegative, Section, Sections, Seed
-from pipeline.config.clip import ClipParams
-from pipeline.config.dataset import DatasetParams
-from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.base import Count, NotNegative, Section, Seed
+from pipeline.config.train import TrainingSections
 
 
 class RelabelParams(Section):
@@ -24,13 +20,7 @@ class RelabelParams(Section):
     seed: Seed
 
 
-class RelabelSettings(Sections):
+class RelabelSettings(TrainingSections):
     """What the stage `relabel` reads of params.yaml."""
 
-    dataset: DatasetParams
-    clip: ClipParams
-    views: ViewsParams
-    augment: AugmentParams
-    segmenter: SegmenterParams
-    train: TrainParams
     relabel: RelabelParams

@@ -1,10 +1,22 @@
-"""Section ``train`` of params.yaml."""
+"""Section ``train`` of params.yaml, and the sections that every training reads."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Count, Fraction, NotNegative, Positive, Precision, Section
+from pipeline.config.base import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Precision,
+    Section,
+    Sections,
+)
+from pipeline.config.clip import ClipParams
+from pipeline.config.dataset import DatasetParams
+from pipeline.config.segmenter import SegmenterParams
+from pipeline.config.views import AugmentParams, ViewsParams
 
 
 class TrainParams(Section):
@@ -47,3 +59,14 @@ class TrainParams(Section):
         """The steps after which a network is kept: evenly spaced, the last step excluded."""
         parts = self.snapshots + 1
         return [round(part * self.steps / parts) for part in range(1, parts)]
+
+
+class TrainingSections(Sections):
+    """What the stages `encoder`, `relabel` and `train` read, each with sections of its own."""
+
+    dataset: DatasetParams
+    clip: ClipParams
+    views: ViewsParams
+    augment: AugmentParams
+    segmenter: SegmenterParams
+    train: TrainParams

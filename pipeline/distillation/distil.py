@@ -15,12 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.clip.dense import load_clip
-from pipeline.config.base import Sections
-from pipeline.config.clip import ClipParams, check_knows_photos
-from pipeline.config.dataset import DatasetParams
+from pipeline.config.clip import check_knows_photos
 from pipeline.config.distillation import DistillationParams
 from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
+from pipeline.config.train import TrainingSections
 from pipeline.config.views import AugmentParams, ViewsParams
 from pipeline.distillation.clip_features import FeatureGrids, embed_photos, shared_features
 from pipeline.scenes.index import SceneIndex
@@ -48,15 +46,9 @@ STRIDE = 4  # pixels per position of the student's output
 WIDTH = 128  # channels of its feature pyramid
 
 
-class EncoderSettings(Sections):
+class EncoderSettings(TrainingSections):
     """What the stage `encoder` reads of params.yaml."""
 
-    dataset: DatasetParams
-    clip: ClipParams
-    views: ViewsParams
-    augment: AugmentParams
-    segmenter: SegmenterParams
-    train: TrainParams
     distillation: DistillationParams
 
 

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.base import Sections, Seed
+from pipeline.config.base import Seed
 from pipeline.config.carb import CarbParams
-from pipeline.config.clip import ClipParams
-from pipeline.config.dataset import DatasetParams
-from pipeline.config.segmenter import SegmenterParams
-from pipeline.config.train import TrainParams
-from pipeline.config.views import AugmentParams, ViewsParams
+from pipeline.config.train import TrainingSections
 from pipeline.scenes.image_labels import ImageLabels, read_image_labels
 from pipeline.scenes.index import SceneIndex
 from pipeline.segmenter.earlier import earlier_folder
@@ -31,17 +27,11 @@ _IRRELEVANT: Any = {
 }
 
 
-class TrainSettings(Sections):
+class TrainSettings(TrainingSections):
     """What the stage `train` reads of params.yaml."""
 
     seed: Seed
-    dataset: DatasetParams
-    clip: ClipParams
-    views: ViewsParams
-    augment: AugmentParams
-    segmenter: SegmenterParams
     carb: CarbParams
-    train: TrainParams
 
 
 @dataclass(frozen=True)
