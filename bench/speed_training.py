@@ -27,7 +27,7 @@ from bench.workload import (
     Workload,
     draw_street,
     random_clip,
-    random_segmenter,
+    random_network,
     store_maker,
 )
 from pipeline.carb import CarbLoss
@@ -114,7 +114,7 @@ def loader(work: Workload, folder: Path) -> Iterator[Measure]:
         train__workers=min(os.cpu_count() or 1, load_params(PAPER).train.workers),
     )
     classes = len(large.index.label_space.classes)
-    network = random_segmenter(work, base_size=work.crop, num_classes=classes).model
+    network = random_network(work, classes=classes)
     name = f"the paper's recipe, {work.batch_size} crops of {height} x {width}"
     with patch.object(
         pipeline.training.crops, "KEPT_BYTES", 0
@@ -214,7 +214,7 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
     ours, theirs = (
         learner_of(
             chosen,
-            random_segmenter(work, base_size=work.crop).model.to(memory_format=layout),
+            random_network(work).to(memory_format=layout),
             train,
         )
         for chosen, layout in ((fabric, torch.channels_last), (float32, torch.contiguous_format))
@@ -252,7 +252,7 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
 def compiled(work: Workload, folder: Path) -> Iterator[Measure]:
     """Time of a training step of the paper's recipe, relative to one with torch.compile."""
     fabric, train, batch = start_fabric("auto"), load_params(PAPER).train, _random_batch(work)
-    networks = [random_segmenter(work, base_size=work.crop).model for _ in range(2)]
+    networks = [random_network(work) for _ in range(2)]
     networks[1].compile(backend=work.compiler)
     plain, fast = (learner_of(fabric, network, train) for network in networks)
     clock = time.perf_counter()

@@ -10,6 +10,7 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
+from torch import nn
 
 from bench.settings import write_changed
 from demo.drawn_dataset import draw_split
@@ -21,8 +22,7 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.collect import collect_image_labels, index_scenes
 from pipeline.scenes.image_labels import ImageLabels
 from pipeline.scenes.index import SceneIndex
-from pipeline.segmenter.inference import Segmenter
-from pipeline.segmenter.network import build_segmenter, size_divisor
+from pipeline.segmenter.network import build_segmenter
 from pipeline.store.plan import Plan
 from pipeline.system.devices import start_fabric
 from pipeline.system.files import remove
@@ -166,28 +166,17 @@ def random_clip(name: str) -> DenseClip:
     return DenseClip(model, open_clip.get_tokenizer(name), name=name, config=config)
 
 
-def random_segmenter(
-    work: Workload, *, base_size: tuple[int, int], num_classes: int = CITY_CLASSES
-) -> Segmenter:
+def random_network(work: Workload, *, classes: int = CITY_CLASSES) -> nn.Module:
     """A DeepLabV3 of the paper's shape with random weights."""
     torch.manual_seed(0)
     model = build_segmenter(
         arch="deeplabv3",
         encoder=work.encoder,
-        num_classes=num_classes,
+        num_classes=classes,
         options={"encoder_output_stride": 8},
         text=None,
     )
-    return as_segmenter(model.to(work.device), base_size=base_size)
-
-
-def as_segmenter(model: torch.nn.Module, *, base_size: tuple[int, int]) -> Segmenter:
-    """Wrap a network as a loaded segmenter."""
-    model = model.eval().to(memory_format=torch.channels_last)
-    half = (0.5, 0.5, 0.5)
-    names = [f"class {number}" for number in range(CITY_CLASSES)]
-    palette = np.zeros((CITY_CLASSES, 3), np.uint8)
-    return Segmenter(model, names, palette, half, half, base_size, size_divisor(model), {})
+    return model.eval().to(work.device).to(memory_format=torch.channels_last)
 
 
 @dataclass
