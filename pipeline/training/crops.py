@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ from pipeline.views import (
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-KEPT_BYTES = 2**28  # of decoded images at 4 bytes per pixel, in each loader process
+T = TypeVar("T")
+KEPT_BYTES = 2**28  # of decoded images, and as many of logits, in each loader process
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,15 @@ class CropDataset(Dataset[Batch]):
 
     @cached_property
     def _read_photo(self) -> Callable[[Path], Image.Image]:
-        """Reads an image; caches all of them if they fit: decoding takes most of a crop's time."""
-        fit = sum(4 * math.prod(photo.size) for photo in self.photos) <= KEPT_BYTES
-        return lru_cache(maxsize=None if fit else 0)(read_image)
+        """Reads an image; keeps all of them if they fit."""
+        return _kept(read_image, size=sum(4 * math.prod(photo.size) for photo in self.photos))
+
+    @cached_property
+    def _read_grid(self) -> Callable[[str, str], np.ndarray]:
+        """Reads logits; keeps all of them if they fit."""
+        grid = self.grids.read_padded(self.photos[0].key, self.global_level)
+        levels = 1 + len(self.local_levels)
+        return _kept(self.grids.read_padded, size=len(self.photos) * levels * grid.nbytes)
 
     def photo_at(self, position: int) -> TrainingPhoto:
         """The image of the crop at a position of the stream."""
@@ -232,8 +239,13 @@ class CropDataset(Dataset[Batch]):
         positions = grid_positions(
             View(view.box, size, view.flipped), photo.size, self.grids.grid_size(photo.key, level)
         )
-        grid = torch.from_numpy(self.grids.read_padded(photo.key, level))
+        grid = torch.from_numpy(self._read_grid(photo.key, level))
         return SampledLogits(grid[None], positions[0][None], positions[1][None])
+
+
+def _kept(read: Callable[..., T], *, size: int) -> Callable[..., T]:
+    """A reader that keeps what it read if all of it fits: reading takes most of a crop's time."""
+    return lru_cache(maxsize=None if size <= KEPT_BYTES else 0)(read)
 
 
 def _stack(cuts: Sequence[SampledLogits]) -> SampledLogits:

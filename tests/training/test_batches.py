@@ -146,6 +146,25 @@ def test_images_are_decoded_once_if_all_fit_into_memory(crops_of, monkeypatch, r
     assert_same(items, [crops_of()[position] for position in range(3 * count)])
 
 
+@pytest.mark.parametrize("room", [0, -1])
+def test_logits_are_read_once_if_all_fit_into_memory(crops_of, monkeypatch, room):
+    crops = crops_of()
+    ordinary, read = crops.grids.read_padded, []
+    monkeypatch.setattr(
+        crops.grids,
+        "read_padded",
+        lambda key, level: read.append((key, level)) or ordinary(key, level),
+    )
+    grid = ordinary(crops.photos[0].key, "global")
+    all_bytes = len(SIZES) * len(CELL_PX) * grid.nbytes
+    monkeypatch.setattr(pipeline.training.crops, "KEPT_BYTES", all_bytes + room)
+    count = 30 * len(SIZES)
+    items = [crops[position] for position in range(count)]
+    measured = 1  # one grid is read to know the size
+    assert len(read) - measured == (2 * count if room else len(set(read)))
+    assert_same(items, [crops_of()[position] for position in range(count)])
+
+
 def test_each_epoch_uses_each_image_once_in_its_own_order(crops_of):
     crops = crops_of()
     count = len(SIZES)
