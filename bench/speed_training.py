@@ -116,9 +116,8 @@ def loader(work: Workload, folder: Path) -> Iterator[Measure]:
     classes = len(large.index.label_space.classes)
     network = random_network(work, classes=classes)
     name = f"the paper's recipe, {work.batch_size} crops of {height} x {width}"
-    with patch.object(
-        pipeline.training.crops, "KEPT_BYTES", 0
-    ):  # always decode, as for large data sets
+    # Images and logits are read at every step, as of large data sets.
+    with patch.object(pipeline.training.crops, "KEPT_BYTES", 0):
         measure = _against_resident(work, name, large, network, random_clip(work.clips[0]))
     yield measure
 
@@ -212,11 +211,7 @@ def online(work: Workload, folder: Path) -> Iterator[Measure]:
     width = clip.patch_features(torch.zeros(1, 3, 64, 64, device=fabric.device)).shape[1]
     text = F.normalize(torch.randn(CITY_CLASSES, width, device=fabric.device), dim=1)
     ours, theirs = (
-        learner_of(
-            chosen,
-            random_network(work).to(memory_format=layout),
-            train,
-        )
+        learner_of(chosen, random_network(work).to(memory_format=layout), train)
         for chosen, layout in ((fabric, torch.channels_last), (float32, torch.contiguous_format))
     )
     slow = partial(authors_logits, clip, text=text)
