@@ -286,7 +286,8 @@ def _write_missing(
             written = writer.write_shard(level, shard, lambda row: next(computed).numpy())
             yield from (row for row in written if (level, row) in missing)
 
-    for _ in progress(rows(), label=label, total=len(jobs), unit="views"):
+    patches = [math.prod(writer.plan.grids[level][row]) for level, row in jobs]
+    for _ in progress(rows(), label=label, total=len(jobs), unit="views", costs=patches):
         pass
     fabric.barrier()
 

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeVar
@@ -38,6 +38,11 @@ class _Work(NamedTuple):
     unit: str
     images: int | None
     details: Callable[[], str] | None
+    costs: Sequence[float] | None
+
+    def cost(self, first: int, end: int) -> float:
+        """Time that some of this run's items take, in units of their mean."""
+        return sum(self.costs[first:end]) if self.costs else end - first
 
     def more(self) -> str:
         """What else to show; empty for nothing."""
@@ -62,6 +67,7 @@ def progress(
     unit: str = "images",
     images: int | None = None,
     details: Callable[[], str] | None = None,
+    costs: Sequence[float] | None = None,
 ) -> Iterator[T]:
     """Pass ``items`` through and show progress: a bar on a terminal, else lines in the log.
 
@@ -74,11 +80,13 @@ def progress(
         unit: name of the items, in the plural.
         images: images per item (of a training step: its batch), shown as a second rate.
         details: called for what else to show, such as the current loss.
+        costs: relative time of each of ``items``, for the remaining time; None: all alike.
 
     Raises:
         Interrupted: a stop was requested.
     """
-    work = _Work(label, total, done, unit, images, details)
+    shares = costs and _relative(costs)
+    work = _Work(label, total, done, unit, images, details, shares)
     shown = iter(items)
     if log.level <= logging.INFO:  # else another process of the run reports
         shown = _bar(items, work) if sys.stderr.isatty() else _log_lines(items, work)
@@ -86,6 +94,12 @@ def progress(
         yield item
         if stops and stop_requested():
             raise Interrupted(f"{label} {count}/{total}")
+
+
+def _relative(costs: Sequence[float]) -> list[float]:
+    """Costs divided by their mean."""
+    mean = sum(costs) / len(costs)
+    return [cost / mean for cost in costs]
 
 
 def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
@@ -96,7 +110,8 @@ def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
         now = time.monotonic()
         if now - last >= min(max(MIN_LOG_S, GROWTH * (now - start)), MAX_LOG_S):
             count, last = place - work.done, now
-            left = duration_text((now - start) * (work.total - place) / count)
+            share = work.cost(count, work.total - work.done) / work.cost(0, count)
+            left = duration_text((now - start) * share)
             speed = work.speed(count, now - start)
             values = (work.label, place, work.total, speed, left, _after("; ", work.more()))
             log.info("%s %d/%d: %s, %s left%s", *values)
@@ -107,7 +122,7 @@ def _log_lines(items: Iterable[T], work: _Work) -> Iterator[T]:
 
 def _bar(items: Iterable[T], work: _Work) -> Iterator[T]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeRemaining
     from rich.table import Column
 
@@ -117,17 +132,19 @@ def _bar(items: Iterable[T], work: _Work) -> Iterator[T]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=min(max(4, console.width - 100), 40) if short else None),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}/" + str(work.total)),
         TimeRemaining(elapsed_when_finished=True),
         TextColumn("{task.fields[text]}", table_column=last),
     )
     start = time.monotonic()
     with Progress(*columns, console=console, expand=True) as bar:
-        task = bar.add_task(work.label, total=work.total, completed=work.done, text="")
+        done = work.done
+        task = bar.add_task(work.label, total=work.total, completed=done, text="", count=done)
         for count, item in enumerate(items, start=1):
             yield item
             text = _after("", work.more(), ", ") + work.speed(count, time.monotonic() - start)
-            bar.update(task, advance=1, text=text)
+            cost = work.cost(count - 1, count)
+            bar.update(task, advance=cost, text=text, count=done + count)
 
 
 def _after(before: str, text: str, after: str = "") -> str:

@@ -39,6 +39,19 @@ def test_progress_logs_speed_and_remaining_time_from_time_to_time(
     ]
 
 
+def test_the_remaining_time_counts_that_later_items_take_longer(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = [1.0] * 4 + [9.0] * 4  # four views of the whole image, four magnified ones
+    clock = iter(range(0, 1000, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        assert list(progress("abcdefgh", label="CLIP", total=8, costs=costs)) == list("abcdefgh")
+    assert "CLIP 3/8: 0.25 images/s, 2 min left" in caplog.messages  # 37 / 3 of 12 s
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert list(progress("ab", label="CLIP", total=2, costs=[1.0, 9.0])) == ["a", "b"]
+
+
 def test_lines_of_a_long_run_become_rarer(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
