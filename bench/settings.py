@@ -53,10 +53,16 @@ BEST: dict[str, Changes] = {
     "with the local term": {"train.local_term": True},
     "without Dice loss": {"train.dice_weight": 0.0},
     "without presence loss": {"train.presence_weight": 0.0},
+    "with hard pseudo-masks": {"train.label_temperature": 0.0},
     "without window embeddings": {"clip.window_share": 0.0},
 }
-# What the recipe would reach with perfect pseudo-masks, which CARB need not judge.
-_ON_HUMAN_MASKS = {HUMAN_MASKS: True, "carb.enabled": False, "train.local_term": False}
+# What the recipe would reach with perfect pseudo-masks, which need no correction.
+_ON_HUMAN_MASKS = {
+    HUMAN_MASKS: True,
+    "carb.enabled": False,
+    "train.local_term": False,
+    "train.label_temperature": 0.0,
+}
 BOUND: dict[str, Changes] = {"as it is": {}, HUMAN_MASKS: _ON_HUMAN_MASKS}
 TABLES = {"paper": PAPER, "switches": SWITCHES, "best": BEST, "bound": BOUND}
 NO_PARAMETERS = (LABEL_NOISE, HUMAN_MASKS)

@@ -86,6 +86,18 @@ def _region_mean(losses: Tensor, mass: Tensor, region: Tensor) -> tuple[Tensor, 
     return all_reduce_sum_with_grad(share) / torch.where(total > 0, total, 1), total > 0
 
 
+def _soft_losses(
+    logits: Tensor, soft: Tensor, class_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """-log sum_c q_c p_c per pixel and its weight: that of the classes' posterior."""
+    joint = soft + logits.log_softmax(dim=1)
+    losses = -joint.logsumexp(dim=1)
+    if class_weights is None:
+        return losses, torch.ones_like(losses)
+    mass = (joint.detach().softmax(dim=1) * class_weights[:, None, None]).sum(dim=1)
+    return losses * mass, mass
+
+
 class CarbLoss(nn.Module):
     """The CARB loss with its state: the step counter and the recent terms that lambda averages.
 
@@ -140,6 +152,7 @@ class CarbLoss(nn.Module):
         local_masks: Tensor,
         local_boxes: Sequence[Box],
         image_labels: Tensor,
+        soft_labels: tuple[Tensor, Tensor | None] | None = None,
     ) -> CarbTerms:
         """Loss of one step; train mode also updates the step counter and lambda's terms.
 
@@ -149,19 +162,24 @@ class CarbLoss(nn.Module):
             local_masks: of the windows, ``[B, h, w]`` int64 or ``IGNORE_INDEX``.
             local_boxes: where the windows lie, whole pixels of the crop, one per image.
             image_labels: classes present, ``[B, C]`` bool.
+            soft_labels: logarithms of CLIP's probabilities on the crops and the windows (None
+                without windows), ``[B, C, H, W]`` and ``[B, C, h, w]``. The loss of a pixel is then
+                -log sum_c q_c p_c, see `pipeline.training.soft_labels`; the masks still decide
+                about the regions. None: cross-entropy with the masks (paper).
 
         Raises:
             ValueError: the sizes do not match.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        local_logits = _windows(logits, local_boxes, local_masks)
+        local_logits = windows(logits, local_boxes, local_masks)
         _check_size(logits, global_masks, "global_masks")
         if self.training:
             self.step += 1
         image_labels = image_labels.bool()
-        reliable, noisy, fraction, both = self._view_terms(logits, global_masks, image_labels)
+        soft, local_soft = soft_labels or (None, None)
+        reliable, noisy, fraction, both = self._view_terms(logits, global_masks, image_labels, soft)
         local_reliable, local_noisy, _, _ = self._view_terms(
-            local_logits, local_masks, image_labels
+            local_logits, local_masks, image_labels, local_soft
         )
         weight = self._balance(reliable, noisy, both)
         # In warm-up the noisy terms are 0: the global-local loss.
@@ -174,16 +192,23 @@ class CarbLoss(nn.Module):
         return self.step <= self.warmup_steps
 
     def _view_terms(
-        self, logits: Tensor, masks: Tensor, image_labels: Tensor
+        self, logits: Tensor, masks: Tensor, image_labels: Tensor, soft: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``CE(reliable), CE(noisy)``, the reliable share, and whether neither region is empty."""
-        losses = F.cross_entropy(
-            logits, masks, weight=self.class_weights, ignore_index=IGNORE_INDEX, reduction="none"
-        )  # [B, H, W], 0 where ignored
         valid = masks != IGNORE_INDEX
-        mass = torch.ones_like(losses)
-        if self.class_weights is not None:
-            mass = self.class_weights[masks.masked_fill(~valid, 0)]
+        if soft is None:
+            losses = F.cross_entropy(
+                logits,
+                masks,
+                weight=self.class_weights,
+                ignore_index=IGNORE_INDEX,
+                reduction="none",
+            )  # [B, H, W], 0 where ignored
+            mass = torch.ones_like(losses)
+            if self.class_weights is not None:
+                mass = self.class_weights[masks.masked_fill(~valid, 0)]
+        else:
+            losses, mass = _soft_losses(logits, soft, self.class_weights)
         reliable, noisy = split_by_consistency(logits, masks, image_labels, tau=self.tau)
         fraction = all_reduce_sum(reliable.sum()) / all_reduce_sum(valid.sum()).clamp_min(1)
         if self.warming_up:
@@ -217,7 +242,7 @@ def _check_size(logits: Tensor, masks: Tensor, name: str) -> None:
         )
 
 
-def _windows(logits: Tensor, boxes: Sequence[Box], masks: Tensor) -> Tensor:
+def windows(logits: Tensor, boxes: Sequence[Box], masks: Tensor) -> Tensor:
     """Cut each image's window out of its logits: ``[B, C, H, W] -> [B, C, h, w]``."""
     if len(boxes) != len(logits):
         raise ValueError(f"local_boxes: one Box per image ({len(logits)}) needed, got {len(boxes)}")

@@ -34,6 +34,7 @@ class TrainParams(Section):
     class_weight_power: NotNegative
     dice_weight: NotNegative
     presence_weight: NotNegative = 0.0  # files of earlier versions have none
+    label_temperature: NotNegative = 0.0  # likewise
     precision: Precision
     workers: Annotated[int, Field(ge=0, le=256)]
     checkpoint_every: Count

@@ -21,7 +21,6 @@ GRID = (48, 64)  # rows and columns of the prior, whatever the images' shape
 SMOOTHING = 9  # cells, side of the mean filter
 SHARPNESS = 8.0  # of the pseudo-masks, per standard deviation of the logits
 LEAST = 1e-3  # added to probabilities
-MEASURED_IMAGES = 200  # at most, for the spread
 
 
 class PlacedLogits(StoreView):
@@ -31,7 +30,7 @@ class PlacedLogits(StoreView):
         store: CLIP's logits.
         prior: from `place_prior`.
         weight: of the prior, in standard deviations of the logits.
-        unit: that standard deviation, see `spread`.
+        unit: that standard deviation, see `pipeline.training.soft_labels.spread`.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ def place_prior(store: PseudoMaskStore, photos: Sequence[TrainingPhoto], *, unit
     Args:
         store: CLIP's logits; their soft pseudo-masks are averaged.
         photos: images with image-level labels; a class counts where it is present.
-        unit: standard deviation of the logits, see `spread`.
+        unit: standard deviation of the logits, see `pipeline.training.soft_labels.spread`.
     """
     total, images = torch.zeros(len(store.classes), *GRID), torch.zeros(len(store.classes))
     for photo in photos:
@@ -79,13 +78,3 @@ def place_prior(store: PseudoMaskStore, photos: Sequence[TrainingPhoto], *, unit
     padded = F.pad(mean[None], (edge, edge, edge, edge), mode="replicate")
     smooth = F.avg_pool2d(padded, SMOOTHING, 1)[0]
     return (smooth + LEAST).log() - (smooth.mean(dim=(1, 2), keepdim=True) + LEAST).log()
-
-
-def spread(store: PseudoMaskStore, keys: Sequence[str]) -> float:
-    """Standard deviation over the classes of the logits of the global level, mean over the images.
-
-    It serves as the unit of CLIP's logits, whose scale depends on the model.
-    """
-    few = keys[:: -(-len(keys) // MEASURED_IMAGES)]
-    deviations = [store.read(key, store.global_level).std(axis=0).mean() for key in few]
-    return float(np.mean(deviations)) or 1.0

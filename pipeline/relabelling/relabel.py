@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.config.carb import CarbParams
 from pipeline.config.relabel import RelabelSettings
 from pipeline.relabelling.folds import folds_of
-from pipeline.relabelling.place import PlacedLogits, place_prior, spread
+from pipeline.relabelling.place import PlacedLogits, place_prior
 from pipeline.scenes.index import read_unchanged
 from pipeline.segmenter.inference import Segmenter, TestTimeOptions, predict_logits
 from pipeline.store.plan import Grid, Photo, Plan
@@ -34,6 +34,7 @@ from pipeline.training.crops import CropDataset, LabelSource, TrainingPhoto
 from pipeline.training.fit import fit
 from pipeline.training.inputs import Inputs, TrainSettings
 from pipeline.training.run import initial_segmenter, segmenter_of
+from pipeline.training.soft_labels import spread
 from pipeline.views import fitted_size
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Loss of a training batch: class weights, pseudo-masks of both views, Dice, presence.
+"""Loss of a training batch: class weights, labels of both views, Dice, presence.
 
 The CARB loss itself is in `pipeline.carb`; here it gets its parameters and its inputs.
 """
@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.carb import CarbLoss, CarbTerms
+from pipeline.carb import CarbLoss, CarbTerms, windows
 from pipeline.config.carb import CarbParams
 from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.system.distributed import all_reduce_sum, all_reduce_sum_with_grad
 from pipeline.training.augment import IMAGENET, Normalisation, normalise
 from pipeline.training.crops import Batch, LabelSource, TrainingPhoto
+from pipeline.training.soft_labels import SoftLabels, posterior, spread
 from pipeline.views import Box
 
 COUNTED_IMAGES = 20_000  # at most, for class frequencies
+FEW = 50.0  # pixels of a class in soft labels, of the whole batch
 DICE_SMOOTHING = 1.0  # in pixels; damps classes of few pixels
 POOLING = 5.0  # between the mean (0) and the maximum (infinity), as in the paper of presence_loss
 _NO_WINDOW = Box(0, 0, 1, 1)
@@ -33,6 +35,7 @@ class BatchLoss:
         carb: the CARB loss with its state.
         dice_weight: of the Dice loss on the global view, added to the total.
         presence_weight: likewise of the presence loss.
+        soft_labels: the balance of soft pseudo-masks; None: hard pseudo-masks (paper).
         normalisation: of the images, as the encoder expects it.
     """
 
@@ -40,10 +43,19 @@ class BatchLoss:
     dice_weight: float = 0.0
     normalisation: Normalisation = IMAGENET
     presence_weight: float = 0.0
+    soft_labels: SoftLabels | None = None
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What has a state, by its name in a checkpoint."""
+        soft = {} if self.soft_labels is None else {"soft_labels": self.soft_labels}
+        return {"carb": self.carb, **soft}
 
     def to(self, device: torch.device) -> "BatchLoss":
-        """The loss on a device; the CARB loss is moved in place."""
-        return replace(self, carb=self.carb.to(device))
+        """Move the loss to a device, in place."""
+        for module in self.modules.values():
+            module.to(device)
+        return self
 
     def __call__(self, batch: Batch, model: nn.Module) -> CarbTerms:
         """One forward pass of a model, its logits against the pseudo-masks of both views."""
@@ -55,14 +67,30 @@ class BatchLoss:
                 local_masks = batch.local_logits.hard_masks(batch.image_labels)
         logits = model(normalise(batch.images, self.normalisation))
         boxes = batch.local_boxes or [_NO_WINDOW] * len(masks)
-        terms: CarbTerms = self.carb(logits, masks, local_masks, boxes, batch.image_labels)
+        soft = self._soft_labels(batch, logits, masks, boxes, local_masks)
+        labels = batch.image_labels
+        terms: CarbTerms = self.carb(logits, masks, local_masks, boxes, labels, soft)
         if self.dice_weight:
-            dice = self.dice_weight * dice_loss(logits, masks)
+            probs = None if soft is None else posterior(soft[0], logits)
+            dice = self.dice_weight * dice_loss(logits, masks, probs)
             terms = replace(terms, total=terms.total + dice)
         if self.presence_weight:
             presence = self.presence_weight * presence_loss(logits, batch.image_labels)
             terms = replace(terms, total=terms.total + presence)
         return terms
+
+    def _soft_labels(
+        self, batch: Batch, logits: Tensor, masks: Tensor, boxes: Sequence[Box], local: Tensor
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Soft pseudo-masks of both views, if they are used."""
+        if self.soft_labels is None:
+            return None
+        own = self.soft_labels(batch.global_logits.present(batch.image_labels), logits, masks)
+        if batch.local_logits is None:
+            return own, None
+        cut = windows(logits, boxes, local)
+        seen = batch.local_logits.present(batch.image_labels)
+        return own, self.soft_labels(seen, cut, local, update=False)
 
 
 def make_loss(
@@ -76,7 +104,7 @@ def make_loss(
     """The loss with the given parameters; classes are weighted by their frequency."""
     local_levels = source.local_levels if train.local_term else []
     levels = [source.global_level, *local_levels]
-    power, weights = train.class_weight_power, None
+    power, weights, soft = train.class_weight_power, None, None
     if power:
         weights = class_weights(class_frequency(source, photos, levels), power)
     loss = CarbLoss(
@@ -88,7 +116,10 @@ def make_loss(
         class_weights=weights,
         floor=carb.min_weight,
     )
-    return BatchLoss(loss, train.dice_weight, normalisation, train.presence_weight)
+    if train.label_temperature:
+        unit = spread(source, [photo.key for photo in photos])
+        soft = SoftLabels(len(source.classes), temperature=train.label_temperature * unit)
+    return BatchLoss(loss, train.dice_weight, normalisation, train.presence_weight, soft)
 
 
 def class_frequency(
@@ -114,7 +145,7 @@ def class_weights(frequency: Tensor, power: float) -> Tensor:
     return frequency.clamp_min(1e-4).pow(-power).float()
 
 
-def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, masks: Tensor, soft: Tensor | None = None) -> Tensor:
     """One minus the soft Dice coefficient, mean over the classes in the masks; 0 without any.
 
     As in mIoU, every class counts equally. Sudre et al., Generalised Dice overlap (arXiv
@@ -123,6 +154,8 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     Args:
         logits: segmenter scores, ``[B, C, H, W]`` float.
         masks: class per pixel, ``[B, H, W]`` int64 or ``IGNORE_INDEX``.
+        soft: probabilities in their place, ``[B, C, H, W]``; a class of less than ``FEW`` pixels
+            in their sum counts less.
 
     Returns:
         0-d float32, the same on every process.
@@ -131,12 +164,17 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     probs = logits.float().softmax(dim=1).where(valid[:, None], 0)
     classes = torch.arange(count, device=masks.device)[:, None, None]
     one_hot = masks[:, None] == classes  # [B, C, H, W]; false where ignored
-    overlap = all_reduce_sum_with_grad(probs.where(one_hot, 0).sum(dim=(0, 2, 3)))
+    hit = probs.where(one_hot, 0) if soft is None else probs * soft
+    overlap = all_reduce_sum_with_grad(hit.sum(dim=(0, 2, 3)))
     predicted = all_reduce_sum_with_grad(probs.sum(dim=(0, 2, 3)))
-    wanted = all_reduce_sum_with_grad(one_hot.sum(dim=(0, 2, 3)).float())
+    aim = one_hot if soft is None else soft.where(valid[:, None], 0)
+    wanted = all_reduce_sum_with_grad(aim.sum(dim=(0, 2, 3)).float())
     loss = 1 - (2 * overlap + DICE_SMOOTHING) / (predicted + wanted + DICE_SMOOTHING)
-    present = wanted > 0
-    return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)
+    if soft is None:
+        present = wanted > 0
+        return torch.where(present, loss, 0).sum() / present.sum().clamp_min(1)
+    weight = (wanted / FEW).clamp_max(1)
+    return (weight * loss).sum() / weight.sum().clamp_min(1e-9)
 
 
 def presence_loss(logits: Tensor, image_labels: Tensor) -> Tensor:

@@ -96,11 +96,14 @@ class SampledLogits:
         """Logits at the positions: ``[B, C, h, w]`` float32."""
         return sample_grid(self.grids.float(), self.rows, self.columns)
 
+    def present(self, image_labels: Tensor) -> Tensor:
+        """Logits at the positions, ``-inf`` for absent classes: ``[B, C, h, w]`` float32."""
+        return self.sample().masked_fill(~image_labels[:, :, None, None], -torch.inf)
+
     def hard_masks(self, image_labels: Tensor) -> Tensor:
         """Pseudo-masks: arg-max over the present classes, ``[B, h, w]`` int64."""
-        absent = ~image_labels[:, :, None, None]
-        present = self.sample().masked_fill(absent, -torch.inf)
-        return present.max(dim=1).indices  # faster than argmax, see hard_mask
+        # faster than argmax, see hard_mask
+        return self.present(image_labels).max(dim=1).indices
 
 
 @dataclass

@@ -141,7 +141,7 @@ class _Run:
         # Fabric does not move it.
         model = model.to(fabric.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, train)
-        done = _restore(fabric, checkpoint, {"model": model, "carb": loss.carb}, optimizer)
+        done = _restore(fabric, checkpoint, {"model": model, **loss.modules}, optimizer)
         wrapped, optimizer = fabric.setup(model, optimizer)
         loss = loss.to(fabric.device)
         finite = NonFiniteCheck(fabric)
@@ -167,7 +167,7 @@ class _Run:
         """Write a checkpoint, if loss and weights are finite."""
         self.check()
         if self.fabric.global_rank == 0:
-            modules = {"model": self.model, "carb": self.loss.carb}
+            modules = {"model": self.model, **self.loss.modules}
             save_checkpoint(
                 self.checkpoint, modules=modules, optimizer=self.optimizer, progress=self.done
             )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.relabelling.place import GRID, PlacedLogits, place_prior, spread
+from pipeline.relabelling.place import GRID, PlacedLogits, place_prior
 from pipeline.store.reader import PseudoMaskStore
 from pipeline.training.crops import TrainingPhoto
+from pipeline.training.soft_labels import spread
 from tests.helpers.tiny_store import store_of_logits
 
 SIZE = (24, 32)

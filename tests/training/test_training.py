@@ -105,11 +105,13 @@ def test_the_parameters_set_the_loss(data, small):
 
 
 @pytest.mark.parametrize("device", ["cpu", ON_GPU])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "train", [{"optimizer": "adamw"}, {"optimizer": "sgd"}, {"label_temperature": 0.5}]
+)
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    data, small, tmp_path, optimizer, device
+    data, small, tmp_path, train, device
 ):
-    params = changed(small, train={"optimizer": optimizer})
+    params = changed(small, train=train)
     whole = run(data, params, tmp_path / "none", accelerator=device)
     assert [each["step"] for each in whole.metrics] == [10]
     checkpoint = tmp_path / "work" / "checkpoint.safetensors"

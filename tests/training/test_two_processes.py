@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.scenes.classes import IGNORE_INDEX
 from pipeline.training.batch_loss import dice_loss, presence_loss
+from pipeline.training.soft_labels import SoftLabels
 from tests.test_carb_laws import Scene, assert_equal, drawn, run
 
 SHARES = [slice(0, 1), slice(1, 4)]  # of four images process 0 has one, process 1 three
@@ -24,9 +25,18 @@ def scenes_to_share() -> list[Scene]:
 
 
 def added(scene: Scene) -> tuple[Tensor, Tensor]:
-    """The Dice and the presence loss, and the gradient of their sum."""
+    """The Dice losses, the presence loss and soft labels, and the gradient of their sum."""
     logits = scene.logits.clone().requires_grad_()
-    losses = torch.stack([dice_loss(logits, scene.masks), presence_loss(logits, scene.labels)])
+    balance = SoftLabels(logits.shape[1], temperature=0.5)
+    soft = balance(scene.logits.flip(1).float(), logits, scene.masks.clamp_max(2)).exp()
+    losses = torch.stack(
+        [
+            dice_loss(logits, scene.masks),
+            dice_loss(logits, scene.masks, soft),
+            presence_loss(logits, scene.labels),
+            balance.raised.sum(),
+        ]
+    )
     return losses.detach(), torch.autograd.grad(losses.sum(), logits)[0]
 
 

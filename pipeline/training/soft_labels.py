@@ -1,0 +1,91 @@
+"""Soft pseudo-masks: CLIP's probabilities, corrected by the segmenter as it learns.
+
+CLIP makes the same mistake everywhere (dark shop fronts are poles), but its second choice is often
+right. With q CLIP's probabilities of a pixel and p the segmenter's, the loss of the pixel is
+-log sum_c q_c p_c instead of -log p_y. Its gradient is that of the cross-entropy with the posterior
+q p / sum_c q_c p_c: the segmenter decides where CLIP is not sure, as in expectation maximisation
+for noisy labels (Reed et al., Training Deep Neural Networks on Noisy Labels with Bootstrapping,
+arXiv 1412.6596, is a relative; Zhang et al., ProDA, arXiv 2101.10979, multiplies q by other
+weights). Alone, this starves rare classes. So q is balanced: the logit of a class is raised while
+its share of the posterior is below its share of the pseudo-masks.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.system.distributed import all_reduce_sum
+from pipeline.training.crops import LabelSource
+
+MEASURED_IMAGES = 200  # at most, for the spread
+DECAY = 0.95  # of the running shares, per step
+RATE = 0.1  # of the balance: per step, times the logarithm of the ratio of both shares
+MOST = 8.0  # raise of a logit
+LEAST = 1e-5  # added to shares
+
+
+class SoftLabels(nn.Module):
+    """The balance of the classes, which training updates; in ``state_dict``, so runs resume.
+
+    Args:
+        num_classes: C.
+        temperature: of CLIP's logits, in their own units.
+    """
+
+    shares: Tensor
+    raised: Tensor
+
+    def __init__(self, num_classes: int, *, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        # Running shares of each class: of the pseudo-masks, and of the posterior.
+        self.register_buffer("shares", torch.full((2, num_classes), 1e-4))
+        self.register_buffer("raised", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def forward(
+        self, clip: Tensor, logits: Tensor, masks: Tensor, *, update: bool = True
+    ) -> Tensor:
+        """Balanced logarithms of CLIP's probabilities, ``[B, C, H, W]`` float32.
+
+        Args:
+            clip: CLIP's logits, ``[B, C, H, W]``; ``-inf`` for absent classes.
+            logits: the segmenter's, ``[B, C, H, W]`` float.
+            masks: CLIP's class per pixel, ``[B, H, W]`` int64.
+            update: whether these pixels change the balance; false for the local view, whose pixels
+                are in the global one.
+        """
+        scaled = clip / self.temperature
+        if self.training and update:
+            probs = posterior((scaled + self.raised[:, None, None]), logits)
+            count = probs.shape[1]
+            found = torch.stack(
+                [torch.bincount(masks.flatten(), minlength=count).float(), probs.sum((0, 2, 3))]
+            )
+            found = all_reduce_sum(found)
+            self.shares.mul_(DECAY).add_(found / found.sum(1, keepdim=True), alpha=1 - DECAY)
+            wanted, got = (self.shares + LEAST).log()
+            self.raised.add_(wanted - got, alpha=RATE).clamp_(0, MOST)
+        return (scaled + self.raised[:, None, None]).log_softmax(dim=1)
+
+
+def posterior(labels: Tensor, logits: Tensor) -> Tensor:
+    """Probabilities proportional to CLIP's times the segmenter's, without gradient.
+
+    Args:
+        labels: logarithms of CLIP's probabilities, ``[B, C, H, W]``.
+        logits: the segmenter's, ``[B, C, H, W]``.
+    """
+    return (labels + logits.detach().float().log_softmax(dim=1)).softmax(dim=1)
+
+
+def spread(source: LabelSource, keys: Sequence[str]) -> float:
+    """Standard deviation over the classes of the logits of the global level, mean over the images.
+
+    It serves as the unit of CLIP's logits, whose scale depends on the model.
+    """
+    few = keys[:: -(-len(keys) // MEASURED_IMAGES)]
+    deviations = [source.read(key, source.global_level).std(axis=0).mean() for key in few]
+    return float(np.mean(deviations)) or 1.0
