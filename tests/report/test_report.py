@@ -178,7 +178,6 @@ def test_the_summary_names_metrics_and_outputs(
     assert "\x1b" not in "".join(lines)
 
 
-@needs_browser
 @pytest.mark.parametrize("chosen", ["models/segmenter", "models/segmenter/snapshots/000450"])
 def test_lost_classes_and_the_evaluated_network_are_named(here: Path, chosen: str) -> None:
     report_of(here)
@@ -195,6 +194,7 @@ def test_lost_classes_and_the_evaluated_network_are_named(here: Path, chosen: st
     assert ("carb predict DIR --model" in result.output) is chosen.endswith("450")
 
 
+@needs_browser
 def test_all_images_are_shown_and_nothing_is_wider_than_a_phone(text: str, tmp_path: Path) -> None:
     page, phone = tmp_path / "probed.html", "width: 400px; height: 800px; border: 0"
     probed = re.sub("<meta http-equiv=.Content-Security-Policy.*>", PROBE, text)
