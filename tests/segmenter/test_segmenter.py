@@ -156,8 +156,8 @@ def test_every_architecture_takes_text_and_opens_with_plain_smp(arch, tmp_path):
     assert (small.shape[2:] == images.shape[2:]) == (arch in FULL_SIZE)
     wanted = by_hand(small, size)
     for found in (model(images), loaded.model(images)):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(predict_logits(loaded, [photo], size), wanted, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(predict_logits(loaded, [photo], size), wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("arch", ["deeplabv3", "dpt"])
