@@ -171,7 +171,7 @@ class CarbLoss(nn.Module):
             ValueError: the sizes do not match.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        local_logits = windows(logits, local_boxes, local_masks)
+        local_logits = _windows(logits, local_boxes, local_masks)
         _check_size(logits, global_masks, "global_masks")
         if self.training:
             self.step += 1
@@ -242,7 +242,7 @@ def _check_size(logits: Tensor, masks: Tensor, name: str) -> None:
         )
 
 
-def windows(logits: Tensor, boxes: Sequence[Box], masks: Tensor) -> Tensor:
+def _windows(logits: Tensor, boxes: Sequence[Box], masks: Tensor) -> Tensor:
     """Cut each image's window out of its logits: ``[B, C, H, W] -> [B, C, h, w]``."""
     if len(boxes) != len(logits):
         raise ValueError(f"local_boxes: one Box per image ({len(logits)}) needed, got {len(boxes)}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.carb import CarbLoss, CarbTerms, windows
+from pipeline.carb import CarbLoss, CarbTerms
 from pipeline.config.carb import CarbParams
 from pipeline.config.train import TrainParams
 from pipeline.scenes.classes import IGNORE_INDEX
@@ -67,7 +67,7 @@ class BatchLoss:
                 local_masks = batch.local_logits.hard_masks(batch.image_labels)
         logits = model(normalise(batch.images, self.normalisation))
         boxes = batch.local_boxes or [_NO_WINDOW] * len(masks)
-        soft = self._soft_labels(batch, logits, masks, boxes, local_masks)
+        soft = self._soft_labels(batch, logits, masks)
         labels = batch.image_labels
         terms: CarbTerms = self.carb(logits, masks, local_masks, boxes, labels, soft)
         if self.dice_weight:
@@ -79,18 +79,20 @@ class BatchLoss:
             terms = replace(terms, total=terms.total + presence)
         return terms
 
+    @torch.no_grad()
     def _soft_labels(
-        self, batch: Batch, logits: Tensor, masks: Tensor, boxes: Sequence[Box], local: Tensor
+        self, batch: Batch, logits: Tensor, masks: Tensor
     ) -> tuple[Tensor, Tensor | None] | None:
-        """Soft pseudo-masks of both views, if they are used."""
+        """Soft pseudo-masks of both views, if they are used; the global one sets their balance."""
         if self.soft_labels is None:
             return None
-        own = self.soft_labels(batch.global_logits.present(batch.image_labels), logits, masks)
+        clip = batch.global_logits.present(batch.image_labels)
+        if self.soft_labels.training:
+            self.soft_labels.update(clip, logits, masks)
         if batch.local_logits is None:
-            return own, None
-        cut = windows(logits, boxes, local)
-        seen = batch.local_logits.present(batch.image_labels)
-        return own, self.soft_labels(seen, cut, local, update=False)
+            return self.soft_labels(clip), None
+        local = batch.local_logits.present(batch.image_labels)
+        return self.soft_labels(clip), self.soft_labels(local)
 
 
 def make_loss(

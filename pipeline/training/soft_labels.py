@@ -44,31 +44,33 @@ class SoftLabels(nn.Module):
         self.register_buffer("shares", torch.full((2, num_classes), 1e-4))
         self.register_buffer("raised", torch.zeros(num_classes))
 
-    @torch.no_grad()
-    def forward(
-        self, clip: Tensor, logits: Tensor, masks: Tensor, *, update: bool = True
-    ) -> Tensor:
+    def forward(self, clip: Tensor) -> Tensor:
         """Balanced logarithms of CLIP's probabilities, ``[B, C, H, W]`` float32.
 
         Args:
             clip: CLIP's logits, ``[B, C, H, W]``; ``-inf`` for absent classes.
+        """
+        return self._balanced(clip).log_softmax(dim=1)
+
+    @torch.no_grad()
+    def update(self, clip: Tensor, logits: Tensor, masks: Tensor) -> None:
+        """Change the balance by the pixels of a step.
+
+        Args:
+            clip: as of `forward`.
             logits: the segmenter's, ``[B, C, H, W]`` float.
             masks: CLIP's class per pixel, ``[B, H, W]`` int64.
-            update: whether these pixels change the balance; false for the local view, whose pixels
-                are in the global one.
         """
-        scaled = clip / self.temperature
-        if self.training and update:
-            probs = posterior((scaled + self.raised[:, None, None]), logits)
-            count = probs.shape[1]
-            found = torch.stack(
-                [torch.bincount(masks.flatten(), minlength=count).float(), probs.sum((0, 2, 3))]
-            )
-            found = all_reduce_sum(found)
-            self.shares.mul_(DECAY).add_(found / found.sum(1, keepdim=True), alpha=1 - DECAY)
-            wanted, got = (self.shares + LEAST).log()
-            self.raised.add_(wanted - got, alpha=RATE).clamp_(0, MOST)
-        return (scaled + self.raised[:, None, None]).log_softmax(dim=1)
+        probs = posterior(self._balanced(clip), logits)
+        hard = torch.bincount(masks.flatten(), minlength=probs.shape[1]).float()
+        found = all_reduce_sum(torch.stack([hard, probs.sum((0, 2, 3))]))
+        self.shares.mul_(DECAY).add_(found / found.sum(1, keepdim=True), alpha=1 - DECAY)
+        wanted, got = (self.shares + LEAST).log()
+        self.raised.add_(wanted - got, alpha=RATE).clamp_(0, MOST)
+
+    def _balanced(self, clip: Tensor) -> Tensor:
+        """CLIP's logits at the temperature, raised."""
+        return clip / self.temperature + self.raised[:, None, None]
 
 
 def posterior(labels: Tensor, logits: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ def added(scene: Scene) -> tuple[Tensor, Tensor]:
     """The Dice losses, the presence loss and soft labels, and the gradient of their sum."""
     logits = scene.logits.clone().requires_grad_()
     balance = SoftLabels(logits.shape[1], temperature=0.5)
-    soft = balance(scene.logits.flip(1).float(), logits, scene.masks.clamp_max(2)).exp()
+    clip = scene.logits.flip(1).float()
+    balance.update(clip, logits, scene.masks.clamp_max(2))
+    soft = balance(clip).exp()
     losses = torch.stack(
         [
             dice_loss(logits, scene.masks),
