@@ -123,7 +123,7 @@ def test_the_text_is_the_weight_and_its_plain_convolution_does_the_same(size):
 
 def shares(length: int, cells: int) -> Tensor:
     """How much each cell counts in each pixel, ``[length, cells]``: centres at half a pixel."""
-    weights = torch.zeros(length, cells)
+    weights = torch.zeros(length, cells, dtype=torch.float64)
     for pixel in range(length):
         place = max(0.0, (pixel + 0.5) * cells / length - 0.5)
         first = int(place)
@@ -152,12 +152,14 @@ def test_every_architecture_takes_text_and_opens_with_plain_smp(arch, tmp_path):
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8))
     mean, std = (torch.tensor(each)[:, None, None] for each in (loaded.mean, loaded.std))
     images = (torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255 - mean)[None] / std
-    small = plain(images)
+    small = plain.double()(images.double())  # attention enlarges float32's rounding
     assert (small.shape[2:] == images.shape[2:]) == (arch in FULL_SIZE)
     wanted = by_hand(small, size)
-    for found in (model(images), loaded.model(images)):
+    predicted = predict_logits(loaded, [photo], size)
+    torch.testing.assert_close(predicted, wanted.float(), rtol=1e-4, atol=1e-4)
+    for own in (model, loaded.model):
+        found = own.double()(images.double()).double()  # enlarged in float32
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(predict_logits(loaded, [photo], size), wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("arch", ["deeplabv3", "dpt"])
