@@ -78,7 +78,10 @@ def watch_stages(line: Sequence[str], folder: Path) -> tuple[float, dict[str, Co
     start = time.perf_counter()
     process = psutil.Popen(line, cwd=folder)
     while process.poll() is None:
-        for stage, memory in _memory_by_stage(process).items():
+        # Processes are read one after the other. Memory that one gives up to another in between is
+        # counted twice, but not in the next reading: the smaller of both counts.
+        memory_of = _memory_by_stage(process) & _memory_by_stage(process)
+        for stage, memory in memory_of.items():
             now, cost = time.perf_counter(), costs.setdefault(stage, Cost())
             cost.seconds = now - begun.setdefault(stage, now)
             cost.memory = max(cost.memory, memory)
@@ -88,7 +91,7 @@ def watch_stages(line: Sequence[str], folder: Path) -> tuple[float, dict[str, Co
     return time.perf_counter() - start, costs
 
 
-def _memory_by_stage(process: psutil.Process) -> dict[str, int]:
+def _memory_by_stage(process: psutil.Process) -> Counter[str]:
     """Bytes that the processes of each stage use at this moment."""
     stage_of, private, shared = dict[int, str](), Counter[str](), Counter[str]()
     for child in process.children(recursive=True):  # parents before their children
